@@ -1,0 +1,52 @@
+/* limits: every bound of the contract, each with its reason. Exceeding one is a typed, tested error.
+ */
+#ifndef QUOIT_PROTO_LIMITS_H
+#define QUOIT_PROTO_LIMITS_H
+
+/* Partition key + sort key: with the 14 bytes of token, bucket and length in front of it (store_key)
+ * a key of this size always fits LMDB's 511 bytes, and leaves room for an index prefix. */
+#define LIMIT_KEY_BYTES 400u
+
+/* One value. Larger objects belong in pieces: a value is held in memory whole on its way. */
+#define LIMIT_VALUE_BYTES (8u << 20)
+
+/* One frame of either protocol: a value, its key and its envelope, and nothing else of that size. */
+#define LIMIT_FRAME_BYTES (9u << 20)
+
+/* Length of the big-endian length in front of each frame. */
+#define LIMIT_FRAME_HEADER_BYTES 4u
+
+/* Requests in flight per node, in bytes of key and value; beyond it OVERLOADED. Bounds memory. */
+#define LIMIT_INFLIGHT_BYTES (64u << 20)
+
+/* A page of a scan stops after this many bytes; a page holds at least one record, so it can reach
+ * LIMIT_VALUE_BYTES more, which still fits a frame. */
+#define LIMIT_SCAN_PAGE_BYTES (256u << 10)
+#define LIMIT_SCAN_PAGE_RECORDS 4096u
+
+/* Names of nodes and zones, addresses ("host:port"): printable, short enough for a table. */
+#define LIMIT_NAME_BYTES 64u
+#define LIMIT_ADDRESS_BYTES 262u
+
+/* The ring. Partitions: PLACEMENT of vnodes is balanced and cheap between these. */
+#define LIMIT_PARTITIONS_MIN 64u
+#define LIMIT_PARTITIONS_MAX 16384u
+#define LIMIT_PARTITIONS_DEFAULT 1024u
+#define LIMIT_REPLICAS_MAX 7u /* replicas per key; one more slot may be JOINING */
+#define LIMIT_SLOTS_MAX (LIMIT_REPLICAS_MAX + 1u)
+#define LIMIT_MEMBERS_MAX 1024u
+#define LIMIT_VOTERS_MAX 7u
+#define LIMIT_BUCKETS_MAX 256u
+
+/* Workers per node: the owner worker is a function of the top six bits of the token. */
+#define LIMIT_WORKERS_MAX 64u
+
+/* A request without a deadline gets this one; none may ask for more. Milliseconds. */
+#define LIMIT_DEADLINE_DEFAULT_MS 5000u
+#define LIMIT_DEADLINE_MAX_MS 60000u
+
+/* Remote clocks further ahead than this are not adopted, and first-hand puts stamped so are refused
+ * (milliseconds). NTP keeps machines within tens of milliseconds. */
+#define LIMIT_CLOCK_AHEAD_MS 500u
+
+#endif

@@ -1,0 +1,294 @@
+/* wire: messages as plain structs, and their way into and out of frames.
+ *
+ * wire.c is the only file that includes generated protobuf code. Unpacking copies into an arena
+ * with a budget, so the structs' slices live as long as the arena's round; packing appends one
+ * whole frame (header included) to a buf. Nothing from the network is trusted: what unpack accepts
+ * has its lengths checked (keys, ids, arrays), enums in range, and nothing else promised.
+ *
+ * Ownership: every slice is borrowed. To keep bytes past the step, copy them (blob_copy).
+ */
+#ifndef QUOIT_PROTO_WIRE_H
+#define QUOIT_PROTO_WIRE_H
+
+#include "proto/err.h"
+#include "proto/limits.h"
+#include "proto/slice.h"
+#include "proto/state.h"
+#include "proto/token.h"
+#include "proto/version.h"
+
+#define WIRE_PROTOCOL 1u
+#define WIRE_ID_BYTES 16
+
+struct wire_id {
+    uint8_t b[WIRE_ID_BYTES];
+};
+
+static inline bool wire_id_equal(const struct wire_id *a, const struct wire_id *b)
+{
+    return memcmp(a->b, b->b, WIRE_ID_BYTES) == 0;
+}
+
+static inline bool wire_id_is_zero(const struct wire_id *a)
+{
+    static const struct wire_id zero;
+    return wire_id_equal(a, &zero);
+}
+
+/* Allocations that unpacking a frame of n bytes may make: the bytes once more, the descriptors of
+ * its messages, and repeated fields; what exceeds it is -ERR_NO_MEMORY. */
+#define WIRE_ARENA_BUDGET(n) (2 * (size_t)(n) + (64u << 10))
+#define WIRE_ARENA_BUDGET_RING (8u << 20) /* a ring of 16384 partitions x 8 slots unpacks into 4 MiB */
+
+/* ---- the ring ---------------------------------------------------------------------------- */
+
+struct wire_member {
+    struct wire_id id;
+    struct slice name, client_address, peer_address, zone;
+    uint32_t weight;
+};
+
+enum wire_slot_state { SLOT_NONE = 0, SLOT_READY = 1, SLOT_JOINING = 2 };
+
+struct wire_ring {
+    uint64_t epoch;
+    struct wire_id cluster_id;
+    struct token_space space;
+    uint32_t n_partitions, n_replicas, n_slots;
+    uint64_t next_incarnation;
+    size_t n_members, n_voters, n_buckets;
+    const struct wire_member *members;
+    const uint32_t *voters;            /* [n_voters] */
+    const uint32_t *buckets;           /* [n_buckets] */
+    const uint32_t *fence, *primary;   /* [n_partitions] */
+    const uint32_t *slot_member;       /* [n_partitions * n_slots] */
+    const uint64_t *slot_incarnation;  /* same; 0 = no such slot */
+    const uint32_t *slot_state;        /* same; enum wire_slot_state */
+};
+
+/* ---- client protocol --------------------------------------------------------------------- */
+
+enum wire_level { LEVEL_DEFAULT = 0, LEVEL_ONE = 1, LEVEL_QUORUM = 2, LEVEL_ALL = 3 };
+
+enum wire_op { OP_NONE, OP_HELLO, OP_PING, OP_GET, OP_PUT, OP_DELETE, OP_SCAN, OP_RING };
+
+struct wire_hello_request {
+    uint32_t protocol;
+    struct slice client;
+    uint32_t worker; /* 1 + worker wanted, 0 = any */
+};
+
+struct wire_scan_request {
+    uint32_t partition, n_partitions;
+    struct slice cursor;
+    uint32_t page_bytes;
+};
+
+struct wire_request {
+    uint64_t id;
+    uint32_t deadline_ms; /* as sent: 0 = default */
+    uint64_t ring_epoch;
+    uint64_t hlc;
+    enum wire_op op;
+    enum wire_level level; /* get, put, delete, scan */
+    struct key key;        /* get, put, delete; bucket 0 reads as BUCKET_DEFAULT */
+    struct slice value;    /* put */
+    union {
+        struct wire_hello_request hello;
+        struct wire_scan_request scan;
+    } u;
+};
+
+struct wire_error {
+    int code; /* positive err number, 0 = success */
+    struct slice text;
+    bool retryable;
+    uint64_t limit, actual;
+};
+
+struct wire_record {
+    struct key key;
+    struct state state;
+};
+
+struct wire_hello_result {
+    uint32_t protocol;
+    struct wire_id node_id, cluster_id; /* cluster zero: none yet */
+    struct slice software;
+    uint32_t n_workers, worker;
+};
+
+struct wire_ping_result {
+    struct wire_id node_id;
+    struct slice name, software;
+    bool serving;
+};
+
+struct wire_get_result {
+    bool found;
+    struct slice value;
+    struct version version;
+    uint32_t replicas;
+};
+
+struct wire_write_result {
+    struct version version;
+    uint32_t replicas;
+};
+
+struct wire_scan_result {
+    const struct wire_record *records;
+    size_t n_records;
+    struct slice cursor;
+};
+
+enum wire_result {
+    RESULT_NONE,
+    RESULT_HELLO,
+    RESULT_PING,
+    RESULT_GET,
+    RESULT_WRITE,
+    RESULT_SCAN,
+    RESULT_RING
+};
+
+struct wire_response {
+    uint64_t id;
+    uint64_t ring_epoch;
+    uint64_t hlc;
+    struct wire_error error;
+    enum wire_result type;
+    union {
+        struct wire_hello_result hello;
+        struct wire_ping_result ping;
+        struct wire_get_result get;
+        struct wire_write_result write;
+        struct wire_scan_result scan;
+        const struct wire_ring *ring;
+    } u;
+};
+
+/* Append one frame. 0, -ERR_NO_MEMORY, -ERR_FRAME_TOO_LARGE (out unchanged on failure). */
+int wire_request_pack(const struct wire_request *req, struct buf *out);
+int wire_response_pack(const struct wire_response *res, struct buf *out);
+
+/* Unpack one frame body. 0, -ERR_BAD_REQUEST, -ERR_NO_MEMORY (budget), or for a request the typed
+ * refusal of its content (-ERR_KEY_TOO_LARGE, -ERR_KEY_EMPTY, -ERR_VALUE_TOO_LARGE, -ERR_UNSUPPORTED
+ * for an op this version does not know): then ret->id is valid, so that the refusal can be answered,
+ * and ret->key / ret->value hold the offending lengths. */
+int wire_request_unpack(struct slice body, struct arena *arena, struct wire_request *ret);
+int wire_response_unpack(struct slice body, struct arena *arena, struct wire_response *ret);
+
+/* ---- peer protocol ----------------------------------------------------------------------- */
+
+struct wire_replica {
+    uint32_t partition, slot;
+    uint64_t incarnation;
+    uint32_t fence;
+};
+
+enum wire_link { LINK_NONE = 0, LINK_CONTROL = 1, LINK_WORKER = 2 };
+
+struct wire_hello {
+    uint32_t protocol;
+    enum wire_link link;
+    uint32_t worker_from, worker_to;
+    struct wire_id node_id, cluster_id; /* cluster zero: none yet */
+    uint64_t boot;
+    struct slice name, software;
+    uint32_t n_workers;
+    uint64_t ring_epoch;
+};
+
+enum wire_found { FOUND_ABSENT = 0, FOUND_STATE = 1, FOUND_DIGEST = 2 };
+
+enum wire_outcome {
+    OUTCOME_NONE = 0,
+    OUTCOME_STORED = 1,
+    OUTCOME_DUPLICATE = 2,
+    OUTCOME_SUPERSEDED = 3,      /* by a newer record: version says which */
+    OUTCOME_SUPERSEDED_FLOOR = 4 /* by a purge floor: nothing was stored */
+};
+
+enum wire_form_phase {
+    FORM_NONE = 0,
+    FORM_EMPTY = 1,
+    FORM_PROPOSE = 2,
+    FORM_SYNCED = 3,
+    FORM_DECIDED = 4,
+    FORM_MEMBER = 5
+};
+
+struct wire_form {
+    enum wire_form_phase phase;
+    uint64_t list_hash;
+    struct wire_member self;
+    const struct wire_ring *ring; /* may be NULL */
+    uint32_t replicas;
+};
+
+enum wire_peer_type {
+    PEER_NONE,
+    PEER_HELLO,
+    PEER_HELLO_REPLY,
+    PEER_GET,
+    PEER_GET_REPLY,
+    PEER_PUT,
+    PEER_PUT_REPLY,
+    PEER_SCAN,
+    PEER_SCAN_REPLY,
+    PEER_FORM
+};
+
+struct wire_peer {
+    enum wire_peer_type type;
+    uint64_t id;
+    uint32_t deadline_ms;
+    uint64_t hlc;
+    uint64_t ring_epoch;
+    struct wire_replica replica;
+    int error; /* positive err number, 0 = none; replies only */
+    union {
+        struct wire_hello hello; /* PEER_HELLO and PEER_HELLO_REPLY */
+        struct {
+            struct key key;
+            bool digest;
+        } get;
+        struct {
+            enum wire_found found;
+            struct state state; /* FOUND_DIGEST: value empty */
+            uint64_t digest;
+            uint64_t floor;
+        } get_reply;
+        struct {
+            struct key key;
+            struct state state;
+            bool first_hand;
+        } put;
+        struct {
+            enum wire_outcome outcome;
+            struct version version;
+        } put_reply;
+        struct {
+            struct slice cursor; /* a store key, or empty */
+            uint32_t page_bytes;
+        } scan;
+        struct {
+            const struct wire_record *records;
+            size_t n_records;
+            struct slice cursor; /* last store key looked at; empty: done */
+            uint64_t floor;
+        } scan_reply;
+        const struct wire_form *form;
+    } u;
+};
+
+int wire_peer_pack(const struct wire_peer *msg, struct buf *out);
+/* 0, -ERR_BAD_REQUEST, -ERR_NO_MEMORY. A message type of the future yields type PEER_NONE: ignore. */
+int wire_peer_unpack(struct slice body, struct arena *arena, struct wire_peer *ret);
+
+/* The ring alone, for the disk. Pack appends the bare message (no frame header). */
+int wire_ring_pack(const struct wire_ring *ring, struct buf *out);
+int wire_ring_unpack(struct slice bytes, struct arena *arena, struct wire_ring *ret);
+
+#endif

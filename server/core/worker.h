@@ -1,0 +1,47 @@
+/* worker: one thread's share of a node: coordinator of the requests of its own client connections,
+ * and replica of the partitions it owns. Pure; see event.h for the seam and worker.c for the parts.
+ */
+#ifndef QUOIT_CORE_WORKER_H
+#define QUOIT_CORE_WORKER_H
+
+#include "server/core/event.h"
+
+struct worker;
+
+/* Requests that a worker has in flight; beyond it OVERLOADED. Each costs about 1 KiB. */
+#define WORKER_OPS_MAX 8192u
+/* Answers of peers outstanding at the replica: bounded by what all peers may have in flight. */
+#define WORKER_PENDING_MAX 65536u
+
+struct worker_config {
+    struct wire_id node_id;
+    uint32_t node;      /* own node handle */
+    uint32_t worker;    /* 0 .. n_workers - 1 */
+    uint32_t n_workers; /* of this node */
+    uint64_t clock_bound_ms; /* durable clock bound found at start: nothing is stamped before it */
+    uint64_t seed;           /* of the generator (choice of replicas, jitter) */
+    struct slice name;       /* the node's, copied */
+    struct slice software;   /* "quoitd 0.1.0", copied */
+    uint32_t ops_max;        /* 0 = WORKER_OPS_MAX */
+    size_t inflight_bytes_max; /* 0 = LIMIT_INFLIGHT_BYTES / n_workers */
+};
+
+struct worker_stats {
+    uint64_t n_requests, n_replies, n_errors; /* of clients */
+    uint64_t n_peer_in, n_restamped, n_repairs, n_hedges, n_clock_refused, n_corrupt;
+    uint32_t n_ops; /* in flight now */
+    size_t inflight_bytes;
+};
+
+struct worker *worker_new(const struct worker_config *config); /* NULL: out of memory */
+void worker_free(struct worker *w);
+
+/* 0, or STEP_MORE: carry the effects out and call again with EVENT_MORE. */
+int worker_step(struct worker *w, const struct event *in, struct effects *out);
+/* Monotonic milliseconds; UINT64_MAX: never. */
+uint64_t worker_deadline_ms(const struct worker *w);
+void worker_stats(const struct worker *w, struct worker_stats *ret);
+/* Nothing is in flight (used to stop). */
+bool worker_idle(const struct worker *w);
+
+#endif

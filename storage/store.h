@@ -1,0 +1,178 @@
+/* store: what a storage engine promises, as a struct of functions.
+ *
+ * A store holds records (a state per key, merged, never overwritten blindly) and a few small durable
+ * facts. It speaks LSNs: every accepted operation gets a log sequence number from one growing
+ * counter, and `durable` says up to which one a power cut can take nothing back. No caller knows
+ * whether there are transactions behind it.
+ *
+ *   submit(ops) ------> lsn             operations of one queue take effect in the order submitted
+ *        ...            notify(queue)   something to reap, or durable has moved
+ *   reap(queue) ------> dones           each operation's outcome, only once it is durable
+ *   get/scan    ------> state + lsn     may show what is not durable yet: whoever tells the world
+ *                                       must wait until durable >= lsn
+ *
+ * Queues: one per worker, plus one for control (index n_workers). All calls of one queue come from
+ * one thread; different queues need no locking by the caller. Reads of a queue see all that the same
+ * queue has reaped. Bytes that a read returns are borrowed until read_end of that queue, which also
+ * gives back the snapshot (call it at the end of each wake-up; a pinned snapshot costs disk).
+ *
+ * Failures: -ERR_NO_SPACE for operations that need room (see SPACE below), -ERR_CORRUPT for a record
+ * that fails its checksum (never served, never taken for absent), -ERR_NO_MEMORY, -ERR_FULL (queue
+ * bound reached: take it later). A failed write or sync that leaves the disk's content unknown is
+ * fatal: the store marks its directory SUSPECT, calls config.fatal (which must not return to it and
+ * normally ends the process) and acknowledges nothing more.
+ *
+ * SPACE: past STORE_SPACE_PERCENT of the map, or with less than min(15 %, 4 GiB) of the file system
+ * free, puts are refused; deletes and small facts may use the rest.
+ *
+ * Engines: store_lmdb (disk), store_mem (the simulator's disk, the oracle of the tests).
+ */
+#ifndef QUOIT_STORAGE_STORE_H
+#define QUOIT_STORAGE_STORE_H
+
+#include "proto/err.h"
+#include "proto/state.h"
+#include "proto/wire.h"
+
+#define STORE_SPACE_PERCENT 85u
+
+/* Leaves of the hash tree: the top 20 bits of the token. Absolute: independent of partitions. */
+#define STORE_LEAF_BITS 20u
+
+/* Operations that one queue may have submitted and not reaped, and their bytes. */
+#define STORE_QUEUE_OPS_MAX 65536u
+#define STORE_QUEUE_BYTES_MAX (128u << 20)
+
+/* A cursor is a store key (storage/record.h), opaque to callers. */
+#define STORE_CURSOR_BYTES_MAX (14u + LIMIT_KEY_BYTES)
+
+/* Longest name of a small fact. */
+#define STORE_META_NAME_MAX 32u
+
+enum store_op_type {
+    STORE_OP_MERGE = 1, /* merge state into key */
+    STORE_OP_CLOCK = 2, /* raise the clock bound (a maximum; never falls) */
+    STORE_OP_META = 3   /* set the small fact `name` to `value` */
+};
+
+struct store_op {
+    enum store_op_type type;
+    uint64_t cookie;     /* the caller's; comes back in store_done */
+    uint64_t token;      /* MERGE */
+    struct key key;      /* MERGE */
+    struct state state;  /* MERGE */
+    struct blob *owner;  /* MERGE: NULL (the store copies key and value during submit), or the blob
+                            in which they lie (the store may take a reference instead) */
+    uint64_t clock;      /* CLOCK: milliseconds since 1970 */
+    struct slice name;   /* META */
+    struct slice value;  /* META: at most LIMIT_VALUE_BYTES */
+};
+
+struct store_done {
+    uint64_t cookie;
+    int error;                 /* 0, or negative: nothing was stored */
+    enum wire_outcome outcome; /* MERGE: STORED, DUPLICATE, SUPERSEDED (version: by which) */
+    struct version version;
+    uint64_t lsn; /* what it reveals; durable when reaped */
+};
+
+/* Tokens first .. last, both included. */
+struct store_range {
+    uint64_t first, last;
+};
+
+struct store_item {
+    uint64_t token;
+    struct key key;
+    struct state state;
+};
+
+/* One page of a scan. The caller provides items[cap]; slices are borrowed until read_end. */
+struct store_page {
+    struct wire_record *items;
+    size_t cap;
+    size_t n;        /* out */
+    size_t bytes;    /* out: keys and values */
+    uint64_t lsn;    /* out: highest that the page reveals */
+    bool more;       /* out: the range goes on after the last item */
+    uint8_t cursor[STORE_CURSOR_BYTES_MAX];
+    size_t cursor_len; /* out: store key of the last item, to go on after; 0 if none */
+};
+
+struct store_info {
+    uint64_t n_records; /* tombstones included */
+    uint64_t n_tombstones;
+    uint64_t n_bytes; /* keys and values */
+    struct version max_version;
+};
+
+struct store_stats {
+    uint64_t map_bytes, used_bytes; /* of the map: limit, pages in use (free list not counted) */
+    uint64_t fs_free_bytes, fs_bytes;
+    uint64_t n_records;
+    uint64_t n_syncs, n_ops; /* since start */
+    uint64_t durable;
+    bool space_low; /* puts are refused */
+};
+
+struct store_config {
+    uint32_t n_workers; /* queues 0 .. n_workers - 1, and n_workers for control */
+    /* Called from the store's threads, never from inside a call of the same queue by the caller:
+     * queue has something to reap or durable has moved. Must only wake the caller up. */
+    void (*notify)(void *ctx, uint32_t queue);
+    /* The disk's content is unknown, or the store is damaged. `sentence` says what and what to do. */
+    void (*fatal)(void *ctx, const char *sentence);
+    void *ctx;
+};
+
+struct store;
+
+struct store_ops {
+    /* Takes all n operations or none. 0 and *ret_lsn = the last one's LSN; -ERR_FULL,
+     * -ERR_NO_MEMORY; -ERR_NO_SPACE is told per operation in its store_done. n <= 4096. */
+    int (*submit)(struct store *s, uint32_t queue, const struct store_op *ops, size_t n,
+                  uint64_t *ret_lsn);
+    /* Takes up to max outcomes that are durable, in LSN order. Returns how many. */
+    size_t (*reap)(struct store *s, uint32_t queue, struct store_done *out, size_t max);
+    /* Any thread. */
+    uint64_t (*durable)(struct store *s);
+
+    /* 0 with ret->kind STATE_NONE when absent; -ERR_CORRUPT, -ERR_IO. *ret_lsn: 0 when all that it
+     * shows is known to be durable. */
+    int (*get)(struct store *s, uint32_t queue, uint64_t token, const struct key *key,
+               struct state *ret, uint64_t *ret_lsn);
+    /* Records of the range in key order, after `cursor` (empty: from the start), tombstones
+     * included, until page->cap records or bytes_max bytes (at least one record). -ERR_CORRUPT for
+     * a bad record: page->cursor then names it, so that the caller can step over. */
+    int (*scan)(struct store *s, uint32_t queue, struct store_range range, struct slice cursor,
+                size_t bytes_max, struct store_page *page);
+    void (*read_end)(struct store *s, uint32_t queue);
+
+    /* Small facts, as last made durable. Appends to out; 0, -ERR_IO, or 1 when never set. */
+    int (*meta_get)(struct store *s, uint32_t queue, struct slice name, struct buf *out);
+    /* The clock bound as last made durable; 0 if never set. */
+    uint64_t (*clock_bound)(struct store *s);
+
+    /* Bulk: merges items sorted by store key in as few transactions as sensible, or deletes a
+     * range for good (no tombstones). Reported by reap like an operation. Bytes are copied. */
+    int (*load)(struct store *s, uint32_t queue, uint64_t cookie, const struct store_item *items,
+                size_t n);
+    int (*wipe)(struct store *s, uint32_t queue, uint64_t cookie, struct store_range range);
+
+    /* Counts of a range, and its leaves (XOR of merge_digest per leaf; ret has one u64 per leaf
+     * from the leaf of range.first to that of range.last). May read the whole range. */
+    int (*vnode_info)(struct store *s, uint32_t queue, struct store_range range,
+                      struct store_info *ret);
+    int (*leaves)(struct store *s, uint32_t queue, struct store_range range, uint64_t *ret);
+
+    int (*stats)(struct store *s, uint32_t queue, struct store_stats *ret);
+    /* Finishes what was submitted, then frees. Queues must not be used any more. */
+    void (*close)(struct store *s);
+};
+
+/* Engines embed this as their first member. */
+struct store {
+    const struct store_ops *ops;
+};
+
+#endif

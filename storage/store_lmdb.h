@@ -1,0 +1,26 @@
+/* store_lmdb: the plain store on disk, one LMDB environment. See store_lmdb.c. */
+#ifndef QUOIT_STORAGE_STORE_LMDB_H
+#define QUOIT_STORAGE_STORE_LMDB_H
+
+#include "storage/store.h"
+
+#define STORE_LMDB_MAP_DEFAULT (64ull << 30)
+#define STORE_LMDB_MAP_MIN (4ull << 20)
+
+struct store_lmdb_options {
+    const char *dir;    /* exists; the environment's files are made in it */
+    uint64_t map_bytes; /* 0 = default; the largest the data can grow to; fixed while open */
+};
+
+/* 0 and *ret; -ERR_IO, -ERR_CORRUPT, -ERR_FORMAT, -ERR_NO_MEMORY with a sentence in
+ * why[STORE_WHY_BYTES]. The directory is not locked here: the caller holds its lock. */
+#define STORE_WHY_BYTES 512
+int store_lmdb_open(const struct store_config *config, const struct store_lmdb_options *options,
+                    struct store **ret, char *why);
+
+/* Turns SIGBUS and SIGSEGV inside the open environment's map (a truncated or damaged file) into a
+ * sentence on stderr and exit status 1; other faults keep their default action. Process-wide, once,
+ * after open. */
+void store_lmdb_guard_faults(struct store *s);
+
+#endif
