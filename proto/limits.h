@@ -24,6 +24,12 @@
 #define LIMIT_SCAN_PAGE_BYTES (256u << 10)
 #define LIMIT_SCAN_PAGE_RECORDS 4096u
 
+/* A scan's cursor: a stored key (8 bytes of token, 4 of bucket, 2 of length, then the key). */
+#define LIMIT_CURSOR_BYTES (14u + LIMIT_KEY_BYTES)
+
+/* The sentence of an error; a longer one is replaced by the table's. */
+#define LIMIT_ERROR_TEXT_BYTES 1024u
+
 /* Names of nodes and zones, addresses ("host:port"): printable, short enough for a table. */
 #define LIMIT_NAME_BYTES 64u
 #define LIMIT_ADDRESS_BYTES 262u

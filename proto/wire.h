@@ -1,6 +1,6 @@
 /* wire: messages as plain structs, and their way into and out of frames.
  *
- * wire.c is the only file that includes generated protobuf code. Unpacking copies into an arena
+ * wire*.c are the only files that include generated protobuf code. Unpacking copies into an arena
  * with a budget, so the structs' slices live as long as the arena's round; packing appends one
  * whole frame (header included) to a buf. Nothing from the network is trusted: what unpack accepts
  * has its lengths checked (keys, ids, arrays), enums in range, and nothing else promised.
@@ -35,9 +35,10 @@ static inline bool wire_id_is_zero(const struct wire_id *a)
     return wire_id_equal(a, &zero);
 }
 
-/* Allocations that unpacking a frame of n bytes may make: the bytes once more, the descriptors of
- * its messages, and repeated fields; what exceeds it is -ERR_NO_MEMORY. */
-#define WIRE_ARENA_BUDGET(n) (2 * (size_t)(n) + (64u << 10))
+/* Allocations that unpacking a frame of n bytes may make: the bytes once more, and the structs of
+ * its messages, of which a full page of smallest records has the most (1.5 MiB). What exceeds it is
+ * -ERR_NO_MEMORY. An arena allocates only what it hands out. */
+#define WIRE_ARENA_BUDGET(n) (2 * (size_t)(n) + (4u << 20))
 #define WIRE_ARENA_BUDGET_RING (8u << 20) /* a ring of 16384 partitions x 8 slots unpacks into 4 MiB */
 
 /* ---- the ring ---------------------------------------------------------------------------- */
@@ -168,14 +169,16 @@ struct wire_response {
     } u;
 };
 
-/* Append one frame. 0, -ERR_NO_MEMORY, -ERR_FRAME_TOO_LARGE (out unchanged on failure). */
+/* Append one frame. 0, -ERR_NO_MEMORY, -ERR_FRAME_TOO_LARGE, -ERR_BAD_REQUEST for a message with
+ * nothing in it (out unchanged on failure). A response with an error carries no result. */
 int wire_request_pack(const struct wire_request *req, struct buf *out);
 int wire_response_pack(const struct wire_response *res, struct buf *out);
 
 /* Unpack one frame body. 0, -ERR_BAD_REQUEST, -ERR_NO_MEMORY (budget), or for a request the typed
  * refusal of its content (-ERR_KEY_TOO_LARGE, -ERR_KEY_EMPTY, -ERR_VALUE_TOO_LARGE, -ERR_UNSUPPORTED
  * for an op this version does not know): then ret->id is valid, so that the refusal can be answered,
- * and ret->key / ret->value hold the offending lengths. */
+ * and ret->key / ret->value hold the offending lengths. BAD_REQUEST of a request that could be
+ * parsed (level or scan out of range, no op) has its id as well; *ret is all zero if it could not. */
 int wire_request_unpack(struct slice body, struct arena *arena, struct wire_request *ret);
 int wire_response_unpack(struct slice body, struct arena *arena, struct wire_response *ret);
 
