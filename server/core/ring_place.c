@@ -90,6 +90,7 @@ struct roles {
     uint32_t *from, *via;  /* per node, of a search: reached from which node, by which partition */
     uint32_t *queue;
     bool *blocked;
+    uint64_t weight_sum;
 };
 
 static void role_take(struct roles *r, uint32_t p, uint32_t node)
@@ -146,9 +147,30 @@ static uint32_t most_loaded(const struct roles *r)
     return most;
 }
 
+/* Handing one role from a to b lowers the maximum. */
+static bool lowers_maximum(const struct roles *r, uint32_t a, uint32_t b)
+{
+    return less(r, r->load[b] + 1ull, b, r->load[a], a);
+}
+
+/* Handing one role from a to b brings one of them nearer to the floor and ceiling of its share, and
+ * takes none away from there. */
+static bool nears_share(const struct roles *r, uint32_t a, uint32_t b)
+{
+    uint64_t q = r->in->n_partitions, rest = r->weight_sum - 1;
+    uint64_t floor_a = q * r->in->weight[a] / r->weight_sum;
+    uint64_t floor_b = q * r->in->weight[b] / r->weight_sum;
+    uint64_t ceil_a = (q * r->in->weight[a] + rest) / r->weight_sum;
+    uint64_t ceil_b = (q * r->in->weight[b] + rest) / r->weight_sum;
+
+    return (r->load[a] > ceil_a && r->load[b] < ceil_b) ||
+           (r->load[a] > floor_a && r->load[b] < floor_b);
+}
+
 /* Breadth first over "is primary of p, which the next one holds too". Returns the reached node that
- * is least loaded after taking one role more, if that is below the start's load; else NONE. */
-static uint32_t search(struct roles *r, uint32_t start)
+ * will be least loaded, of those to which a hand-over is good; else NONE. */
+static uint32_t search(struct roles *r, uint32_t start,
+                       bool (*good)(const struct roles *, uint32_t, uint32_t))
 {
     uint32_t head = 0, tail = 0, best = NONE;
 
@@ -159,7 +181,7 @@ static uint32_t search(struct roles *r, uint32_t start)
     while (head < tail) {
         uint32_t a = r->queue[head++];
 
-        if (a != start && less(r, r->load[a] + 1ull, a, r->load[start], start) &&
+        if (a != start && good(r, start, a) &&
             (best == NONE || less(r, r->load[a] + 1ull, a, r->load[best] + 1ull, best)))
             best = a;
         for (uint32_t p = r->first[a]; p != NONE; p = r->next[p])
@@ -176,20 +198,44 @@ static uint32_t search(struct roles *r, uint32_t start)
     return best;
 }
 
-static void even_out(struct roles *r)
+/* Along the path that search found, from the end back: each hand-over keeps those before it valid.
+ */
+static void hand_over(struct roles *r, uint32_t start, uint32_t end)
 {
-    for (;;) {
-        uint32_t start = most_loaded(r), end;
+    for (uint32_t b = end; b != start; b = r->from[b]) {
+        role_drop(r, r->via[b]);
+        role_take(r, r->via[b], b);
+    }
+}
 
-        if (start == NONE)
-            return;
-        end = search(r, start);
+static void lower_maximum(struct roles *r)
+{
+    uint32_t start;
+
+    while ((start = most_loaded(r)) != NONE) {
+        uint32_t end = search(r, start, lowers_maximum);
+
         if (end == NONE)
             r->blocked[start] = true;
-        /* From the end back: each hand-over keeps the ones before it valid. */
-        for (uint32_t b = end; b != NONE && b != start; b = r->from[b]) {
-            role_drop(r, r->via[b]);
-            role_take(r, r->via[b], b);
+        else
+            hand_over(r, start, end);
+    }
+}
+
+/* Ends: every hand-over brings the sum of all distances from the rounded shares down. */
+static void near_shares(struct roles *r)
+{
+    bool moved = true;
+
+    while (moved) {
+        moved = false;
+        for (uint32_t start = 0; start < r->in->n_nodes; start++) {
+            uint32_t end = search(r, start, nears_share);
+
+            if (end != NONE) {
+                hand_over(r, start, end);
+                moved = true;
+            }
         }
     }
 }
@@ -221,8 +267,11 @@ int place_primaries(const struct place_input *in, const uint32_t *table, struct 
         !r.blocked)
         return -ERR_NO_MEMORY;
     memset(r.blocked, 0, in->n_nodes);
+    for (uint32_t i = 0; i < in->n_nodes; i++)
+        r.weight_sum += in->weight[i];
     take_least_loaded(&r);
-    even_out(&r);
+    lower_maximum(&r);
+    near_shares(&r);
     for (uint32_t p = 0; p < in->n_partitions; p++)
         for (uint32_t s = 0; s < in->n_slots; s++)
             if (table[(size_t)p * in->n_slots + s] == r.holder[p])
