@@ -2,7 +2,9 @@
  *
  * Every first node is started with the same --cluster list of peer addresses. Positions in the
  * *sorted* list name the nodes here; position 0 leads. The edge keeps one control link to each other
- * address and tells this machine what arrives.
+ * address and tells this machine what arrives. A lone node is a list of one.
+ *
+ * Every text that the machine gives out (why) and every ring lives as long as the machine.
  */
 #ifndef QUOIT_CORE_FORM_H
 #define QUOIT_CORE_FORM_H
@@ -21,7 +23,7 @@ struct form;
 struct form_config {
     struct wire_member self; /* copied; names and addresses as given at the command line */
     const char *const *list; /* sorted, distinct peer addresses, own one included */
-    size_t n_list;
+    size_t n_list; /* 1 .. FORM_NODES_MAX: the caller has refused longer lists */
     size_t self_index;
     uint32_t replicas;
     /* Random bytes for the cluster's id and token space; used only by the leader. */
@@ -70,5 +72,11 @@ struct form *form_new(const struct form_config *config); /* NULL: out of memory 
 void form_free(struct form *form);
 void form_step(struct form *form, const struct form_event *in, struct form_effects *out);
 uint64_t form_deadline_ms(const struct form *form);
+
+/* What a node that has a ring answers to a FORM message, also when it has no such machine any more
+ * (it was restarted): fills *ret (its ring borrowed from `ring`). False: nothing. `self` is what this
+ * node would say of itself; list_hash is echoed. */
+bool form_answer(const struct wire_ring *ring, const struct wire_member *self,
+                 const struct wire_form *in, struct wire_form *ret);
 
 #endif
