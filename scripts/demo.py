@@ -30,6 +30,7 @@ QUOITD = ROOT / "build/server/quoitd"
 QUOIT = ROOT / "build/client/quoit"
 DEMO = ROOT / "build/demo"
 PIDS = DEMO / "pids"
+FAILED_LOGS = ROOT / "build/demo-logs"
 LOCK = ROOT / "build/demo.lock"
 SOURCE = Path("/usr/share/unicode/UnicodeData.txt")
 
@@ -38,6 +39,7 @@ FIRST_PORT = 7400
 START_S = 30          # a node that does not answer after this long has failed
 STOP_S = 15           # a SIGTERM not obeyed after this long is a bug, and ends in SIGKILL
 BATCH = 4000          # records per import of the load: long enough that kill -9 falls into one
+REPEATS_MAX = 10      # a load whose writes are still refused after so many batches has failed
 LOAD_AFTER_KILL_S = 3
 WITHOUT_S = 5
 
@@ -56,25 +58,31 @@ class Interrupted(Exception):
 # ---- what the user sees ---------------------------------------------------------------------
 
 class Screen:
-    """One line per step: what is done, then what came of it."""
+    """One line per step: on a terminal what is being done, and in the end what came of it."""
 
     def __init__(self, steps):
-        self.steps, self.step = steps, 0
+        self.steps, self.step, self.head = steps, 0, ""
         self.tty = sys.stdout.isatty()
 
     def start(self, name, text):
         self.step += 1
         self.head = f"  {self.step}/{self.steps}  {name:<8} "
         self.began = time.monotonic()
-        print(self.head + text, end=" ", flush=True)
+        self.progress(text)
 
     def progress(self, text):
         if self.tty:
             print(f"\r\033[K{self.head}{text}", end=" ", flush=True)
 
     def done(self, text):
-        start = f"\r\033[K{self.head}" if self.tty else f"\n{' ' * len(self.head)}"
-        print(f"{start}{text}  ({time.monotonic() - self.began:.1f} s)", flush=True)
+        clear = "\r\033[K" if self.tty else ""
+        print(f"{clear}{self.head}{text}  ({time.monotonic() - self.began:.1f} s)", flush=True)
+        self.head = ""
+
+    def broken_off(self):
+        """Leaves the line of a step that was not done."""
+        if self.head:
+            print("" if self.tty else self.head + "...", flush=True)
 
 
 def number(n):
@@ -268,9 +276,12 @@ class Writer(threading.Thread):
 
     def run(self):
         try:
-            again = []
+            again, repeats = [], 0
             while not self.ending.is_set() or again:
                 again = self.batch(again)
+                repeats = repeats + 1 if again else 0
+                if repeats > REPEATS_MAX:
+                    raise Failed(f"{len(again)} writes of the load find no answer")
         except Exception as error:  # handed to the main thread by end()
             self.failure = error
 
@@ -394,8 +405,7 @@ class Demo:
         n = len(self.source)
         victim = self.nodes[1].name
         megabytes = sum(map(len, self.source)) / 1e6
-        unknown = (f"{number(writer.unknown)} without an answer, repeated; "
-                   if writer.unknown else "")
+        repeated = f"{number(writer.unknown)} repeated, " if writer.unknown else ""
         total = n + len(writer.acknowledged)
         print(f"""
 PASSED in {seconds:.0f} s. 0 of {number(total)} acknowledged records lost.
@@ -405,7 +415,7 @@ PASSED in {seconds:.0f} s. 0 of {number(total)} acknowledged records lost.
               f"p50 {duration(imported['p50_us'])}   p99 {duration(imported['p99_us'])}"
               f"""
   read     through {names} at quorum: all {NODES} x {number(n)} equal to the source
-  kill -9  {victim}, under load: {number(len(writer.acknowledged))} writes, 0 failed, {unknown}"""
+  kill -9  {victim}, under load: {number(len(writer.acknowledged))} writes, 0 failed, {repeated}"""
               f"longest {duration(writer.longest_us)}"
               f"""
   without  {victim}: {number(without['ops'])} reads and writes in {without['seconds']:.0f} s, """
@@ -413,8 +423,16 @@ PASSED in {seconds:.0f} s. 0 of {number(total)} acknowledged records lost.
               f"""
   restart  {victim} was serving again after {self.back_s:.1f} s; everything compared: equal""")
 
+    def save_logs(self):
+        shutil.rmtree(FAILED_LOGS, ignore_errors=True)
+        FAILED_LOGS.mkdir()
+        for node in self.nodes:
+            if node.log.exists():
+                shutil.copy(node.log, FAILED_LOGS)
+        print(f"the nodes' logs are kept in {FAILED_LOGS.relative_to(ROOT)}", file=sys.stderr)
+
     def clean(self):
-        """Leaves no process and no file, whatever has happened."""
+        """Leaves no process and no data, whatever has happened."""
         if self.writer is not None:
             self.writer.ending.set()
         for node in self.nodes:
@@ -460,7 +478,8 @@ def print_keep(nodes):
     endpoints = ",".join(n.client for n in nodes)
     print(f"""
 The cluster goes on running; logs and data are in build/demo. Talk to it:
-  export QUOIT_ENDPOINTS={endpoints} PATH="{QUOIT.parent}:$PATH"
+  export QUOIT_ENDPOINTS={endpoints}
+  PATH="{QUOIT.parent}:$PATH"
   quoit get U+1F600
   quoit put hello world
   quoit where hello
@@ -512,10 +531,14 @@ def main(arguments):
         demo.run()
         demo.summary(time.monotonic() - began)
         left_running = keep
+    except Failed:
+        demo.save_logs()
+        raise
     finally:
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, signal.SIG_IGN)
         if not left_running:
+            demo.screen.broken_off()
             demo.clean()
     print_keep(demo.nodes) if keep else print_ending()
     return 0
@@ -525,7 +548,7 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except Failed as failure:
-        print(f"\n\nFAILED: {failure}", file=sys.stderr)
+        print(f"\nFAILED: {failure}", file=sys.stderr)
         sys.exit(1)
     except Interrupted:
         print("\ninterrupted; nodes stopped, data removed", file=sys.stderr)
