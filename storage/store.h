@@ -31,6 +31,7 @@
 #define QUOIT_STORAGE_STORE_H
 
 #include "proto/err.h"
+#include "proto/limits.h"
 #include "proto/state.h"
 #include "proto/wire.h"
 
@@ -43,8 +44,15 @@
 #define STORE_QUEUE_OPS_MAX 65536u
 #define STORE_QUEUE_BYTES_MAX (128u << 20)
 
+/* Operations in one submit. */
+#define STORE_SUBMIT_MAX 4096u
+
 /* A cursor is a store key (storage/record.h), opaque to callers. */
 #define STORE_CURSOR_BYTES_MAX (14u + LIMIT_KEY_BYTES)
+
+/* Writes the cursor that stands after this record to out[STORE_CURSOR_BYTES_MAX]; returns its
+ * length. For whoever cuts a page short. (record.c) */
+size_t store_cursor_encode(uint64_t token, const struct key *key, uint8_t *out);
 
 /* Longest name of a small fact. */
 #define STORE_META_NAME_MAX 32u
@@ -128,8 +136,10 @@ struct store_config {
 struct store;
 
 struct store_ops {
-    /* Takes all n operations or none. 0 and *ret_lsn = the last one's LSN; -ERR_FULL,
-     * -ERR_NO_MEMORY; -ERR_NO_SPACE is told per operation in its store_done. n <= 4096. */
+    /* Takes all n operations or none, 1 <= n <= STORE_SUBMIT_MAX. 0 and *ret_lsn = the last one's
+     * LSN; -ERR_FULL, -ERR_NO_MEMORY, -ERR_IO after a fatal failure, or the typed refusal of a key,
+     * name or value beyond its limit. -ERR_NO_SPACE, and -ERR_CORRUPT when the record to merge with
+     * fails its checksum, are told per operation in its store_done. */
     int (*submit)(struct store *s, uint32_t queue, const struct store_op *ops, size_t n,
                   uint64_t *ret_lsn);
     /* Takes up to max outcomes that are durable, in LSN order. Returns how many. */

@@ -12,8 +12,8 @@
  * next step of the same machine, so the caller sends or copies them at once. Exception both ways:
  * bytes that lie in `owner` may be kept by taking a reference (blob_ref).
  *
- * A full list is not an error: the step keeps what is left, returns STEP_MORE and wants to be called
- * again with EVENT_MORE once the list is carried out. Lists are never cleared, only n = 0.
+ * A full list is not an error: the step keeps what is left, returns STEP_MORE and wants to be
+ * called again with EVENT_MORE once the list is carried out. Lists are never cleared, only n = 0.
  *
  * Reads are effects with done events as well. The edge carries a read out inline, appends the done
  * event to a ring, and steps the worker with each after the effect list; the simulator delays and
@@ -44,19 +44,19 @@ struct addr {
 };
 
 enum event_type {
-    EVENT_TICK = 1,   /* the deadline asked for has come (or may have) */
-    EVENT_MORE,       /* go on after STEP_MORE */
-    EVENT_REQUEST,    /* a client's request, checked by wire_request_unpack */
-    EVENT_GONE,       /* a client connection is closed: its requests need no answer */
-    EVENT_PEER,       /* a message of a peer or of a sibling worker */
-    EVENT_NODE_UP,    /* a node has its first link up, or its number of workers changed */
-    EVENT_NODE_DOWN,  /* a node's last link is gone: requests sent to it may be lost */
-    EVENT_GOT,        /* done: EFFECT_GET */
-    EVENT_SCANNED,    /* done: EFFECT_SCAN */
-    EVENT_STORED,     /* done: EFFECT_STORE; durable */
-    EVENT_DURABLE,    /* store.durable has moved */
-    EVENT_RING,       /* a ring was published; newer than the last */
-    EVENT_STOP        /* the node is stopping: finish what is in flight, take nothing new */
+    EVENT_TICK = 1,  /* the deadline asked for has come (or may have) */
+    EVENT_MORE,      /* go on after STEP_MORE */
+    EVENT_REQUEST,   /* a client's request, checked by wire_request_unpack */
+    EVENT_GONE,      /* a client connection is closed: its requests need no answer */
+    EVENT_PEER,      /* a message of a peer or of a sibling worker */
+    EVENT_NODE_UP,   /* a node has its first link up, or its number of workers changed */
+    EVENT_NODE_DOWN, /* a node's last link is gone: requests sent to it may be lost */
+    EVENT_GOT,       /* done: EFFECT_GET */
+    EVENT_SCANNED,   /* done: EFFECT_SCAN */
+    EVENT_STORED,    /* done: EFFECT_STORE; durable */
+    EVENT_DURABLE,   /* store.durable has moved */
+    EVENT_RING,      /* a ring was published; newer than the last */
+    EVENT_STOP       /* the node is stopping: finish what is in flight, take nothing new */
 };
 
 struct event {

@@ -18,6 +18,7 @@ struct worker_config {
     uint32_t node;      /* own node handle */
     uint32_t worker;    /* 0 .. n_workers - 1 */
     uint32_t n_workers; /* of this node */
+    uint64_t boot;      /* of this start of the node: makes forced versions unique over restarts */
     uint64_t clock_bound_ms; /* durable clock bound found at start: nothing is stamped before it */
     uint64_t seed;           /* of the generator (choice of replicas, jitter) */
     struct slice name;       /* the node's, copied */

@@ -1,0 +1,288 @@
+/* coordinator_get: reads of one key.
+ *
+ *   READ --W answers agree, state at hand--> reply
+ *     |    W answers agree, only digests --> FETCH the state from a holder --> (as below)
+ *     |    W answers disagree -------------> FETCH the newest if needed --> BACK: write it to slots
+ *     |                                      until W hold it --> reply
+ *     '--all absent------------------------> reply "not found"
+ *
+ * One slot is asked for the whole state and the others for a digest. A get at quorum or all answers
+ * a value only once W slots hold it: then no later quorum read can return an older one, although
+ * the write that it saw may never have been acknowledged. What is written back is the state as it
+ * is, under its own version: merging it anywhere is harmless.
+ *
+ * Each change of stage starts a new round, so that answers to the stage before match nothing.
+ */
+#include "server/core/core.h"
+#include "storage/merge.h"
+
+static void get_decide(struct worker *w, struct op *op, struct effects *out);
+
+/* ---- asking -------------------------------------------------------------------------------- */
+
+/* Somebody has sent the whole state, or was asked for it a moment ago. */
+static bool get_has_full(const struct worker *w, const struct op *op)
+{
+    for (uint32_t i = 0; i < op->entry.n_slots; i++) {
+        const struct op_slot *s = &op->slots[i];
+
+        if (s->full && (s->phase == PHASE_DONE || (s->phase == PHASE_ASKED &&
+                                                   w->now_ms < s->asked_ms + COORDINATOR_HEDGE_MS)))
+            return true;
+    }
+    return false;
+}
+
+static void get_ask(struct worker *w, struct op *op, uint32_t slot, struct effects *out)
+{
+    struct wire_peer msg;
+
+    op->slots[slot].full = op->stage == STAGE_FETCH || !get_has_full(w, op);
+    msg.type = PEER_GET;
+    msg.u.get.key = op->key;
+    msg.u.get.digest = !op->slots[slot].full;
+    op_ask(w, op, slot, &msg, out);
+}
+
+/* ---- replying ------------------------------------------------------------------------------ */
+
+/* What is known and held by `replicas` slots. state may borrow from the event under way. */
+static void get_reply(struct worker *w, struct op *op, const struct state *state, uint32_t replicas,
+                      struct effects *out)
+{
+    struct wire_response res = {.type = RESULT_GET};
+
+    res.u.get.replicas = replicas;
+    if (state->kind != STATE_NONE) {
+        res.u.get.found = !state->deleted;
+        res.u.get.version = state->version;
+        if (!state->deleted)
+            res.u.get.value = state->value;
+    }
+    op_reply(w, op, &res, out);
+}
+
+/* ---- stages -------------------------------------------------------------------------------- */
+
+static void get_new_round(struct op *op, enum op_stage stage)
+{
+    op->stage = (uint8_t)stage;
+    op->round++;
+    for (uint32_t i = 0; i < op->entry.n_slots; i++)
+        if (op->slots[i].phase == PHASE_ASKED) /* its answer will match nothing */
+            op->slots[i].phase = PHASE_IDLE;
+}
+
+/* The slot that holds the newest state answered with a digest: ask it for the state. */
+static void get_fetch(struct worker *w, struct op *op, uint32_t slot, struct effects *out)
+{
+    get_new_round(op, STAGE_FETCH);
+    op->slots[slot].tries = 0;
+    get_ask(w, op, slot, out);
+    op_arm(w, op, w->now_ms + COORDINATOR_HEDGE_MS);
+}
+
+static void get_back_ask(struct worker *w, struct op *op, uint32_t slot, struct effects *out)
+{
+    struct wire_peer msg;
+
+    msg.type = PEER_PUT;
+    msg.u.put.key = op->key;
+    msg.u.put.state = op->state;
+    msg.u.put.first_hand = false;
+    op_ask(w, op, slot, &msg, out);
+}
+
+/* Holders become DONE; slots that answered with less are written to; the rest stands by. */
+static void get_back(struct worker *w, struct op *op, const struct quorum_answer *newest,
+                     struct effects *out)
+{
+    uint32_t n = op->entry.n_slots;
+    struct quorum_answer top = *newest;
+    uint32_t written = 0;
+
+    get_new_round(op, STAGE_BACK);
+    for (uint32_t i = 0; i < n; i++) {
+        struct op_slot *s = &op->slots[i];
+
+        s->tries = 0;
+        if (quorum_holds(&s->answer, &top)) {
+            s->phase = PHASE_DONE;
+            continue;
+        }
+        s->phase = PHASE_IDLE;
+        if (!s->answer.answered || op->entry.slots[i].state != SLOT_READY)
+            continue;
+        if (op_slot_reachable(w, op, i)) {
+            get_back_ask(w, op, i, out);
+            written++;
+        }
+    }
+    w->stats.n_repairs++;
+    worker_trace(out, TRACE_READ_REPAIR, op->partition, written);
+    get_decide(w, op, out);
+}
+
+/* Keeps the state if it is the newest whole one so far. False: out of memory. */
+static bool get_keep(struct worker *w, struct op *op, const struct state *state)
+{
+    struct blob *copy;
+
+    if (op->have_state && version_compare(op->state.version, state->version) >= 0)
+        return true;
+    copy = state->value.len ? blob_copy(state->value) : NULL;
+    if (state->value.len && !copy)
+        return false;
+    worker_bury(w, op->value);
+    op->value = copy;
+    op->state = *state;
+    op->state.value = blob_slice(copy);
+    op->have_state = true;
+    return true;
+}
+
+static void get_decide_read(struct worker *w, struct op *op, const struct state *fresh,
+                            struct effects *out)
+{
+    struct quorum_answer answers[LIMIT_SLOTS_MAX];
+    struct quorum_view view;
+    const struct state *state = &op->state;
+
+    for (uint32_t i = 0; i < op->entry.n_slots; i++)
+        answers[i] = op->slots[i].answer;
+    view = quorum_merge(answers, op->entry.n_slots);
+    if (view.n_answered < op->need)
+        return;
+    if (view.newest < 0 || view.dead) {
+        get_reply(w, op, &(struct state){0}, view.n_answered, out);
+        return;
+    }
+    if (fresh && version_compare(fresh->version, answers[view.newest].version) == 0)
+        state = fresh;
+    else if (!op->have_state ||
+             version_compare(op->state.version, answers[view.newest].version) != 0)
+        state = NULL;
+    if (!state)
+        get_fetch(w, op, (uint32_t)view.newest, out);
+    else if (view.agree)
+        get_reply(w, op, state, view.n_answered, out);
+    else if (state == fresh && !get_keep(w, op, fresh))
+        op_reply_error(w, op, ERR_NO_MEMORY, out);
+    else
+        get_back(w, op, &answers[view.newest], out);
+}
+
+/* READ and FETCH decide on answers, BACK on holders. */
+static void get_decide(struct worker *w, struct op *op, struct effects *out)
+{
+    struct op_tally t;
+
+    if (op->stage != STAGE_BACK) {
+        get_decide_read(w, op, NULL, out);
+        return;
+    }
+    t = op_tally(op);
+    if (t.done >= op->need)
+        get_reply(w, op, &op->state, t.done, out);
+    else
+        read_review(w, op, get_back_ask, out);
+}
+
+/* ---- answers ------------------------------------------------------------------------------- */
+
+static void get_take(struct op *op, uint32_t slot, const struct wire_peer *msg)
+{
+    struct quorum_answer *a = &op->slots[slot].answer;
+
+    *a = (struct quorum_answer){.answered = true};
+    if (msg->u.get_reply.found == FOUND_ABSENT) {
+        a->absent = true;
+        a->floor = msg->u.get_reply.floor;
+        return;
+    }
+    a->version = msg->u.get_reply.state.version;
+    a->deleted = msg->u.get_reply.state.deleted;
+    if (msg->u.get_reply.found == FOUND_DIGEST)
+        a->digest = msg->u.get_reply.digest;
+    else if (op->need > 1)
+        a->digest = merge_digest(&op->key, &msg->u.get_reply.state);
+}
+
+static void get_recv_read(struct worker *w, struct op *op, uint32_t slot,
+                          const struct wire_peer *msg, struct effects *out)
+{
+    const struct state *state = &msg->u.get_reply.state;
+    uint32_t generation = op->generation;
+    bool whole = msg->u.get_reply.found == FOUND_STATE ||
+                 (msg->u.get_reply.found == FOUND_DIGEST && state->deleted);
+
+    op->slots[slot].phase = PHASE_DONE;
+    get_take(op, slot, msg);
+    /* The last answer goes out as it lies in the store's map or in the message; earlier ones wait
+     * for it in a copy. */
+    get_decide_read(w, op, whole ? state : NULL, out);
+    if (whole && op->used && op->generation == generation && op->stage == STAGE_READ)
+        get_keep(w, op, state); /* out of memory: it is fetched again */
+}
+
+static void get_fetch_failed(struct worker *w, struct op *op, uint32_t slot, int err,
+                             struct effects *out)
+{
+    /* The slot that held the newest state is of no use any more: W others must answer. */
+    op->slots[slot].answer.answered = false;
+    get_new_round(op, STAGE_READ);
+    if (err) {
+        read_refused(w, op, slot, err, get_ask, out);
+    } else {
+        op->slots[slot].phase = PHASE_DOWN;
+        read_review(w, op, get_ask, out);
+    }
+}
+
+void get_recv(struct worker *w, struct op *op, uint32_t slot, const struct wire_peer *msg,
+              struct effects *out)
+{
+    if (msg->error == ERR_CORRUPT) {
+        w->stats.n_corrupt++;
+        worker_trace(out, TRACE_CORRUPT, op->partition, op->token);
+    }
+    if (op->stage == STAGE_FETCH && msg->error) {
+        get_fetch_failed(w, op, slot, msg->error, out);
+    } else if (msg->error) {
+        read_refused(w, op, slot, msg->error, op->stage == STAGE_BACK ? get_back_ask : get_ask,
+                     out);
+    } else if (op->stage == STAGE_BACK) {
+        /* stored, had it, or has something newer: it holds what we answer with */
+        op->slots[slot].phase = PHASE_DONE;
+        get_decide(w, op, out);
+    } else {
+        get_recv_read(w, op, slot, msg, out);
+    }
+}
+
+/* ---- start and review ---------------------------------------------------------------------- */
+
+void get_start(struct worker *w, struct op *op, struct effects *out)
+{
+    op->stage = STAGE_READ;
+    read_start(w, op, get_ask, out);
+}
+
+void get_review(struct worker *w, struct op *op, struct effects *out)
+{
+    if (op->stage == STAGE_FETCH) {
+        for (uint32_t i = 0; i < op->entry.n_slots; i++) {
+            if (op->slots[i].phase != PHASE_ASKED)
+                continue;
+            if (!op_slot_reachable(w, op, i) ||
+                (op->slots[i].asked_ms + COORDINATOR_HEDGE_MS <= w->now_ms &&
+                 read_pick(w, op) >= 0)) { /* slow, and somebody else can be asked */
+                get_fetch_failed(w, op, i, 0, out);
+                return;
+            }
+        }
+        op_arm(w, op, w->now_ms + COORDINATOR_HEDGE_MS);
+        return;
+    }
+    read_review(w, op, op->stage == STAGE_BACK ? get_back_ask : get_ask, out);
+}

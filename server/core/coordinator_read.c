@@ -1,0 +1,116 @@
+/* coordinator_read: which slots a read asks, shared by get and scan.
+ *
+ * A read asks W slots, the nearest first: this node's own, then the primary, then the others in
+ * turn from a random start (so that readers spread). A slot that goes down or refuses is replaced
+ * by the next; one that is slow is hedged: after COORDINATOR_HEDGE_MS the next is asked as well and
+ * whoever answers counts. When fewer than W answers can still come, the read ends with NO_QUORUM or
+ * the most telling refusal. Reads have no effect, so they may be asked anywhere, any number of
+ * times.
+ */
+#include "server/core/core.h"
+
+int read_pick(struct worker *w, const struct op *op)
+{
+    uint32_t n = op->entry.n_slots;
+    uint32_t start = n > 1 ? (uint32_t)prng_below(&w->prng, n) : 0;
+    int best = -1;
+
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t s = (start + i) % n;
+
+        if (op->entry.slots[s].state != SLOT_READY || op->slots[s].phase != PHASE_IDLE ||
+            !op_slot_reachable(w, op, s))
+            continue;
+        if (op->entry.slots[s].node == w->node)
+            return (int)s;
+        if (best < 0 || s == op->entry.primary)
+            best = (int)s;
+    }
+    return best;
+}
+
+/* Slots that went down since they were asked, and refusals whose pause is over. Returns when the
+ * next pause ends. */
+static uint64_t read_refresh(struct worker *w, struct op *op)
+{
+    uint64_t next = op->deadline_ms;
+
+    for (uint32_t i = 0; i < op->entry.n_slots; i++) {
+        struct op_slot *s = &op->slots[i];
+        uint64_t due = s->asked_ms + op_backoff_ms(s);
+
+        if (s->phase == PHASE_ASKED && !op_slot_reachable(w, op, i))
+            s->phase = PHASE_DOWN;
+        else if (s->phase == PHASE_DOWN && op_slot_reachable(w, op, i))
+            s->phase = PHASE_IDLE;
+        else if (s->phase == PHASE_RETRY && due <= w->now_ms)
+            s->phase = PHASE_IDLE;
+        else if (s->phase == PHASE_RETRY && due < next)
+            next = due;
+    }
+    return next;
+}
+
+/* Asks the next slot; false when there is none. */
+static bool read_ask_one(struct worker *w, struct op *op, read_ask_fn *ask, struct effects *out)
+{
+    int slot = read_pick(w, op);
+
+    if (slot < 0)
+        return false;
+    ask(w, op, (uint32_t)slot, out);
+    return true;
+}
+
+/* When the slowest outstanding answer deserves a hedge; UINT64_MAX if none is outstanding. */
+static uint64_t read_hedge_ms(const struct op *op)
+{
+    uint64_t last = 0;
+
+    for (uint32_t i = 0; i < op->entry.n_slots; i++)
+        if (op->slots[i].phase == PHASE_ASKED && op->slots[i].asked_ms > last)
+            last = op->slots[i].asked_ms;
+    return last ? last + COORDINATOR_HEDGE_MS : UINT64_MAX;
+}
+
+void read_review(struct worker *w, struct op *op, read_ask_fn *ask, struct effects *out)
+{
+    uint64_t next = read_refresh(w, op);
+    struct op_tally t = op_tally(op);
+    uint64_t hedge;
+
+    while (t.done + t.asked < op->need && read_ask_one(w, op, ask, out))
+        t = op_tally(op);
+    if (t.done + t.asked + t.retry < op->need) {
+        op_reply_error(w, op,
+                       t.refusal && !op_refusal_passes(t.refusal) ? t.refusal : ERR_NO_QUORUM, out);
+        return;
+    }
+    hedge = read_hedge_ms(op);
+    if (t.done < op->need && hedge <= w->now_ms) {
+        if (read_ask_one(w, op, ask, out)) {
+            w->stats.n_hedges++;
+            worker_trace(out, TRACE_HEDGE, op->partition, t.done);
+            hedge = w->now_ms + COORDINATOR_HEDGE_MS;
+        } else {
+            hedge = UINT64_MAX;
+        }
+    }
+    op_arm(w, op, hedge < next ? hedge : next);
+}
+
+void read_start(struct worker *w, struct op *op, read_ask_fn *ask, struct effects *out)
+{
+    read_review(w, op, ask, out);
+}
+
+void read_refused(struct worker *w, struct op *op, uint32_t slot, int err, read_ask_fn *ask,
+                  struct effects *out)
+{
+    struct op_slot *s = &op->slots[slot];
+
+    s->refusal = (uint16_t)err;
+    s->phase = op_refusal_passes(err) ? PHASE_RETRY : PHASE_REFUSED;
+    s->asked_ms = w->now_ms;
+    read_review(w, op, ask, out);
+}

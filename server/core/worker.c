@@ -1,0 +1,368 @@
+/* worker: the step function; see core.h for how its parts divide the work.
+ *
+ * The switch on the event type stands here and nowhere else. After the event, drain() runs whatever
+ * became runnable as long as the effect list has room. Nothing in here waits: what needs time arms
+ * a timer, what needs the disk or a peer comes back as an event.
+ */
+#include "server/core/core.h"
+#include <assert.h>
+#include <stdlib.h>
+
+/* ---- making effects ------------------------------------------------------------------------ */
+
+struct effect *worker_emit(struct effects *out, enum effect_type type)
+{
+    struct effect *e;
+
+    assert(out->n < EFFECTS_MAX); /* units are bounded: see WORKER_UNIT_EFFECTS */
+    e = &out->list[out->n++];
+    e->type = type;
+    return e;
+}
+
+void worker_trace(struct effects *out, enum trace_type type, uint64_t a, uint64_t b)
+{
+    struct effect *e = worker_emit(out, EFFECT_TRACE);
+
+    e->u.trace.type = type;
+    e->u.trace.a = a;
+    e->u.trace.b = b;
+}
+
+void worker_send(struct worker *w, struct addr to, const struct wire_peer *msg, struct blob *owner,
+                 struct effects *out)
+{
+    struct effect *e;
+
+    if (to.kind == ADDR_SELF) {
+        assert(w->self_n < WORKER_SELF_MAX);
+        w->self[w->self_n].msg = *msg;
+        w->self[w->self_n++].owner = owner;
+        return;
+    }
+    e = worker_emit(out, EFFECT_SEND);
+    e->u.send.to = to;
+    e->u.send.msg = *msg;
+    e->u.send.owner = owner;
+}
+
+void worker_bury(struct worker *w, struct blob *blob)
+{
+    if (!blob)
+        return;
+    assert(w->graves_n < WORKER_GRAVES_MAX); /* a step frees at most what its effects allow */
+    w->graves[w->graves_n++] = blob;
+}
+
+static void empty_graves(struct worker *w)
+{
+    while (w->graves_n > 0)
+        blob_unref(w->graves[--w->graves_n]);
+}
+
+uint32_t worker_owner(const struct worker *w, uint32_t partition, uint32_t n_workers)
+{
+    uint32_t n_partitions = ring_wire(w->ring)->n_partitions;
+
+    return token_worker(token_partition_first(partition, n_partitions), n_workers);
+}
+
+bool worker_node_up(const struct worker *w, uint32_t node)
+{
+    return node == w->node || (node < WORKER_NODES_MAX && w->nodes[node].up);
+}
+
+/* ---- messages ------------------------------------------------------------------------------ */
+
+static bool is_reply(enum wire_peer_type type)
+{
+    return type == PEER_GET_REPLY || type == PEER_PUT_REPLY || type == PEER_SCAN_REPLY;
+}
+
+/* Time of a peer: adopted within the guard. */
+static void adopt_time(struct worker *w, uint64_t hlc, struct effects *out)
+{
+    if (hlc && !clock_adopt(&w->clock, w->wall_ms, hlc)) {
+        w->stats.n_clock_refused++;
+        worker_trace(out, TRACE_CLOCK_AHEAD, version_wall_ms(hlc), w->wall_ms);
+    }
+}
+
+static void recv_peer(struct worker *w, struct addr from, uint32_t node,
+                      const struct wire_peer *msg, struct blob *owner, struct effects *out)
+{
+    adopt_time(w, msg->hlc, out);
+    if (!is_reply(msg->type))
+        replica_recv(w, from, msg, owner, out);
+    else if (msg->id & RELAY_BIT)
+        replica_relayed(w, msg, owner, out);
+    else
+        coordinator_recv_reply(w, node, msg, out);
+}
+
+/* What the unit sent to this worker itself; each message may send more. */
+static void drain_self(struct worker *w, struct effects *out)
+{
+    struct addr self = {.kind = ADDR_SELF, .node = w->node, .worker = w->index};
+
+    while (w->self_at < w->self_n) {
+        struct self_message m = w->self[w->self_at++];
+
+        recv_peer(w, self, w->node, &m.msg, m.owner, out);
+    }
+    w->self_n = w->self_at = 0;
+}
+
+/* ---- what becomes runnable ----------------------------------------------------------------- */
+
+static bool drain_timers(struct worker *w, struct effects *out)
+{
+    while (!list_empty(&w->expired)) {
+        struct wheel_timer *t;
+
+        if (!worker_room(w, out))
+            return false;
+        t = list_entry(w->expired.next, struct wheel_timer, link);
+        list_remove(&t->link);
+        coordinator_timer(w, list_entry(t, struct op, timer), out);
+        drain_self(w, out);
+    }
+    return true;
+}
+
+static bool drain_gate(struct worker *w, struct effects *out)
+{
+    while (!list_empty(&w->gate)) {
+        struct pending *p = list_entry(w->gate.next, struct pending, gated);
+
+        if (p->lsn > w->durable_lsn)
+            break;
+        if (!worker_room(w, out))
+            return false;
+        replica_release(w, p, out);
+        drain_self(w, out);
+    }
+    return true;
+}
+
+/* Operations that wait for the clock, oldest first; the first that still has to wait stops it. */
+static bool drain_stamping(struct worker *w, struct effects *out)
+{
+    while (!list_empty(&w->stamping)) {
+        struct op *op = list_entry(w->stamping.next, struct op, stamping);
+
+        if (!worker_room(w, out))
+            return false;
+        coordinator_stamp(w, op, out);
+        drain_self(w, out);
+        if (w->stamping.next == &op->stamping)
+            break;
+    }
+    return true;
+}
+
+static bool drain_sweep(struct worker *w, struct effects *out)
+{
+    while (w->sweep.active && w->sweep.next < w->ops_high) {
+        struct op *op;
+
+        if (!worker_room(w, out))
+            return false;
+        op = &w->ops[w->sweep.next++];
+        if (op->used)
+            coordinator_review(w, op, out);
+        drain_self(w, out);
+    }
+    w->sweep.active = false;
+    return true;
+}
+
+static void start_sweep(struct worker *w)
+{
+    w->sweep.active = true;
+    w->sweep.next = 0;
+}
+
+static int drain(struct worker *w, struct effects *out)
+{
+    drain_self(w, out);
+    return drain_timers(w, out) && drain_gate(w, out) && drain_sweep(w, out) &&
+                   drain_stamping(w, out)
+               ? 0
+               : STEP_MORE;
+}
+
+/* ---- events -------------------------------------------------------------------------------- */
+
+static void recv_node(struct worker *w, uint32_t node, bool up, uint32_t n_workers)
+{
+    if (node >= WORKER_NODES_MAX || node == w->node)
+        return;
+    w->nodes[node].up = up;
+    if (up)
+        w->nodes[node].n_workers = n_workers ? n_workers : 1;
+    start_sweep(w);
+}
+
+static void recv_ring(struct worker *w, struct ring *ring)
+{
+    if (w->ring && ring_epoch(ring) <= ring_epoch(w->ring))
+        return;
+    ring_unref(w->ring);
+    w->ring = ring_ref(ring);
+    start_sweep(w);
+}
+
+static void recv_stored(struct worker *w, const struct event *in, struct effects *out)
+{
+    if (in->u.stored.cookie == COOKIE_CLOCK)
+        clock_renewed(&w->clock, in->u.stored.error);
+    else
+        replica_stored(w, in, out);
+}
+
+static void recv_event(struct worker *w, const struct event *in, struct effects *out)
+{
+    switch (in->type) {
+    case EVENT_TICK:
+    case EVENT_MORE:
+        break;
+    case EVENT_REQUEST:
+        adopt_time(w, in->u.request.request->hlc, out);
+        coordinator_recv_request(w, in->u.request.conn, in->u.request.request, out);
+        break;
+    case EVENT_GONE:
+        break; /* its operations end by themselves; their replies are dropped */
+    case EVENT_PEER:
+        w->stats.n_peer_in++;
+        recv_peer(w, in->u.peer.from, in->u.peer.node, in->u.peer.msg, in->u.peer.owner, out);
+        break;
+    case EVENT_NODE_UP:
+        recv_node(w, in->u.node_up.node, true, in->u.node_up.n_workers);
+        break;
+    case EVENT_NODE_DOWN:
+        recv_node(w, in->u.node_down.node, false, 0);
+        break;
+    case EVENT_GOT:
+        replica_got(w, in, out);
+        break;
+    case EVENT_SCANNED:
+        replica_scanned(w, in, out);
+        break;
+    case EVENT_STORED:
+        recv_stored(w, in, out);
+        break;
+    case EVENT_DURABLE:
+        if (in->u.durable.lsn > w->durable_lsn)
+            w->durable_lsn = in->u.durable.lsn;
+        break;
+    case EVENT_RING:
+        recv_ring(w, in->u.ring.ring);
+        break;
+    case EVENT_STOP:
+        w->stopping = true;
+        break;
+    }
+}
+
+int worker_step(struct worker *w, const struct event *in, struct effects *out)
+{
+    out->n = 0;
+    empty_graves(w);
+    w->now_ms = in->now_ms;
+    w->wall_ms = in->wall_ms;
+    recv_event(w, in, out);
+    wheel_expire(&w->wheel, w->now_ms, &w->expired);
+    return drain(w, out);
+}
+
+uint64_t worker_deadline_ms(const struct worker *w)
+{
+    return wheel_next_ms(&w->wheel);
+}
+
+/* ---- life ---------------------------------------------------------------------------------- */
+
+/* 48 bits of node id, 9 of the boot number, 1 for forced versions (coordinator_put.c), 6 of worker
+ */
+static uint64_t actor_of(const struct worker_config *config, bool forced)
+{
+    uint64_t actor = 0;
+
+    for (int i = 0; i < 6; i++)
+        actor = actor << 8 | config->node_id.b[i];
+    return actor << 16 | (config->boot & 0x1ff) << 7 | (uint64_t)forced << 6 | config->worker;
+}
+
+static int init_tables(struct worker *w)
+{
+    w->ops = calloc(w->ops_max, sizeof *w->ops);
+    w->pendings = calloc(WORKER_PENDING_MAX, sizeof *w->pendings);
+    if (!w->ops || !w->pendings)
+        return -ERR_NO_MEMORY;
+    /* Free lists grow on demand (ops_high, pendings_used), so that an idle worker touches nothing.
+     */
+    w->ops_free = OP_NONE_INDEX;
+    w->pendings_free = OP_NONE_INDEX;
+    return 0;
+}
+
+struct worker *worker_new(const struct worker_config *config)
+{
+    struct worker *w = calloc(1, sizeof *w);
+
+    if (!w)
+        return NULL;
+    w->node_id = config->node_id;
+    w->node = config->node;
+    w->index = config->worker;
+    w->n_workers = config->n_workers;
+    w->ops_max = config->ops_max ? config->ops_max : WORKER_OPS_MAX;
+    w->inflight_bytes_max = config->inflight_bytes_max ? config->inflight_bytes_max
+                                                       : LIMIT_INFLIGHT_BYTES / config->n_workers;
+    prng_init(&w->prng, config->seed);
+    clock_init(&w->clock, actor_of(config, false), config->clock_bound_ms);
+    w->forced_actor = actor_of(config, true);
+    wheel_init(&w->wheel, 0);
+    list_init(&w->expired);
+    list_init(&w->stamping);
+    list_init(&w->gate);
+    w->name = blob_copy(config->name);
+    w->software = blob_copy(config->software);
+    if (!w->name || !w->software || init_tables(w) < 0) {
+        worker_free(w);
+        return NULL;
+    }
+    return w;
+}
+
+void worker_free(struct worker *w)
+{
+    if (!w)
+        return;
+    for (uint32_t i = 0; w->ops && i < w->ops_high; i++)
+        if (w->ops[i].used) {
+            op_free(w, &w->ops[i]);
+            empty_graves(w);
+        }
+    empty_graves(w);
+    replica_deinit(w);
+    ring_unref(w->ring);
+    blob_unref(w->name);
+    blob_unref(w->software);
+    free(w->ops);
+    free(w->pendings);
+    free(w);
+}
+
+void worker_stats(const struct worker *w, struct worker_stats *ret)
+{
+    *ret = w->stats;
+    ret->n_ops = w->ops_used;
+    ret->inflight_bytes = w->inflight_bytes;
+}
+
+bool worker_idle(const struct worker *w)
+{
+    return w->ops_used == 0 && w->pendings_used == 0;
+}
