@@ -17,7 +17,14 @@
  *                  12  u16  length of the partition key, big-endian
  *                  14  ...  partition key, then sort key; nothing is escaped
  *
- * The checksum covers the key, so a record that turns up under another key is corrupt as well.
+ *   fact     offset 0  u8   format, 1
+ *                   1  u8   0, 0, 0
+ *                   4  u32  CRC-32C over the name, this header with these 4 bytes zero, the value
+ *                   8  ...  value; facts are kept by name, apart from the records
+ *
+ * The checksum covers the key, so a record that turns up under another key is corrupt as well. The
+ * first and the second four bytes keep their meaning in every later format: only what passes its
+ * checksum can claim to be newer, a flipped bit cannot.
  */
 #ifndef QUOIT_STORAGE_RECORD_H
 #define QUOIT_STORAGE_RECORD_H
@@ -42,5 +49,11 @@ void record_header_encode(struct slice store_key, const struct state *state,
 /* 0, -ERR_CORRUPT (checksum, length, unknown flags), -ERR_FORMAT (a newer format). ret->value
  * borrows from record. */
 int record_decode(struct slice store_key, struct slice record, struct state *ret);
+
+#define FACT_HEADER_BYTES 8u
+
+/* The same for a small fact. */
+void fact_header_encode(struct slice name, struct slice value, uint8_t out[FACT_HEADER_BYTES]);
+int fact_decode(struct slice name, struct slice fact, struct slice *ret_value);
 
 #endif

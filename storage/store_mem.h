@@ -23,6 +23,6 @@ uint64_t store_mem_last_lsn(struct store *s);
 void store_mem_crash(struct store *s, uint64_t keep_lsn, uint32_t n_workers);
 /* Faults: the next puts answer -ERR_NO_SPACE while full; a key's record reads as corrupt. */
 void store_mem_set_full(struct store *s, bool full);
-int store_mem_corrupt(struct store *s, uint64_t token, const struct key *key);
+int store_mem_corrupt(struct store *s, uint64_t token, const struct key *key); /* 1: absent */
 
 #endif

@@ -1,0 +1,244 @@
+/* committer: group commit and the rules for a disk that fails.
+ *
+ * While one group is being synced the next one gathers in the commit queue; there is no timer. Each
+ * group is tried at most three times, each time asking for less:
+ *
+ *   puts and all the rest --- full ---> puts answered NO_SPACE --- full ---> reserve given up --+
+ *        (skipped while space is low)    deletes, facts, wipes                the same again    |
+ *                                                                                               |
+ *   a batch that still finds no room is answered NO_SPACE whole  <------------ full ------------+
+ *
+ * A transaction that did not commit changed nothing that a reader or a restart could see, so
+ * repeating it is sound. What must never be repeated is a *sync*: after a failed one the kernel may
+ * have dropped the dirty pages and report success the next time. So any error other than "no room"
+ * ends the store: SUSPECT mark, config.fatal, and nothing is acknowledged any more, not even what
+ * had nothing to do with the error.
+ *
+ * One trap: a write that comes back short on a full disk looks like EIO. It is taken for "no room"
+ * only if the file system says itself that there is none.
+ *
+ * durable moves before outcomes are handed over, so whoever reaps an outcome sees durable >= lsn.
+ */
+#include "storage/committer.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "storage/suspect.h"
+
+int committer_init(struct committer *c, const struct store_config *config,
+                   const struct commit_engine *engine, void *engine_ctx, const char *dir,
+                   uint64_t map_bytes)
+{
+    uint32_t n_queues = config->n_workers + 1;
+    int r;
+
+    *c = (struct committer){.config = *config, .engine = engine, .engine_ctx = engine_ctx};
+    c->tail = &c->todo.batch;
+    r = space_init(&c->space, dir, map_bytes);
+    if (r < 0)
+        return r;
+    r = commit_queue_init(&c->queue, n_queues);
+    if (r < 0)
+        return r;
+    c->touched = calloc(n_queues, sizeof(*c->touched));
+    return c->touched ? 0 : -ERR_NO_MEMORY;
+}
+
+void committer_deinit(struct committer *c)
+{
+    struct commit_batch *next;
+
+    for (struct commit_batch *b = c->todo.batch; b; b = next) {
+        next = b->next;
+        commit_batch_free(b);
+    }
+    c->todo.batch = NULL;
+    commit_queue_deinit(&c->queue);
+    free(c->touched);
+    c->touched = NULL;
+    space_deinit(&c->space);
+}
+
+void committer_fail(struct committer *c, const char *sentence)
+{
+    if (atomic_exchange(&c->failed, true))
+        return;
+    suspect_mark(c->space.dir, sentence);
+    c->config.fatal(c->config.ctx, sentence);
+}
+
+int committer_submit(struct committer *c, uint32_t queue, int r, struct commit_batch *b,
+                     uint64_t *ret_lsn)
+{
+    if (r < 0)
+        return r;
+    r = atomic_load_explicit(&c->failed, memory_order_relaxed)
+            ? -ERR_IO
+            : commit_queue_submit(&c->queue, queue, b, ret_lsn);
+    if (r < 0)
+        commit_batch_free(b);
+    return r;
+}
+
+static void fail_disk(struct committer *c, const char *why)
+{
+    char sentence[COMMIT_WHY_BYTES + 512];
+
+    snprintf(sentence, sizeof(sentence),
+             "store %.256s: %s. What its disk holds is not known any more: nothing more is "
+             "acknowledged, and the directory is marked " SUSPECT_NAME,
+             c->space.dir, why);
+    committer_fail(c, sentence);
+}
+
+/* ---- one group ---------------------------------------------------------------------------- */
+
+/* COMMIT_OK, COMMIT_FULL, COMMIT_NO_MEMORY; negative: the store has failed. */
+static int try_group(struct committer *c, bool refuse_growth, struct commit_pos *ret_to)
+{
+    char why[COMMIT_WHY_BYTES] = "";
+    int r = c->engine->transact(c->engine_ctx, c->todo, refuse_growth, ret_to, why);
+
+    if (r == COMMIT_IO_ERROR) {
+        if (space_fs_is_full(&c->space, COMMIT_GROUP_DISK_BYTES))
+            return COMMIT_FULL;
+        r = -ERR_IO;
+    }
+    if (r < 0)
+        fail_disk(c, why);
+    return r;
+}
+
+static int group_within_space(struct committer *c, struct commit_pos *ret_to)
+{
+    bool refuse;
+    int r;
+
+    space_refresh(&c->space, c->engine->used_bytes(c->engine_ctx));
+    refuse = atomic_load_explicit(&c->space.low, memory_order_relaxed);
+    r = try_group(c, refuse, ret_to);
+    if (r == COMMIT_FULL && !refuse)
+        r = try_group(c, true, ret_to);
+    if (r == COMMIT_FULL && space_release_reserve(&c->space))
+        r = try_group(c, true, ret_to);
+    return r;
+}
+
+/* The rest of the first batch gets nothing. */
+static struct commit_pos refuse_batch(struct commit_pos from, int error)
+{
+    for (size_t i = from.index; i < from.batch->n; i++)
+        from.batch->items[i].done.error = error;
+    return (struct commit_pos){.batch = from.batch->next};
+}
+
+/* The last operation before `to`. */
+static uint64_t lsn_before(const struct committer *c, struct commit_pos to)
+{
+    const struct commit_batch *b;
+
+    if (to.batch)
+        return to.batch->lsn_first + (to.batch->one_outcome ? 0 : to.index) - 1;
+    for (b = c->todo.batch; b->next; b = b->next)
+        continue;
+    return commit_batch_lsn_last(b);
+}
+
+/* Hands over the batches in front of `to` and makes `to` the next one. */
+static void finish_group(struct committer *c, struct commit_pos to)
+{
+    struct commit_batch *list = c->todo.batch, **end = &list;
+    uint64_t lsn = lsn_before(c, to), before = atomic_load(&c->durable);
+
+    atomic_fetch_add_explicit(&c->n_ops, lsn - before, memory_order_relaxed);
+    atomic_fetch_add_explicit(&c->n_syncs, 1, memory_order_relaxed);
+    atomic_store_explicit(&c->durable, lsn, memory_order_release);
+    while (*end != to.batch)
+        end = &(*end)->next;
+    *end = NULL;
+    c->todo = to;
+    if (!to.batch)
+        c->tail = &c->todo.batch;
+    commit_queue_finish(&c->queue, list, c->touched);
+    for (uint32_t q = 0; q <= c->config.n_workers; q++) {
+        if (!c->touched[q])
+            continue;
+        c->touched[q] = false;
+        c->config.notify(c->config.ctx, q);
+    }
+}
+
+/* 0, or negative: the store has failed. */
+static int commit_group(struct committer *c)
+{
+    struct commit_pos to = c->todo;
+    int r = group_within_space(c, &to);
+
+    if (r < 0)
+        return r;
+    if (r == COMMIT_FULL)
+        to = refuse_batch(c->todo, -ERR_NO_SPACE);
+    else if (r == COMMIT_NO_MEMORY)
+        to = refuse_batch(c->todo, -ERR_NO_MEMORY);
+    finish_group(c, to);
+    return 0;
+}
+
+/* ---- the thread --------------------------------------------------------------------------- */
+
+/* Appends what is pending. False: stopped, and nothing left. */
+static bool gather(struct committer *c)
+{
+    bool idle = !c->todo.batch;
+    struct commit_batch *list = commit_queue_take(&c->queue, idle);
+
+    if (idle) {
+        c->todo = (struct commit_pos){.batch = list};
+        c->tail = &c->todo.batch;
+    } else {
+        *c->tail = list;
+    }
+    while (*c->tail)
+        c->tail = &(*c->tail)->next;
+    return c->todo.batch != NULL;
+}
+
+static void *writer_main(void *arg)
+{
+    struct committer *c = arg;
+
+    while (gather(c)) {
+        if (commit_group(c) < 0 || atomic_load(&c->failed))
+            break;
+    }
+    return NULL;
+}
+
+int committer_start(struct committer *c)
+{
+    sigset_t blocked, before;
+    int r;
+
+    space_refresh(&c->space, c->engine->used_bytes(c->engine_ctx));
+    /* Signals belong to the threads of the caller, except those that a thread earns itself. */
+    sigfillset(&blocked);
+    sigdelset(&blocked, SIGSEGV);
+    sigdelset(&blocked, SIGBUS);
+    sigdelset(&blocked, SIGABRT);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    r = pthread_create(&c->thread, NULL, writer_main, c);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    c->started = r == 0;
+    return r == 0 ? 0 : -ERR_NO_MEMORY;
+}
+
+void committer_stop(struct committer *c)
+{
+    if (!c->started)
+        return;
+    commit_queue_stop(&c->queue);
+    pthread_join(c->thread, NULL);
+    c->started = false;
+}

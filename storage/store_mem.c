@@ -1,0 +1,763 @@
+/* store_mem: the model of a store. Simple on purpose: it is what the real one is compared with.
+ *
+ *   journal   | op 41 | op 42 | op 43 | ...        operations after `durable`, with how to undo
+ * each ^ durable                ^ last
+ *
+ * Records are a sorted array of pointers to entries; an entry is never changed, a merge puts a new
+ * one in its place and the journal keeps the old. sync(lsn) drops the journal up to lsn;
+ * crash(keep) walks it backwards from the end to keep + 1 and puts the old entries back. Facts and
+ * the clock are shown "as last made durable", so they wait in the journal and are carried out by
+ * sync.
+ *
+ * What it models: reads see at once what was submitted, with the LSN it would take to be sure of it
+ * (for an absent key that of the newest wipe); outcomes are reapable only once durable; a crash
+ * keeps any prefix >= durable and forgets every outcome that was not reaped. After a crash the LSNs
+ * go on from the prefix kept, as a restarted process would count anew.
+ *
+ * What it does not: transactions, pages, snapshots (a read sees what was submitted a moment ago),
+ * bounds of space (store_mem_set_full stands for them). Replaced entries live until no queue has an
+ * open read, because reads lend their bytes. Failing to allocate is answered like the real store
+ * does where an answer exists, and aborts in sync and crash, which have none.
+ *
+ * With auto_sync nothing is notified: whoever submits knows that it can reap.
+ */
+#include "storage/store_mem.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "storage/merge.h"
+#include "storage/range_fold.h"
+#include "storage/record.h"
+
+struct entry {
+    uint64_t token, lsn;
+    struct key key; /* lies in bytes, as do the others */
+    struct state state;
+    struct slice store_key;
+    bool corrupt;
+    struct entry *next_dead;
+    uint8_t bytes[];
+};
+
+struct fact {
+    uint8_t name[STORE_META_NAME_MAX];
+    size_t name_len;
+    struct buf value;
+};
+
+enum journal_type {
+    JOURNAL_NOTHING,
+    JOURNAL_RECORD,
+    JOURNAL_CLOCK,
+    JOURNAL_META
+};
+
+/* A load or a wipe makes several records with the same lsn. */
+struct journal_record {
+    enum journal_type type;
+    uint64_t lsn;
+    struct entry *old, *new; /* RECORD: what was there, what came instead; NULL = absent */
+    uint64_t clock;
+    struct fact fact;
+};
+
+struct mem_queue {
+    struct store_done *dones; /* ring of those not reaped, in LSN order */
+    size_t n, first, cap, bytes;
+    bool reading;
+};
+
+struct store_mem {
+    struct store store;
+    struct store_config config;
+    struct mem_queue *queues;
+    struct entry **entries; /* sorted by store key */
+    size_t n_entries, cap_entries;
+    struct journal_record *journal;
+    size_t n_journal, cap_journal;
+    struct fact *facts;
+    size_t n_facts;
+    struct entry *dead; /* replaced or undone, perhaps lent to a reader */
+    uint64_t last_lsn, durable, last_wipe_lsn, clock, n_syncs, n_ops;
+    bool auto_sync, full;
+};
+
+static struct store_mem *mem_of(struct store *s)
+{
+    return (struct store_mem *)s;
+}
+
+/* Makes room for n elements. 0 or -ERR_NO_MEMORY. */
+static int grow(void **array, size_t *cap, size_t n, size_t size)
+{
+    size_t more = *cap ? *cap : 16;
+    void *p;
+
+    if (n <= *cap)
+        return 0;
+    while (more < n)
+        more *= 2;
+    p = realloc(*array, more * size);
+    if (!p)
+        return -ERR_NO_MEMORY;
+    *array = p;
+    *cap = more;
+    return 0;
+}
+
+/* ---- entries ------------------------------------------------------------------------------ */
+
+static struct entry *entry_new(uint64_t token, const struct key *key, const struct state *state,
+                               uint64_t lsn)
+{
+    uint8_t store_key[STORE_KEY_BYTES_MAX];
+    size_t len = store_key_encode(token, key, store_key);
+    struct entry *e = malloc(sizeof(*e) + len + state->value.len);
+    uint64_t same;
+
+    if (!e)
+        return NULL;
+    *e = (struct entry){.token = token, .lsn = lsn, .state = *state};
+    memcpy(e->bytes, store_key, len);
+    if (state->value.len)
+        memcpy(e->bytes + len, state->value.data, state->value.len);
+    e->store_key = slice_of(e->bytes, len);
+    e->state.value = slice_of(e->bytes + len, state->value.len);
+    store_key_decode(e->store_key, &same, &e->key);
+    return e;
+}
+
+static void entry_bury(struct store_mem *m, struct entry *e)
+{
+    if (!e)
+        return;
+    e->next_dead = m->dead;
+    m->dead = e;
+}
+
+static void free_dead(struct store_mem *m)
+{
+    struct entry *next;
+
+    for (; m->dead; m->dead = next) {
+        next = m->dead->next_dead;
+        free(m->dead);
+    }
+}
+
+/* Index of the first entry whose key is not below store_key. */
+static size_t find(const struct store_mem *m, struct slice store_key)
+{
+    size_t low = 0, high = m->n_entries;
+
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+
+        if (slice_compare(m->entries[mid]->store_key, store_key) < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+static size_t find_token(const struct store_mem *m, uint64_t token)
+{
+    uint8_t bytes[8];
+
+    for (unsigned i = 0; i < 8; i++)
+        bytes[i] = (uint8_t)(token >> (56 - 8 * i));
+    return find(m, slice_of(bytes, sizeof(bytes)));
+}
+
+static struct entry *entry_at(const struct store_mem *m, size_t i, struct slice store_key)
+{
+    if (i < m->n_entries && slice_equal(m->entries[i]->store_key, store_key))
+        return m->entries[i];
+    return NULL;
+}
+
+static struct entry *lookup(const struct store_mem *m, uint64_t token, const struct key *key)
+{
+    uint8_t bytes[STORE_KEY_BYTES_MAX];
+    struct slice store_key = slice_of(bytes, store_key_encode(token, key, bytes));
+
+    return entry_at(m, find(m, store_key), store_key);
+}
+
+/* Puts e where old is (which may be NULL), or takes old away if e is NULL. Room has been made. */
+static void replace(struct store_mem *m, struct entry *old, struct entry *e)
+{
+    size_t i = find(m, e ? e->store_key : old->store_key);
+
+    if (old && e) {
+        m->entries[i] = e;
+        return;
+    }
+    if (e) {
+        memmove(&m->entries[i + 1], &m->entries[i], (m->n_entries - i) * sizeof(*m->entries));
+        m->entries[i] = e;
+        m->n_entries++;
+        return;
+    }
+    m->n_entries--;
+    memmove(&m->entries[i], &m->entries[i + 1], (m->n_entries - i) * sizeof(*m->entries));
+}
+
+/* ---- the journal -------------------------------------------------------------------------- */
+
+static int reserve(struct store_mem *m, size_t n_journal, size_t n_entries)
+{
+    int r =
+        grow((void **)&m->journal, &m->cap_journal, m->n_journal + n_journal, sizeof(*m->journal));
+
+    if (r < 0)
+        return r;
+    return grow((void **)&m->entries, &m->cap_entries, m->n_entries + n_entries,
+                sizeof(*m->entries));
+}
+
+static void journal_add(struct store_mem *m, struct journal_record record)
+{
+    m->journal[m->n_journal++] = record;
+}
+
+static struct fact *fact_find(struct store_mem *m, const uint8_t *name, size_t len)
+{
+    for (size_t i = 0; i < m->n_facts; i++) {
+        if (slice_equal(slice_of(m->facts[i].name, m->facts[i].name_len), slice_of(name, len)))
+            return &m->facts[i];
+    }
+    return NULL;
+}
+
+/* Takes the journal's fact over. Room for one more fact was made when it was journaled. */
+static void fact_carry_out(struct store_mem *m, struct fact *from)
+{
+    struct fact *to = fact_find(m, from->name, from->name_len);
+
+    if (to)
+        buf_deinit(&to->value);
+    else
+        to = &m->facts[m->n_facts++];
+    *to = *from;
+    from->value = (struct buf){0};
+}
+
+static void carry_out(struct store_mem *m, struct journal_record *j)
+{
+    switch (j->type) {
+    case JOURNAL_RECORD:
+        entry_bury(m, j->old);
+        break;
+    case JOURNAL_CLOCK:
+        m->clock = j->clock > m->clock ? j->clock : m->clock;
+        break;
+    case JOURNAL_META:
+        fact_carry_out(m, &j->fact);
+        break;
+    case JOURNAL_NOTHING:
+        break;
+    }
+}
+
+static void undo(struct store_mem *m, struct journal_record *j)
+{
+    if (j->type == JOURNAL_RECORD) {
+        replace(m, j->new, j->old); /* never grows beyond what it was */
+        entry_bury(m, j->new);
+    }
+    if (j->type == JOURNAL_META)
+        buf_deinit(&j->fact.value);
+}
+
+static bool anyone_reads(const struct store_mem *m)
+{
+    for (uint32_t q = 0; q <= m->config.n_workers; q++) {
+        if (m->queues[q].reading)
+            return true;
+    }
+    return false;
+}
+
+static void make_durable(struct store_mem *m, uint64_t lsn)
+{
+    size_t n = 0;
+
+    lsn = lsn < m->last_lsn ? lsn : m->last_lsn;
+    if (lsn <= m->durable)
+        return;
+    while (n < m->n_journal && m->journal[n].lsn <= lsn)
+        carry_out(m, &m->journal[n++]);
+    m->n_journal -= n;
+    memmove(m->journal, m->journal + n, m->n_journal * sizeof(*m->journal));
+    m->durable = lsn;
+    m->n_syncs++;
+    if (!anyone_reads(m))
+        free_dead(m);
+}
+
+/* ---- operations --------------------------------------------------------------------------- */
+
+/* 0 or an error for the outcome. *ret: what the merge did. */
+static int merge_into(struct store_mem *m, uint64_t lsn, uint64_t token, const struct key *key,
+                      const struct state *state, struct store_done *ret)
+{
+    struct entry *old = lookup(m, token, key), *new;
+    const struct state absent = {0};
+    const struct state *before = old ? &old->state : &absent;
+
+    if (m->full && !state->deleted)
+        return -ERR_NO_SPACE;
+    if (old && old->corrupt)
+        return -ERR_CORRUPT;
+    ret->outcome = merge_states(before, state);
+    ret->version = ret->outcome == OUTCOME_STORED ? state->version : before->version;
+    if (ret->outcome != OUTCOME_STORED)
+        return 0;
+    new = entry_new(token, key, state, lsn);
+    if (!new) {
+        ret->outcome = OUTCOME_NONE;
+        return -ERR_NO_MEMORY;
+    }
+    replace(m, old, new);
+    journal_add(
+        m, (struct journal_record){.type = JOURNAL_RECORD, .lsn = lsn, .old = old, .new = new});
+    return 0;
+}
+
+static int set_fact(struct store_mem *m, uint64_t lsn, const struct store_op *op)
+{
+    struct journal_record j = {.type = JOURNAL_META, .lsn = lsn};
+    struct fact *more = realloc(m->facts, (m->n_facts + m->n_journal + 1) * sizeof(*more));
+
+    if (!more)
+        return -ERR_NO_MEMORY;
+    m->facts = more;
+    buf_init(&j.fact.value);
+    if (buf_append_slice(&j.fact.value, op->value) < 0)
+        return -ERR_NO_MEMORY;
+    memcpy(j.fact.name, op->name.data, op->name.len);
+    j.fact.name_len = op->name.len;
+    journal_add(m, j);
+    return 0;
+}
+
+static struct store_done apply(struct store_mem *m, const struct store_op *op, uint64_t lsn)
+{
+    struct store_done done = {.cookie = op->cookie, .lsn = lsn};
+
+    switch (op->type) {
+    case STORE_OP_MERGE:
+        done.error = merge_into(m, lsn, op->token, &op->key, &op->state, &done);
+        break;
+    case STORE_OP_CLOCK:
+        journal_add(m,
+                    (struct journal_record){.type = JOURNAL_CLOCK, .lsn = lsn, .clock = op->clock});
+        break;
+    case STORE_OP_META:
+        done.error = set_fact(m, lsn, op);
+        break;
+    }
+    return done;
+}
+
+static int check_state(const struct key *key, const struct state *state)
+{
+    int r = key_check(key);
+
+    if (r < 0)
+        return r;
+    if (state->kind != STATE_LWW || (state->deleted && state->value.len))
+        return -ERR_BAD_REQUEST;
+    return state->value.len > LIMIT_VALUE_BYTES ? -ERR_VALUE_TOO_LARGE : 0;
+}
+
+static int check_op(const struct store_op *op)
+{
+    switch (op->type) {
+    case STORE_OP_MERGE:
+        return check_state(&op->key, &op->state);
+    case STORE_OP_CLOCK:
+        return 0;
+    case STORE_OP_META:
+        if (op->name.len == 0 || op->name.len > STORE_META_NAME_MAX)
+            return -ERR_BAD_REQUEST;
+        return op->value.len > LIMIT_VALUE_BYTES ? -ERR_VALUE_TOO_LARGE : 0;
+    }
+    return -ERR_BAD_REQUEST;
+}
+
+/* Room for n more outcomes of the queue. */
+static int queue_reserve(struct mem_queue *q, size_t n)
+{
+    if (n > STORE_QUEUE_OPS_MAX - q->n)
+        return -ERR_FULL;
+    if (q->first) {
+        memmove(q->dones, q->dones + q->first, q->n * sizeof(*q->dones));
+        q->first = 0;
+    }
+    return grow((void **)&q->dones, &q->cap, q->n + n, sizeof(*q->dones));
+}
+
+static void queue_add(struct mem_queue *q, struct store_done done)
+{
+    q->dones[q->first + q->n++] = done;
+}
+
+static void submitted(struct store_mem *m)
+{
+    if (m->auto_sync)
+        make_durable(m, m->last_lsn);
+}
+
+static int mem_submit(struct store *s, uint32_t queue, const struct store_op *ops, size_t n,
+                      uint64_t *ret_lsn)
+{
+    struct store_mem *m = mem_of(s);
+    struct mem_queue *q = &m->queues[queue];
+    int r;
+
+    assert(queue <= m->config.n_workers);
+    if (n == 0 || n > STORE_SUBMIT_MAX)
+        return n ? -ERR_FULL : -ERR_BAD_REQUEST;
+    for (size_t i = 0; i < n; i++) {
+        r = check_op(&ops[i]);
+        if (r < 0)
+            return r;
+    }
+    r = queue_reserve(q, n);
+    if (r == 0)
+        r = reserve(m, n, n);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < n; i++)
+        queue_add(q, apply(m, &ops[i], ++m->last_lsn));
+    m->n_ops += n;
+    *ret_lsn = m->last_lsn;
+    submitted(m);
+    return 0;
+}
+
+static int mem_load(struct store *s, uint32_t queue, uint64_t cookie,
+                    const struct store_item *items, size_t n)
+{
+    struct store_mem *m = mem_of(s);
+    struct store_done done = {.cookie = cookie}, one;
+    int r;
+
+    for (size_t i = 0; i < n; i++) {
+        r = check_state(&items[i].key, &items[i].state);
+        if (r < 0)
+            return r;
+    }
+    r = queue_reserve(&m->queues[queue], 1);
+    if (r == 0)
+        r = reserve(m, n, n);
+    if (r < 0)
+        return r;
+    done.lsn = ++m->last_lsn;
+    for (size_t i = 0; i < n; i++) {
+        r = merge_into(m, done.lsn, items[i].token, &items[i].key, &items[i].state, &one);
+        done.error = done.error ? done.error : r;
+    }
+    queue_add(&m->queues[queue], done);
+    m->n_ops++;
+    submitted(m);
+    return 0;
+}
+
+static int mem_wipe(struct store *s, uint32_t queue, uint64_t cookie, struct store_range range)
+{
+    struct store_mem *m = mem_of(s);
+    struct store_done done = {.cookie = cookie};
+    size_t first = find_token(m, range.first), n = 0;
+    int r = queue_reserve(&m->queues[queue], 1);
+
+    while (first + n < m->n_entries && m->entries[first + n]->token <= range.last)
+        n++;
+    if (r == 0)
+        r = reserve(m, n, 0);
+    if (r < 0)
+        return r;
+    done.lsn = m->last_wipe_lsn = ++m->last_lsn;
+    for (size_t i = 0; i < n; i++)
+        journal_add(m, (struct journal_record){
+                           .type = JOURNAL_RECORD, .lsn = done.lsn, .old = m->entries[first + i]});
+    m->n_entries -= n;
+    memmove(&m->entries[first], &m->entries[first + n],
+            (m->n_entries - first) * sizeof(*m->entries));
+    queue_add(&m->queues[queue], done);
+    m->n_ops++;
+    submitted(m);
+    return 0;
+}
+
+static size_t mem_reap(struct store *s, uint32_t queue, struct store_done *out, size_t max)
+{
+    struct store_mem *m = mem_of(s);
+    struct mem_queue *q = &m->queues[queue];
+    size_t n = 0;
+
+    while (n < max && q->n && q->dones[q->first].lsn <= m->durable) {
+        out[n++] = q->dones[q->first++];
+        q->n--;
+    }
+    return n;
+}
+
+/* ---- reading ------------------------------------------------------------------------------ */
+
+/* What it takes to be sure of something written at lsn. */
+static uint64_t revealed(const struct store_mem *m, uint64_t lsn)
+{
+    return lsn > m->durable ? lsn : 0;
+}
+
+static int mem_get(struct store *s, uint32_t queue, uint64_t token, const struct key *key,
+                   struct state *ret, uint64_t *ret_lsn)
+{
+    struct store_mem *m = mem_of(s);
+    const struct entry *e = lookup(m, token, key);
+
+    m->queues[queue].reading = true;
+    if (e && e->corrupt)
+        return -ERR_CORRUPT;
+    *ret = e ? e->state : (struct state){0};
+    *ret_lsn = revealed(m, e ? e->lsn : m->last_wipe_lsn);
+    return 0;
+}
+
+static size_t scan_first(const struct store_mem *m, struct store_range range, struct slice cursor)
+{
+    size_t first = find_token(m, range.first), after;
+
+    if (cursor.len == 0)
+        return first;
+    after = find(m, cursor);
+    after += entry_at(m, after, cursor) != NULL;
+    return after > first ? after : first;
+}
+
+static void page_set_cursor(struct store_page *page, const struct entry *e)
+{
+    memcpy(page->cursor, e->store_key.data, e->store_key.len);
+    page->cursor_len = e->store_key.len;
+}
+
+static int mem_scan(struct store *s, uint32_t queue, struct store_range range, struct slice cursor,
+                    size_t bytes_max, struct store_page *page)
+{
+    struct store_mem *m = mem_of(s);
+    size_t i = scan_first(m, range, cursor);
+
+    m->queues[queue].reading = true;
+    page->n = page->bytes = page->cursor_len = 0;
+    page->lsn = revealed(m, m->last_wipe_lsn);
+    page->more = false;
+    for (; i < m->n_entries && m->entries[i]->token <= range.last; i++) {
+        const struct entry *e = m->entries[i];
+        size_t bytes = e->key.partition.len + e->key.sort.len + e->state.value.len;
+
+        page->more = page->n == page->cap || (page->n > 0 && page->bytes + bytes > bytes_max) ||
+                     (page->n > 0 && e->corrupt);
+        if (page->more)
+            return 0;
+        page_set_cursor(page, e);
+        if (e->corrupt)
+            return -ERR_CORRUPT;
+        page->items[page->n++] = (struct wire_record){.key = e->key, .state = e->state};
+        page->bytes += bytes;
+        page->lsn = revealed(m, e->lsn) > page->lsn ? e->lsn : page->lsn;
+    }
+    return 0;
+}
+
+static void mem_read_end(struct store *s, uint32_t queue)
+{
+    struct store_mem *m = mem_of(s);
+
+    m->queues[queue].reading = false;
+    if (!anyone_reads(m))
+        free_dead(m);
+}
+
+static int mem_meta_get(struct store *s, uint32_t queue, struct slice name, struct buf *out)
+{
+    struct fact *f = fact_find(mem_of(s), name.data, name.len);
+
+    return f ? buf_append_slice(out, buf_slice(&f->value)) : 1;
+}
+
+static uint64_t mem_clock_bound(struct store *s)
+{
+    return mem_of(s)->clock;
+}
+
+static uint64_t mem_durable(struct store *s)
+{
+    return mem_of(s)->durable;
+}
+
+static int fold(struct store_mem *m, struct store_range range, struct range_fold *f)
+{
+    for (size_t i = find_token(m, range.first); i < m->n_entries; i++) {
+        const struct entry *e = m->entries[i];
+
+        if (e->token > range.last)
+            break;
+        if (e->corrupt)
+            return -ERR_CORRUPT;
+        range_fold_add(f, e->token, &e->key, &e->state);
+    }
+    return 0;
+}
+
+static int mem_vnode_info(struct store *s, uint32_t queue, struct store_range range,
+                          struct store_info *ret)
+{
+    struct range_fold f;
+    int r;
+
+    range_fold_init(&f, range, NULL);
+    r = fold(mem_of(s), range, &f);
+    if (r == 0)
+        *ret = f.info;
+    return r;
+}
+
+static int mem_leaves(struct store *s, uint32_t queue, struct store_range range, uint64_t *ret)
+{
+    struct range_fold f;
+
+    range_fold_init(&f, range, ret);
+    return fold(mem_of(s), range, &f);
+}
+
+static int mem_stats(struct store *s, uint32_t queue, struct store_stats *ret)
+{
+    struct store_mem *m = mem_of(s);
+
+    *ret = (struct store_stats){.n_records = m->n_entries,
+                                .n_syncs = m->n_syncs,
+                                .n_ops = m->n_ops,
+                                .durable = m->durable,
+                                .space_low = m->full};
+    return 0;
+}
+
+/* ---- its life ----------------------------------------------------------------------------- */
+
+static void queues_free(struct store_mem *m)
+{
+    for (uint32_t q = 0; m->queues && q <= m->config.n_workers; q++)
+        free(m->queues[q].dones);
+    free(m->queues);
+    m->queues = NULL;
+}
+
+static void mem_close(struct store *s)
+{
+    struct store_mem *m = mem_of(s);
+
+    make_durable(m, UINT64_MAX);
+    queues_free(m);
+    for (size_t i = 0; i < m->n_entries; i++)
+        free(m->entries[i]);
+    for (size_t i = 0; i < m->n_facts; i++)
+        buf_deinit(&m->facts[i].value);
+    free_dead(m);
+    free(m->entries);
+    free(m->facts);
+    free(m->journal);
+    free(m);
+}
+
+static const struct store_ops mem_ops = {
+    .submit = mem_submit,
+    .reap = mem_reap,
+    .durable = mem_durable,
+    .get = mem_get,
+    .scan = mem_scan,
+    .read_end = mem_read_end,
+    .meta_get = mem_meta_get,
+    .clock_bound = mem_clock_bound,
+    .load = mem_load,
+    .wipe = mem_wipe,
+    .vnode_info = mem_vnode_info,
+    .leaves = mem_leaves,
+    .stats = mem_stats,
+    .close = mem_close,
+};
+
+int store_mem_open(const struct store_config *config, struct store **ret)
+{
+    struct store_mem *m = calloc(1, sizeof(*m));
+
+    if (!m)
+        return -ERR_NO_MEMORY;
+    m->store.ops = &mem_ops;
+    m->config = *config;
+    m->queues = calloc(config->n_workers + 1, sizeof(*m->queues));
+    if (!m->queues) {
+        free(m);
+        return -ERR_NO_MEMORY;
+    }
+    *ret = &m->store;
+    return 0;
+}
+
+void store_mem_auto_sync(struct store *s, bool on)
+{
+    mem_of(s)->auto_sync = on;
+    submitted(mem_of(s));
+}
+
+void store_mem_sync(struct store *s, uint64_t lsn)
+{
+    struct store_mem *m = mem_of(s);
+    uint64_t before = m->durable;
+
+    make_durable(m, lsn);
+    for (uint32_t q = 0; m->durable > before && q <= m->config.n_workers; q++)
+        m->config.notify(m->config.ctx, q);
+}
+
+uint64_t store_mem_last_lsn(struct store *s)
+{
+    return mem_of(s)->last_lsn;
+}
+
+void store_mem_crash(struct store *s, uint64_t keep_lsn, uint32_t n_workers)
+{
+    struct store_mem *m = mem_of(s);
+
+    keep_lsn = keep_lsn < m->durable ? m->durable : keep_lsn;
+    keep_lsn = keep_lsn > m->last_lsn ? m->last_lsn : keep_lsn;
+    while (m->n_journal && m->journal[m->n_journal - 1].lsn > keep_lsn)
+        undo(m, &m->journal[--m->n_journal]);
+    m->last_lsn = keep_lsn;
+    m->last_wipe_lsn = m->last_wipe_lsn > keep_lsn ? keep_lsn : m->last_wipe_lsn;
+    make_durable(m, keep_lsn);
+    queues_free(m);
+    m->config.n_workers = n_workers;
+    m->queues = calloc(n_workers + 1, sizeof(*m->queues));
+    if (!m->queues)
+        abort();
+    free_dead(m);
+}
+
+void store_mem_set_full(struct store *s, bool full)
+{
+    mem_of(s)->full = full;
+}
+
+int store_mem_corrupt(struct store *s, uint64_t token, const struct key *key)
+{
+    struct entry *e = lookup(mem_of(s), token, key);
+
+    if (e)
+        e->corrupt = true;
+    return e ? 0 : 1;
+}
