@@ -13,7 +13,7 @@ JOBS=$(nproc)
 PYTHON=/usr/bin/python3 # Debian's own: the only one that sees Debian's modules
 LOGS=$ROOT/build/logs
 FAILED_PARTS=()
-RUNS=() # NAME=JUNIT-FILE of each suite run
+RUNS=() # NAME=LOGS of each suite run, for tally
 
 ASAN=(-Db_sanitize=address,undefined)
 TSAN=(-Db_sanitize=thread)
@@ -88,15 +88,14 @@ part() {
 
 # suite DIR SUITE...: runs test suites of a build directory as one part, for tally to count.
 suite() {
-    local dir=$1 name suites=() junit
+    local dir=$1 name log
     shift
     name="$dir $*"
-    suites=("${@/#/--suite=}")
-    junit=$ROOT/$dir/meson-logs/${name// /-}.junit.xml
-    rm -f "$junit"
+    log=$ROOT/$dir/meson-logs/${name// /-}
+    rm -f "$log".*
     part "$name" meson test -C "$ROOT/$dir" --no-rebuild --print-errorlogs \
-        --logbase "${name// /-}" "${suites[@]}"
-    RUNS+=("$name=$junit")
+        --logbase "${name// /-}" "${@/#/--suite=}"
+    RUNS+=("$name=$log")
 }
 
 # Any report of a sanitizer ends the process that it is about.
