@@ -7,6 +7,8 @@
 #include "proto/err.h"
 
 #include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 static const struct {
     const char *name;
@@ -108,12 +110,40 @@ static void unknown_reads_as_internal(void **state)
     assert_string_equal(err_name(0), "OK");
 }
 
+/* The table that authors of clients read: a row | code | name | retry | sentence | for each. */
+static void readme_has_the_table(void **state)
+{
+    const char *root = getenv("QUOIT_SOURCE");
+    char path[4096], line[1024];
+    size_t n = 0;
+
+    assert_non_null(root);
+    snprintf(path, sizeof(path), "%s/proto/README.md", root);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof(line), f)) {
+        int code;
+        char name[32], retry[4], text[128];
+        if (sscanf(line, "| %d | %31[A-Z_] | %3[a-z] | %127[^|]|", &code, name, retry, text) != 4)
+            continue;
+        text[strcspn(text, "|")] = '\0';
+        text[strlen(text) - 1] = '\0'; /* the blank in front of the bar */
+        assert_string_equal(name, err_name(code));
+        assert_string_equal(retry, err_retryable(code) ? "yes" : "no");
+        assert_string_equal(text, err_text(code));
+        n++;
+        assert_int_equal(code, golden[n - 1].number);
+    }
+    fclose(f);
+    assert_int_equal(n, ARRAY_LEN(golden));
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_list_holds),         cmocka_unit_test(table_has_nothing_more),
         cmocka_unit_test(sentences_are_sentences),   cmocka_unit_test(either_sign_means_the_same),
-        cmocka_unit_test(unknown_reads_as_internal),
+        cmocka_unit_test(unknown_reads_as_internal), cmocka_unit_test(readme_has_the_table),
     };
     return cmocka_run_group_tests_name("err", tests, NULL, NULL);
 }

@@ -6,6 +6,7 @@
 #include "proto/frame.h"
 #include "tests/unit/wire_sample.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* ---- comparing --------------------------------------------------------------------------- */
@@ -521,6 +522,59 @@ static void an_error_carries_no_result(void **state)
     fixture_deinit(&f);
 }
 
+/* ---- the example of proto/README.md ------------------------------------------------------- */
+
+/* The frame as the README prints it: its header on one line, its body from the next one on. */
+static void assert_in_readme(const struct buf *frame)
+{
+    static char readme[1 << 17], hex[3 * 256];
+    const char *root = getenv("QUOIT_SOURCE");
+    char path[4096];
+    size_t n = 0;
+
+    assert_non_null(root);
+    snprintf(path, sizeof(path), "%s/proto/README.md", root);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    size_t len = fread(readme, 1, sizeof(readme) - 1, f);
+    fclose(f);
+    readme[len] = '\0';
+    /* Any run of blanks and line ends is one blank. */
+    for (size_t i = 0; i < len; i++) {
+        bool blank = readme[i] == ' ' || readme[i] == '\n';
+        if (!blank || n == 0 || readme[n - 1] != ' ')
+            readme[n++] = blank ? ' ' : readme[i];
+    }
+    readme[n] = '\0';
+    assert_true(frame->len < 256);
+    for (size_t i = 0; i < frame->len; i++)
+        snprintf(hex + 3 * i, 4, i + 1 < frame->len ? "%02x " : "%02x", frame->data[i]);
+    assert_non_null(strstr(readme, hex));
+}
+
+static void readme_example_is_what_we_send(void **state)
+{
+    const uint64_t hlc = 0x019b76daa8000001u;
+    struct wire_request req = {.id = 1,
+                               .deadline_ms = 1000,
+                               .op = OP_PUT,
+                               .key = {1, slice_str("greeting"), {0}},
+                               .value = slice_str("hello")};
+    struct wire_response res = {.id = 1,
+                                .ring_epoch = 1,
+                                .hlc = hlc,
+                                .type = RESULT_WRITE,
+                                .u.write = {{hlc, 0x0102030405060000u}, 1}};
+    struct buf b = {0};
+
+    assert_int_equal(wire_request_pack(&req, &b), 0);
+    assert_in_readme(&b);
+    b.len = 0;
+    assert_int_equal(wire_response_pack(&res, &b), 0);
+    assert_in_readme(&b);
+    buf_deinit(&b);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -536,6 +590,7 @@ int main(void)
         cmocka_unit_test(bucket_0_reads_as_the_default),
         cmocka_unit_test(error_text_that_could_upset_a_terminal_is_replaced),
         cmocka_unit_test(an_error_carries_no_result),
+        cmocka_unit_test(readme_example_is_what_we_send),
     };
     return cmocka_run_group_tests_name("wire", tests, NULL, NULL);
 }
