@@ -45,11 +45,10 @@ THIRD_PARTY = {
     "protobuf-c/protobuf-c.h": r"(proto/wire.*|tests/unit/test_descriptor\.c)",
     "isa-l.h": r"storage/.*",
     "isa-l/crc.h": r"storage/.*",
-    "crc.h": r"storage/.*",
     "xxhash.h": r"(storage/.*|tests/.*)",
     "cyaml/cyaml.h": r"(server/edge/.*|client/.*)",
     "argp.h": r"(server/edge/.*|server/main\.c|client/.*|tests/.*)",
-    "jansson.h": r"(client/.*|tests/.*)",
+    "jansson.h": r"(server/edge/.*|client/.*|tests/.*)",
     "cmocka.h": r"tests/.*",
 }
 GENERATED = re.compile(r"(proto/wire[a-z_]*\.[ch]|tests/unit/test_descriptor\.c)")
@@ -72,7 +71,7 @@ def folder_of(path):
 def resolve(root, path, name):
     """The path from the root that a quoted include means, or None if it is not the project's."""
     beside = os.path.normpath(os.path.join(os.path.dirname(path), name))
-    for candidate in (name, beside):
+    for candidate in (os.path.normpath(name), beside):
         if os.path.exists(os.path.join(root, candidate)):
             return candidate
     return None
@@ -98,6 +97,7 @@ def check_include(root, path, quoted, angled):
             return third_party(path, quoted)
         # Generated at build time, or not there: the compiler judges, the arrow by its name.
         target = quoted if "/" in quoted else f"{os.path.dirname(path)}/{quoted}"
+        target = os.path.normpath(target)
     here, there = folder_of(path), folder_of(target)
     if not there:
         return f"{path}: {quoted} lies in no folder of the tree"
