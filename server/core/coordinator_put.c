@@ -209,6 +209,26 @@ static uint32_t put_acks(const struct op *op)
     return acks;
 }
 
+/* W acks cannot be had any more. If the only slots that may hold the write are still to answer,
+ * they are waited for: their refusal turns "unknown" into "nothing was written". */
+static bool put_give_up(struct worker *w, struct op *op, const struct op_tally *t,
+                        struct effects *out)
+{
+    bool settled = t->asked == 0;
+
+    for (uint32_t i = 0; i < op->entry.n_slots; i++)
+        settled = settled || (op->slots[i].maybe && op->slots[i].phase != PHASE_ASKED);
+    if (!settled)
+        return false;
+    if (t->maybe)
+        op_reply_error(w, op, ERR_UNKNOWN_OUTCOME, out);
+    else if (t->refusal && !op_refusal_passes(t->refusal))
+        op_reply_error(w, op, t->refusal, out);
+    else
+        op_reply_error(w, op, ERR_NO_QUORUM, out);
+    return true;
+}
+
 /* True when the operation has ended. */
 static bool put_decide(struct worker *w, struct op *op, struct effects *out)
 {
@@ -225,12 +245,8 @@ static bool put_decide(struct worker *w, struct op *op, struct effects *out)
     }
     /* Slots that are down may come back within the deadline; as long as nobody can hold the write
      * it is better to say so at once. */
-    if (acks + t.asked + t.retry + t.idle + (t.maybe ? t.down : 0) < op->need) {
-        int refusal = t.refusal && !op_refusal_passes(t.refusal) ? t.refusal : ERR_NO_QUORUM;
-
-        op_reply_error(w, op, t.maybe ? ERR_UNKNOWN_OUTCOME : refusal, out);
-        return true;
-    }
+    if (acks + t.asked + t.retry + t.idle + (t.maybe ? t.down : 0) < op->need)
+        return put_give_up(w, op, &t, out);
     return false;
 }
 

@@ -1,0 +1,254 @@
+/* test_core_values: the small pure parts: clock, quorum, wheel. */
+#include "proto/err.h"
+#include "proto/limits.h"
+#include "server/base/wheel.h"
+#include "server/core/clock.h"
+#include "server/core/quorum.h"
+#include "tests/unit/test.h"
+
+#include <stdlib.h>
+
+/* ---- clock --------------------------------------------------------------------------------- */
+
+#define WALL 1700000000000u
+
+static struct clock leased(uint64_t until_ms)
+{
+    struct clock c;
+
+    clock_init(&c, 77, 0);
+    c.bound_ms = until_ms;
+    return c;
+}
+
+static void test_stamps_grow_while_time_stands(void **state)
+{
+    struct clock c = leased(WALL + 1000);
+    struct version a, b;
+
+    assert_int_equal(clock_stamp(&c, WALL, &a), CLOCK_OK);
+    assert_int_equal(clock_stamp(&c, WALL, &b), CLOCK_OK);
+    assert_true(version_compare(b, a) > 0);
+    assert_int_equal(b.actor, 77);
+    assert_int_equal(version_wall_ms(a.hlc), WALL);
+}
+
+static void test_stamps_grow_when_time_goes_back(void **state)
+{
+    struct clock c = leased(WALL + 1000);
+    struct version a, b;
+
+    clock_stamp(&c, WALL, &a);
+    assert_int_equal(clock_stamp(&c, WALL - 400, &b), CLOCK_OK);
+    assert_true(version_compare(b, a) > 0);
+    assert_int_equal(clock_stamp(&c, WALL - 501, &b), -ERR_CLOCK); /* too far: wait for it */
+}
+
+static void test_no_stamp_beyond_the_lease(void **state)
+{
+    struct clock c = leased(WALL + 10);
+    struct version v;
+
+    assert_int_equal(clock_stamp(&c, WALL + 10, &v), CLOCK_OK);
+    assert_int_equal(clock_stamp(&c, WALL + 11, &v), CLOCK_WAIT_LEASE);
+    assert_int_equal(clock_renewal(&c, WALL + 11), WALL + 11 + CLOCK_LEASE_MS);
+    assert_int_equal(clock_renewal(&c, WALL + 11), 0); /* asked for once */
+    assert_int_equal(clock_stamp(&c, WALL + 11, &v), CLOCK_WAIT_LEASE);
+    clock_renewed(&c, 0);
+    assert_int_equal(clock_stamp(&c, WALL + 11, &v), CLOCK_OK);
+}
+
+static void test_a_failed_renewal_gives_nothing(void **state)
+{
+    struct clock c = leased(WALL);
+    struct version v;
+
+    clock_renewal(&c, WALL + 5);
+    clock_renewed(&c, -ERR_NO_SPACE);
+    assert_int_equal(clock_stamp(&c, WALL + 5, &v), CLOCK_WAIT_LEASE);
+    assert_int_not_equal(clock_renewal(&c, WALL + 5), 0);
+}
+
+static void test_start_waits_for_the_old_bound(void **state)
+{
+    struct clock c;
+    struct version v;
+
+    clock_init(&c, 1, WALL);
+    assert_int_equal(clock_stamp(&c, WALL - 900, &v), CLOCK_WAIT_START);
+    assert_int_equal(clock_stamp(&c, WALL, &v), CLOCK_WAIT_START);
+    assert_int_equal(clock_stamp(&c, WALL + 1, &v), CLOCK_WAIT_LEASE);
+    assert_int_equal(clock_stamp(&c, WALL - 7200000, &v), -ERR_CLOCK);
+}
+
+static void test_remote_time_is_adopted_within_the_guard(void **state)
+{
+    struct clock c = leased(WALL + 2000);
+    struct version v;
+
+    assert_true(clock_adopt(&c, WALL, version_hlc_from_ms(WALL + 500)));
+    assert_false(clock_adopt(&c, WALL, version_hlc_from_ms(WALL + 501)));
+    assert_int_equal(clock_stamp(&c, WALL, &v), CLOCK_OK);
+    assert_true(v.hlc > version_hlc_from_ms(WALL + 500));
+    assert_true(v.hlc < version_hlc_from_ms(WALL + 501));
+}
+
+/* ---- quorum -------------------------------------------------------------------------------- */
+
+static void test_levels(void **state)
+{
+    static const uint32_t quorum[] = {0, 1, 2, 2, 3, 3, 4, 4};
+
+    for (uint32_t n = 1; n <= 7; n++) {
+        assert_int_equal(quorum_need(LEVEL_ONE, n), 1);
+        assert_int_equal(quorum_need(LEVEL_ALL, n), n);
+        assert_int_equal(quorum_need(LEVEL_QUORUM, n), quorum[n]);
+        assert_int_equal(quorum_need(LEVEL_DEFAULT, n), quorum[n]);
+    }
+}
+
+static struct quorum_answer value_of(uint64_t hlc)
+{
+    return (struct quorum_answer){.answered = true, .version = {hlc, 1}, .digest = hlc};
+}
+
+static void test_merge_of_answers(void **state)
+{
+    struct quorum_answer a[3] = {value_of(5), value_of(7), {0}};
+    struct quorum_view v = quorum_merge(a, 3);
+
+    assert_int_equal(v.n_answered, 2);
+    assert_int_equal(v.newest, 1);
+    assert_false(v.agree);
+    a[0] = value_of(7);
+    v = quorum_merge(a, 3);
+    assert_true(v.agree);
+    a[2] = (struct quorum_answer){.answered = true, .absent = true};
+    v = quorum_merge(a, 3);
+    assert_int_equal(v.n_answered, 3);
+    assert_false(v.agree);
+    assert_false(v.dead);
+}
+
+static void test_a_floor_deletes_what_lies_below(void **state)
+{
+    struct quorum_answer a[2] = {value_of(5), {.answered = true, .absent = true, .floor = 5}};
+    struct quorum_view v = quorum_merge(a, 2);
+
+    assert_true(v.dead);
+    assert_int_equal(v.floor, 5);
+    a[1].floor = 4;
+    v = quorum_merge(a, 2);
+    assert_false(v.dead);
+    assert_false(v.agree);
+    a[0].deleted = true; /* a tombstone at or below the floor is held by the absence itself */
+    a[1].floor = 5;
+    assert_true(quorum_holds(&a[1], &a[0]));
+    assert_true(quorum_merge(a, 2).agree);
+}
+
+static void test_merge_of_nothing(void **state)
+{
+    struct quorum_answer a[2] = {{.answered = true, .absent = true},
+                                 {.answered = true, .absent = true}};
+    struct quorum_view v = quorum_merge(a, 2);
+
+    assert_int_equal(v.newest, -1);
+    assert_true(v.agree);
+}
+
+static void test_equal_versions_with_other_digests_do_not_agree(void **state)
+{
+    struct quorum_answer a[2] = {value_of(5), value_of(5)};
+
+    a[1].digest = 6;
+    assert_false(quorum_merge(a, 2).agree);
+}
+
+/* ---- wheel --------------------------------------------------------------------------------- */
+
+#define TIMERS 500
+
+/* Against a plain array: the same timers expire at the same calls, and next is never late. */
+static void test_wheel_against_a_list(void **state)
+{
+    static struct wheel w;
+    static struct wheel_timer t[TIMERS];
+    static uint64_t due[TIMERS]; /* 0 = not armed */
+    struct test_random r = {.s = 11};
+    uint64_t now = 123456;
+
+    wheel_init(&w, now);
+    for (int i = 0; i < TIMERS; i++)
+        wheel_timer_init(&t[i]);
+    for (int round = 0; round < 20000; round++) {
+        struct list expired;
+        uint64_t earliest = UINT64_MAX;
+        size_t i = test_random_below(&r, TIMERS);
+
+        if (test_random_below(&r, 4)) {
+            due[i] = now + 1 + test_random_below(&r, test_random_below(&r, 3) ? 300 : 20000);
+            wheel_set(&w, &t[i], due[i]);
+        } else {
+            due[i] = 0;
+            wheel_cancel(&t[i]);
+        }
+        for (i = 0; i < TIMERS; i++)
+            if (due[i] && due[i] < earliest)
+                earliest = due[i];
+        assert_true(wheel_next_ms(&w) <= earliest);
+        assert_true(wheel_next_ms(&w) > now);
+        if (test_random_below(&r, 3))
+            continue;
+        now += test_random_below(&r, test_random_below(&r, 50) ? 20 : 30000);
+        list_init(&expired);
+        wheel_expire(&w, now, &expired);
+        while (!list_empty(&expired)) {
+            struct wheel_timer *x = list_entry(expired.next, struct wheel_timer, link);
+
+            i = (size_t)(x - t);
+            assert_true(due[i] && due[i] <= now);
+            due[i] = 0;
+            list_remove(&x->link);
+        }
+        for (i = 0; i < TIMERS; i++)
+            assert_true(!due[i] || due[i] > now);
+    }
+}
+
+static void test_wheel_takes_times_already_past(void **state)
+{
+    static struct wheel w;
+    struct wheel_timer t;
+    struct list expired;
+
+    wheel_init(&w, 1000);
+    wheel_timer_init(&t);
+    list_init(&expired);
+    assert_true(wheel_next_ms(&w) == WHEEL_NEVER);
+    wheel_set(&w, &t, 5);
+    assert_int_equal(wheel_next_ms(&w), 1001);
+    wheel_expire(&w, 1001, &expired);
+    assert_false(list_empty(&expired));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_stamps_grow_while_time_stands),
+        cmocka_unit_test(test_stamps_grow_when_time_goes_back),
+        cmocka_unit_test(test_no_stamp_beyond_the_lease),
+        cmocka_unit_test(test_a_failed_renewal_gives_nothing),
+        cmocka_unit_test(test_start_waits_for_the_old_bound),
+        cmocka_unit_test(test_remote_time_is_adopted_within_the_guard),
+        cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_merge_of_answers),
+        cmocka_unit_test(test_a_floor_deletes_what_lies_below),
+        cmocka_unit_test(test_merge_of_nothing),
+        cmocka_unit_test(test_equal_versions_with_other_digests_do_not_agree),
+        cmocka_unit_test(test_wheel_against_a_list),
+        cmocka_unit_test(test_wheel_takes_times_already_past),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
