@@ -1,11 +1,9 @@
-/* wire_pb: what the wire_*.c files share, and the one door to generated
- * protobuf code.
+/* wire_pb: what the wire_*.c files share, and the one door to generated protobuf code.
  *
- * Private to proto/: the only includers are wire.c, wire_client.c, wire_peer.c
- * and wire_ring.c. Names begin with pb_. Packing borrows: a generated struct on
- * the stack points at the caller's bytes. Unpacking yields generated structs in
- * the arena; the plain structs then borrow from them, so a value is copied
- * once, by protobuf-c.
+ * Private to proto/: the only includers are wire.c, wire_peer.c, wire_request.c, wire_response.c
+ * and wire_ring.c. Names begin with pb_. Packing borrows: a generated struct on the stack points at
+ * the caller's bytes. Unpacking yields generated structs in the arena; the plain structs then
+ * borrow from them, so a value is copied once, by protobuf-c.
  */
 #ifndef QUOIT_PROTO_WIRE_PB_H
 #define QUOIT_PROTO_WIRE_PB_H
@@ -16,60 +14,62 @@
 #include "quoit.pb-c.h"
 #include "ring.pb-c.h"
 
-/* Appends a frame, or with bare only the message. 0, -ERR_NO_MEMORY,
- * -ERR_FRAME_TOO_LARGE, -ERR_BAD_REQUEST (nothing is set: an empty message
- * cannot be framed); out unchanged on failure. */
+/* Appends a frame, or with bare only the message. 0, -ERR_NO_MEMORY, -ERR_FRAME_TOO_LARGE,
+ * -ERR_BAD_REQUEST (nothing is set: an empty message cannot be framed); out unchanged on failure.
+ */
 int pb_pack_frame(const ProtobufCMessage *msg, struct buf *out);
 int pb_pack_bare(const ProtobufCMessage *msg, struct buf *out);
 
 /* 0 and *ret in the arena, -ERR_BAD_REQUEST, -ERR_NO_MEMORY. */
-int pb_unpack(const ProtobufCMessageDescriptor *type, struct slice body,
-              struct arena *arena, ProtobufCMessage **ret);
+int pb_unpack(const ProtobufCMessageDescriptor *type, struct slice body, struct arena *arena,
+              ProtobufCMessage **ret);
 
-static inline ProtobufCBinaryData pb_bytes(struct slice s) {
-  return (ProtobufCBinaryData){.len = s.len, .data = (uint8_t *)s.data};
+static inline ProtobufCBinaryData pb_bytes(struct slice s)
+{
+    return (ProtobufCBinaryData){.len = s.len, .data = (uint8_t *)s.data};
 }
 
-static inline struct slice pb_slice(ProtobufCBinaryData b) {
-  return slice_of(b.data, b.len);
+static inline struct slice pb_slice(ProtobufCBinaryData b)
+{
+    return slice_of(b.data, b.len);
 }
 
-static inline ProtobufCBinaryData pb_id(const struct wire_id *id) {
-  return (ProtobufCBinaryData){.len = WIRE_ID_BYTES, .data = (uint8_t *)id->b};
+static inline ProtobufCBinaryData pb_id(const struct wire_id *id)
+{
+    return (ProtobufCBinaryData){.len = WIRE_ID_BYTES, .data = (uint8_t *)id->b};
 }
 
 /* Empty when zero, which says "none". */
-static inline ProtobufCBinaryData pb_id_or_none(const struct wire_id *id) {
-  return wire_id_is_zero(id) ? (ProtobufCBinaryData){0} : pb_id(id);
+static inline ProtobufCBinaryData pb_id_or_none(const struct wire_id *id)
+{
+    return wire_id_is_zero(id) ? (ProtobufCBinaryData){0} : pb_id(id);
 }
 
-/* Each: 0 or -ERR_BAD_REQUEST. An id has exactly WIRE_ID_BYTES; text is
- * printable ASCII. */
+/* Each: 0 or -ERR_BAD_REQUEST. An id has exactly WIRE_ID_BYTES; text is printable ASCII. */
 int pb_read_id(ProtobufCBinaryData b, struct wire_id *ret);
 int pb_read_id_or_none(ProtobufCBinaryData b, struct wire_id *ret);
 int pb_read_text(ProtobufCBinaryData b, size_t bytes_max, struct slice *ret);
 int pb_read_cursor(ProtobufCBinaryData b, struct slice *ret);
 
-/* pb may be NULL. The key's lengths are not checked; bucket 0 reads as
- * BUCKET_DEFAULT. */
+/* pb may be NULL. The key's lengths are not checked; bucket 0 reads as BUCKET_DEFAULT. */
 struct key pb_read_key(const Quoit__Key *pb);
 void pb_write_key(const struct key *key, Quoit__Key *ret);
 
-/* The ring: arrays and member structs come from (and go to) one block for
- * packing, the arena for unpacking. */
+/* The ring: arrays and member structs come from (and go to) one block for packing, the arena for
+ * unpacking. */
 struct pb_ring {
-  Quoit__Ring ring;
-  void *block; /* free() it after packing */
+    Quoit__Ring ring;
+    void *block; /* free() it after packing */
 };
 
 /* 0 or -ERR_NO_MEMORY. */
 int pb_write_ring(const struct wire_ring *ring, struct pb_ring *ret);
 void pb_write_member(const struct wire_member *member, Quoit__Member *ret);
 
-/* A ring without its table (five empty arrays) is accepted only with
- * table_optional. 0, -ERR_BAD_REQUEST, -ERR_NO_MEMORY. */
-int pb_read_ring(const Quoit__Ring *pb, struct arena *arena,
-                 bool table_optional, struct wire_ring *ret);
+/* A ring without its table (five empty arrays) is accepted only with table_optional. 0,
+ * -ERR_BAD_REQUEST, -ERR_NO_MEMORY. */
+int pb_read_ring(const Quoit__Ring *pb, struct arena *arena, bool table_optional,
+                 struct wire_ring *ret);
 int pb_read_member(const Quoit__Member *pb, struct wire_member *ret);
 
 #endif
