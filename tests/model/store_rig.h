@@ -1,0 +1,66 @@
+/* store_rig: a store of either engine on the bench, so that one suite runs against both.
+ *
+ * All failures of the rig itself (a store that will not open, an operation that is never answered)
+ * abort the test through cmocka. Nothing polls: waiting for outcomes waits for the store's notify.
+ */
+#ifndef QUOIT_TESTS_MODEL_STORE_RIG_H
+#define QUOIT_TESTS_MODEL_STORE_RIG_H
+
+#include <pthread.h>
+
+#include "storage/record.h"
+#include "storage/store.h"
+#include "storage/store_lmdb.h"
+#include "storage/store_mem.h"
+#include "tests/unit/test.h"
+
+enum rig_engine {
+    RIG_MEM,
+    RIG_LMDB
+};
+
+#define RIG_WORKERS 2u
+#define RIG_MAP_BYTES (256ull << 20)
+/* An outcome that takes longer never comes. */
+#define RIG_WAIT_S 60
+
+struct rig {
+    enum rig_engine engine;
+    struct store *s;
+    char dir[64];
+    uint64_t map_bytes;
+    pthread_mutex_t lock;
+    pthread_cond_t woken;
+    unsigned n_notified[RIG_WORKERS + 1]; /* since the queue last looked */
+    char fatal[1024];                     /* what config.fatal was told, or empty */
+};
+
+/* An empty store in a new directory. */
+void rig_open(struct rig *rig, enum rig_engine engine, uint64_t map_bytes);
+void rig_close(struct rig *rig); /* and removes the directory */
+/* A restart: a clean one loses nothing. */
+void rig_reopen(struct rig *rig);
+
+/* Makes everything submitted durable and waits for n outcomes of the queue. */
+void rig_reap(struct rig *rig, uint32_t queue, struct store_done *out, size_t n);
+
+/* One operation on queue 0, waited for. */
+struct store_done rig_put(struct rig *rig, const char *key, uint64_t hlc, const char *value);
+struct store_done rig_delete(struct rig *rig, const char *key, uint64_t hlc);
+struct store_done rig_do(struct rig *rig, const struct store_op *op);
+int rig_load(struct rig *rig, const struct store_item *items, size_t n);
+void rig_wipe(struct rig *rig, uint64_t first, uint64_t last);
+
+/* Tests need no murmur: this spreads keys over the tokens, leaves included. */
+uint64_t rig_token(struct slice partition_key);
+struct key rig_key(struct slice partition_key);
+struct store_op rig_merge_op(struct slice partition_key, uint64_t hlc, struct slice value);
+
+/* Reads on queue 0; the snapshot stays open. */
+struct state rig_get(struct rig *rig, const char *key);
+
+/* mkdtemp under TMPDIR or /tmp; and its removal with all that is in it. */
+void rig_dir_make(char dir[64]);
+void rig_dir_remove(const char *dir);
+
+#endif

@@ -1,0 +1,602 @@
+/* test_store: what store.h promises, case by case, against both engines. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "storage/merge.h"
+#include "tests/model/store_rig.h"
+
+static struct rig *rig_of(void **state)
+{
+    return *state;
+}
+
+static void assert_state(struct state s, uint64_t hlc, const char *value)
+{
+    assert_int_equal(s.kind, STATE_LWW);
+    assert_false(s.deleted);
+    assert_int_equal(s.version.hlc, hlc);
+    assert_true(slice_equal(s.value, slice_str(value)));
+}
+
+/* ---- merging ------------------------------------------------------------------------------ */
+
+static void a_put_is_read_back(void **state)
+{
+    struct rig *rig = rig_of(state);
+    struct store_done done = rig_put(rig, "k", 5, "v");
+
+    assert_int_equal(done.error, 0);
+    assert_int_equal(done.outcome, OUTCOME_STORED);
+    assert_int_equal(done.version.hlc, 5);
+    assert_state(rig_get(rig, "k"), 5, "v");
+    assert_int_equal(rig_get(rig, "other").kind, STATE_NONE);
+}
+
+static void the_same_version_again_is_a_duplicate(void **state)
+{
+    struct rig *rig = rig_of(state);
+
+    rig_put(rig, "k", 5, "v");
+    assert_int_equal(rig_put(rig, "k", 5, "v").outcome, OUTCOME_DUPLICATE);
+    assert_state(rig_get(rig, "k"), 5, "v");
+}
+
+static void an_older_version_is_superseded_and_told_by_which(void **state)
+{
+    struct rig *rig = rig_of(state);
+    struct store_done done;
+
+    rig_put(rig, "k", 9, "new");
+    done = rig_put(rig, "k", 8, "old");
+    assert_int_equal(done.outcome, OUTCOME_SUPERSEDED);
+    assert_int_equal(done.version.hlc, 9);
+    assert_int_equal(done.version.actor, 7);
+    assert_state(rig_get(rig, "k"), 9, "new");
+}
+
+static void a_tombstone_is_a_state_like_any_other(void **state)
+{
+    struct rig *rig = rig_of(state);
+
+    rig_put(rig, "k", 5, "v");
+    assert_int_equal(rig_delete(rig, "k", 6).outcome, OUTCOME_STORED);
+    assert_true(rig_get(rig, "k").deleted);
+    assert_int_equal(rig_get(rig, "k").value.len, 0);
+    assert_int_equal(rig_put(rig, "k", 5, "v").outcome, OUTCOME_SUPERSEDED);
+    rig->s->ops->read_end(rig->s, 0);
+    assert_int_equal(rig_put(rig, "k", 7, "again").outcome, OUTCOME_STORED);
+    assert_state(rig_get(rig, "k"), 7, "again");
+    assert_int_equal(rig_delete(rig, "never", 1).outcome, OUTCOME_STORED);
+}
+
+static void operations_of_one_submit_take_effect_in_order(void **state)
+{
+    struct rig *rig = rig_of(state);
+    struct store_op ops[3] = {
+        rig_merge_op(slice_str("k"), 2, slice_str("b")),
+        rig_merge_op(slice_str("k"), 1, slice_str("a")),
+        rig_merge_op(slice_str("k"), 3, slice_str("c")),
+    };
+    struct store_done dones[3];
+    uint64_t lsn;
+
+    assert_int_equal(rig->s->ops->submit(rig->s, 0, ops, 3, &lsn), 0);
+    rig_reap(rig, 0, dones, 3);
+    assert_int_equal(dones[0].outcome, OUTCOME_STORED);
+    assert_int_equal(dones[1].outcome, OUTCOME_SUPERSEDED);
+    assert_int_equal(dones[1].version.hlc, 2);
+    assert_int_equal(dones[2].outcome, OUTCOME_STORED);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(dones[i].lsn, lsn - 2 + i);
+    assert_state(rig_get(rig, "k"), 3, "c");
+}
+
+static void queues_share_one_order_and_keep_their_outcomes_apart(void **state)
+{
+    struct rig *rig = rig_of(state);
+    struct store_op op = rig_merge_op(slice_str("k"), 4, slice_str("v"));
+    struct store_done done;
+    uint64_t lsn[RIG_WORKERS + 1];
+
+    for (uint32_t q = 0; q <= RIG_WORKERS; q++)
+        assert_int_equal(rig->s->ops->submit(rig->s, q, &op, 1, &lsn[q]), 0);
+    for (uint32_t q = 0; q <= RIG_WORKERS; q++) {
+        rig_reap(rig, q, &done, 1);
+        assert_int_equal(done.lsn, lsn[q]);
+        assert_int_equal(done.outcome, q == 0 ? OUTCOME_STORED : OUTCOME_DUPLICATE);
+        assert_true(q == 0 || lsn[q] == lsn[q - 1] + 1);
+    }
+}
+
+static void a_restart_loses_nothing(void **state)
+{
+    struct rig *rig = rig_of(state);
+
+    rig_put(rig, "k", 5, "v");
+    rig_delete(rig, "d", 6);
+    rig_reopen(rig);
+    assert_state(rig_get(rig, "k"), 5, "v");
+    assert_true(rig_get(rig, "d").deleted);
+    assert_int_equal(rig_put(rig, "k", 4, "old").outcome, OUTCOME_SUPERSEDED);
+}
+
+/* ---- keys and values ---------------------------------------------------------------------- */
+
+static void keys_of_the_largest_size_and_any_bytes_work(void **state)
+{
+    struct rig *rig = rig_of(state);
+    uint8_t bytes[4][LIMIT_KEY_BYTES];
+
+    memset(bytes[0], 0x00, LIMIT_KEY_BYTES);
+    memset(bytes[1], 0xff, LIMIT_KEY_BYTES);
+    memset(bytes[2], 0xff, LIMIT_KEY_BYTES);
+    memset(bytes[3], 0x00, LIMIT_KEY_BYTES);
+    bytes[2][LIMIT_KEY_BYTES - 1] = 0xfe;
+    bytes[3][LIMIT_KEY_BYTES - 1] = 0x01;
+    for (unsigned i = 0; i < 4; i++) {
+        struct store_op op =
+            rig_merge_op(slice_of(bytes[i], LIMIT_KEY_BYTES), 10 + i, slice_of(bytes[i], 3));
+
+        op.token = i < 2 ? (i == 0 ? 0 : UINT64_MAX) : op.token;
+        assert_int_equal(rig_do(rig, &op).outcome, OUTCOME_STORED);
+    }
+    rig_reopen(rig);
+    for (unsigned i = 0; i < 4; i++) {
+        struct key key = rig_key(slice_of(bytes[i], LIMIT_KEY_BYTES));
+        uint64_t token = i < 2 ? (i == 0 ? 0 : UINT64_MAX) : rig_token(key.partition), lsn;
+        struct state s;
+
+        assert_int_equal(rig->s->ops->get(rig->s, 0, token, &key, &s, &lsn), 0);
+        assert_int_equal(s.version.hlc, 10 + i);
+        assert_true(slice_equal(s.value, slice_of(bytes[i], 3)));
+    }
+}
+
+static void partition_key_and_sort_key_are_not_run_together(void **state)
+{
+    struct rig *rig = rig_of(state);
+    struct store_op op = rig_merge_op(slice_str("ab"), 1, slice_str("ab|"));
+    struct state s;
+    uint64_t lsn;
+
+    rig_do(rig, &op);
+    op.key =
+        (struct key){.bucket = BUCKET_DEFAULT, .partition = slice_str("a"), .sort = slice_str("b")};
+    assert_int_equal(rig->s->ops->get(rig->s, 0, op.token, &op.key, &s, &lsn), 0);
+    assert_int_equal(s.kind, STATE_NONE);
+    op.state.value = slice_str("a|b");
+    rig->s->ops->read_end(rig->s, 0);
+    assert_int_equal(rig_do(rig, &op).outcome, OUTCOME_STORED);
+    assert_state(rig_get(rig, "ab"), 1, "ab|");
+}
+
+static void values_of_no_bytes_and_of_8_mib_work(void **state)
+{
+    struct rig *rig = rig_of(state);
+    struct blob *owner = blob_new(LIMIT_VALUE_BYTES + 8);
+    struct test_random random = {.s = 1};
+    struct store_op op;
+    struct state s;
+
+    assert_non_null(owner);
+    for (size_t i = 0; i + 8 <= owner->len; i += 8)
+        memcpy(owner->data + i, (uint64_t[]){test_random_u64(&random)}, 8);
+    op = rig_merge_op(slice_str("big"), 1, slice_of(owner->data + 8, LIMIT_VALUE_BYTES));
+    op.owner = owner;
+    assert_int_equal(rig_do(rig, &op).outcome, OUTCOME_STORED);
+    rig_put(rig, "empty", 1, "");
+    s = rig_get(rig, "big");
+    assert_true(slice_equal(s.value, op.state.value));
+    s = rig_get(rig, "empty");
+    assert_int_equal(s.kind, STATE_LWW);
+    assert_int_equal(s.value.len, 0);
+    rig_reopen(rig);
+    assert_true(slice_equal(rig_get(rig, "big").value, op.state.value));
+    rig->s->ops->read_end(rig->s, 0);
+    assert_int_equal(atomic_load(&owner->refs), 1);
+    blob_unref(owner);
+}
+
+static void what_exceeds_a_limit_is_refused_whole(void **state)
+{
+    struct rig *rig = rig_of(state);
+    static uint8_t bytes[LIMIT_VALUE_BYTES + 1];
+    struct store_op ops[2] = {
+        rig_merge_op(slice_str("k"), 1, slice_str("v")),
+        rig_merge_op(slice_of(bytes, LIMIT_KEY_BYTES + 1), 1, slice_str("v"))};
+    uint64_t lsn;
+
+    assert_int_equal(rig->s->ops->submit(rig->s, 0, ops, 2, &lsn), -ERR_KEY_TOO_LARGE);
+    ops[1] = rig_merge_op(slice_of(bytes, 0), 1, slice_str("v"));
+    assert_int_equal(rig->s->ops->submit(rig->s, 0, ops, 2, &lsn), -ERR_KEY_EMPTY);
+    ops[1] = rig_merge_op(slice_str("x"), 1, slice_of(bytes, sizeof(bytes)));
+    assert_int_equal(rig->s->ops->submit(rig->s, 0, ops, 2, &lsn), -ERR_VALUE_TOO_LARGE);
+    ops[1] = (struct store_op){.type = STORE_OP_META, .name = slice_of(bytes, 33)};
+    assert_int_equal(rig->s->ops->submit(rig->s, 0, ops, 2, &lsn), -ERR_BAD_REQUEST);
+    assert_int_equal(rig->s->ops->submit(rig->s, 0, ops, 0, &lsn), -ERR_BAD_REQUEST);
+    assert_int_equal(rig_get(rig, "k").kind, STATE_NONE);
+}
+
+static void a_queue_that_does_not_reap_is_full_and_others_are_not(void **state)
+{
+    struct rig *rig = rig_of(state);
+    static struct store_op ops[STORE_SUBMIT_MAX];
+    static struct store_done dones[STORE_SUBMIT_MAX];
+    uint64_t lsn;
+
+    for (size_t i = 0; i < STORE_SUBMIT_MAX; i++)
+        ops[i] = (struct store_op){.type = STORE_OP_CLOCK, .cookie = i, .clock = i};
+    for (size_t n = 0; n < STORE_QUEUE_OPS_MAX; n += STORE_SUBMIT_MAX)
+        assert_int_equal(rig->s->ops->submit(rig->s, 0, ops, STORE_SUBMIT_MAX, &lsn), 0);
+    assert_int_equal(rig->s->ops->submit(rig->s, 0, ops, 1, &lsn), -ERR_FULL);
+    assert_int_equal(rig->s->ops->submit(rig->s, 1, ops, 1, &lsn), 0);
+    rig_reap(rig, 0, dones, STORE_SUBMIT_MAX);
+    assert_int_equal(dones[STORE_SUBMIT_MAX - 1].cookie, STORE_SUBMIT_MAX - 1);
+    assert_int_equal(rig->s->ops->submit(rig->s, 0, ops, 1, &lsn), 0);
+    assert_int_equal(rig->s->ops->submit(rig->s, 0, ops, 0, &lsn), -ERR_BAD_REQUEST);
+}
+
+/* ---- facts -------------------------------------------------------------------------------- */
+
+static struct slice fact(struct rig *rig, const char *name, struct buf *b)
+{
+    int r;
+
+    buf_deinit(b);
+    buf_init(b);
+    r = rig->s->ops->meta_get(rig->s, 0, slice_str(name), b);
+    assert_true(r == 0 || r == 1);
+    return r == 0 ? buf_slice(b) : slice_str("(never set)");
+}
+
+static void facts_are_set_replaced_and_survive(void **state)
+{
+    struct rig *rig = rig_of(state);
+    struct store_op op = {.type = STORE_OP_META, .name = slice_str("ring")};
+    struct buf b;
+
+    buf_init(&b);
+    assert_true(slice_equal(fact(rig, "ring", &b), slice_str("(never set)")));
+    rig->s->ops->read_end(rig->s, 0);
+    op.value = slice_str("one");
+    assert_int_equal(rig_do(rig, &op).error, 0);
+    assert_true(slice_equal(fact(rig, "ring", &b), slice_str("one")));
+    rig->s->ops->read_end(rig->s, 0);
+    op.value = slice_str("two, and longer");
+    rig_do(rig, &op);
+    op.name = slice_str("a name of thirty-two bytes......");
+    assert_int_equal(op.name.len, STORE_META_NAME_MAX);
+    op.value = (struct slice){0};
+    rig_do(rig, &op);
+    rig_reopen(rig);
+    assert_true(slice_equal(fact(rig, "ring", &b), slice_str("two, and longer")));
+    assert_int_equal(fact(rig, "a name of thirty-two bytes......", &b).len, 0);
+    assert_true(slice_equal(fact(rig, "rin", &b), slice_str("(never set)")));
+    buf_deinit(&b);
+}
+
+static void the_clock_bound_only_grows(void **state)
+{
+    struct rig *rig = rig_of(state);
+    struct store_op op = {.type = STORE_OP_CLOCK, .clock = 1000};
+
+    assert_int_equal(rig->s->ops->clock_bound(rig->s), 0);
+    rig_do(rig, &op);
+    assert_int_equal(rig->s->ops->clock_bound(rig->s), 1000);
+    op.clock = 900;
+    rig_do(rig, &op);
+    assert_int_equal(rig->s->ops->clock_bound(rig->s), 1000);
+    rig_reopen(rig);
+    assert_int_equal(rig->s->ops->clock_bound(rig->s), 1000);
+}
+
+/* ---- reading ------------------------------------------------------------------------------ */
+
+static void a_read_sees_what_its_queue_has_reaped_in_the_same_wake_up(void **state)
+{
+    struct rig *rig = rig_of(state);
+    struct state first;
+
+    rig_put(rig, "k", 1, "one");
+    first = rig_get(rig, "k");
+    rig_put(rig, "k", 2, "two");
+    assert_state(rig_get(rig, "k"), 2, "two");
+    rig_put(rig, "k", 3, "three");
+    assert_state(rig_get(rig, "k"), 3, "three");
+    assert_state(first, 1, "one"); /* still lent */
+    rig->s->ops->read_end(rig->s, 0);
+}
+
+#define SCAN_CAP 64u
+
+/* Fills the store with n keys of 3 bytes with tokens 0, step, 2 step, ... and returns it sorted. */
+static void put_sequence(struct rig *rig, unsigned n, uint64_t step)
+{
+    static struct store_op ops[512];
+    static struct store_done dones[512];
+    static char names[512][8];
+    uint64_t lsn;
+
+    for (unsigned i = 0; i < n; i++) {
+        snprintf(names[i], sizeof(names[i]), "%03u", i % 1000);
+        ops[i] = rig_merge_op(slice_str(names[i]), i + 1, slice_str("1234567"));
+        ops[i].token = i * step;
+        ops[i].state.deleted = i % 10 == 9;
+        if (ops[i].state.deleted)
+            ops[i].state.value = (struct slice){0};
+    }
+    assert_int_equal(rig->s->ops->submit(rig->s, 0, ops, n, &lsn), 0);
+    rig_reap(rig, 0, dones, n);
+}
+
+/* Walks the range in pages and asserts keys first .. last of put_sequence. */
+static void assert_scan(struct rig *rig, struct store_range range, unsigned first, unsigned last,
+                        size_t cap, size_t bytes_max)
+{
+    struct wire_record items[SCAN_CAP];
+    struct store_page page = {.items = items, .cap = cap};
+    char name[8];
+    unsigned i = first;
+
+    do {
+        struct slice cursor = slice_of(page.cursor, page.cursor_len);
+
+        assert_int_equal(rig->s->ops->scan(rig->s, 0, range, cursor, bytes_max, &page), 0);
+        assert_true(page.n <= cap && (page.n == 1 || page.bytes <= bytes_max));
+        assert_true(!page.more || page.n > 0);
+        for (size_t k = 0; k < page.n; k++, i++) {
+            snprintf(name, sizeof(name), "%03u", i);
+            assert_true(slice_equal(items[k].key.partition, slice_str(name)));
+            assert_int_equal(items[k].state.version.hlc, i + 1);
+            assert_int_equal(items[k].state.deleted, i % 10 == 9);
+        }
+    } while (page.more);
+    assert_int_equal(i, last + 1);
+    rig->s->ops->read_end(rig->s, 0);
+}
+
+static void scans_return_each_record_once_in_key_order(void **state)
+{
+    const uint64_t step = UINT64_MAX / 499;
+    const struct store_range all = {0, UINT64_MAX};
+
+    put_sequence(rig_of(state), 500, step);
+    assert_scan(rig_of(state), all, 0, 499, SCAN_CAP, SIZE_MAX);
+    assert_scan(rig_of(state), all, 0, 499, 7, SIZE_MAX);
+    assert_scan(rig_of(state), all, 0, 499, 1, SIZE_MAX);
+    assert_scan(rig_of(state), all, 0, 499, SCAN_CAP, 100); /* ten per page */
+    assert_scan(rig_of(state), all, 0, 499, SCAN_CAP, 1);   /* at least one */
+}
+
+static void a_range_includes_both_ends_and_nothing_else(void **state)
+{
+    const uint64_t step = UINT64_MAX / 499;
+
+    put_sequence(rig_of(state), 500, step);
+    assert_scan(rig_of(state), (struct store_range){100 * step, 200 * step}, 100, 200, 9, 1000);
+    assert_scan(rig_of(state), (struct store_range){100 * step + 1, 200 * step - 1}, 101, 199, 9,
+                1000);
+    assert_scan(rig_of(state), (struct store_range){499 * step, UINT64_MAX}, 499, 499, 9, 1000);
+    assert_scan(rig_of(state), (struct store_range){0, 0}, 0, 0, 9, 1000);
+    assert_scan(rig_of(state), (struct store_range){1, step - 1}, 1, 0, 9, 1000);
+}
+
+static void a_cursor_need_not_exist_any_more(void **state)
+{
+    struct rig *rig = rig_of(state);
+    const uint64_t step = UINT64_MAX / 499;
+    struct wire_record items[10];
+    struct store_page page = {.items = items, .cap = 10};
+    const struct store_range all = {0, UINT64_MAX};
+
+    put_sequence(rig, 500, step);
+    assert_int_equal(rig->s->ops->scan(rig->s, 0, all, (struct slice){0}, SIZE_MAX, &page), 0);
+    rig->s->ops->read_end(rig->s, 0);
+    rig_wipe(rig, 0, 20 * step);
+    assert_int_equal(
+        rig->s->ops->scan(rig->s, 0, all, slice_of(page.cursor, page.cursor_len), SIZE_MAX, &page),
+        0);
+    assert_true(slice_equal(items[0].key.partition, slice_str("021")));
+    rig->s->ops->read_end(rig->s, 0);
+}
+
+/* ---- bulk --------------------------------------------------------------------------------- */
+
+static void a_load_merges_and_a_wipe_leaves_no_tombstones(void **state)
+{
+    struct rig *rig = rig_of(state);
+    const uint64_t step = UINT64_MAX / 499;
+    static struct store_item items[600];
+    static char names[600][8];
+    struct store_info info;
+    const struct store_range all = {0, UINT64_MAX};
+
+    put_sequence(rig, 500, step);
+    for (unsigned i = 0; i < 600; i++) {
+        snprintf(names[i], sizeof(names[i]), "%03u", i);
+        items[i] =
+            (struct store_item){.token = i < 500 ? i * step : UINT64_MAX,
+                                .key = rig_key(slice_str(names[i])),
+                                .state = {.kind = STATE_LWW, .version = {.hlc = 250, .actor = 7}}};
+    }
+    assert_int_equal(rig_load(rig, items, 600), 0);
+    assert_int_equal(rig->s->ops->vnode_info(rig->s, 0, all, &info), 0);
+    assert_int_equal(info.n_records, 600);
+    assert_int_equal(info.n_tombstones, 26); /* versions 250 (the same), 260, ... 500 stay */
+    assert_int_equal(info.max_version.hlc, 500);
+    rig->s->ops->read_end(rig->s, 0);
+    rig_wipe(rig, 100 * step, UINT64_MAX);
+    assert_int_equal(rig->s->ops->vnode_info(rig->s, 0, all, &info), 0);
+    assert_int_equal(info.n_records, 100);
+    assert_int_equal(rig_load(rig, items, 0), 0);
+    rig_reopen(rig);
+    assert_int_equal(rig->s->ops->vnode_info(rig->s, 0, all, &info), 0);
+    assert_int_equal(info.n_records, 100);
+    rig->s->ops->read_end(rig->s, 0);
+}
+
+/* More than fits one transaction of the real store. */
+static void a_load_and_a_wipe_of_many_records_are_one_operation_each(void **state)
+{
+    struct rig *rig = rig_of(state);
+    const unsigned n = 20000;
+    struct store_item *items = calloc(n, sizeof(*items));
+    char(*names)[8] = calloc(n, sizeof(*names));
+    struct store_stats stats;
+
+    assert_true(items && names);
+    for (unsigned i = 0; i < n; i++) {
+        snprintf(names[i], sizeof(names[i]), "%05u", i);
+        items[i] = (struct store_item){
+            .token = i,
+            .key = rig_key(slice_str(names[i])),
+            .state = {.kind = STATE_LWW, .version = {.hlc = 1}, .value = slice_str(names[i])}};
+    }
+    assert_int_equal(rig_load(rig, items, n), 0);
+    assert_int_equal(rig->s->ops->stats(rig->s, 0, &stats), 0);
+    assert_int_equal(stats.n_records, n);
+    assert_int_equal(stats.n_ops, 1);
+    rig_wipe(rig, 1, n);
+    assert_int_equal(rig->s->ops->stats(rig->s, 0, &stats), 0);
+    assert_int_equal(stats.n_records, 1);
+    assert_int_equal(stats.n_ops, 2);
+    assert_int_equal(stats.durable, 2);
+    free(names);
+    free(items);
+}
+
+static void info_and_leaves_are_sums_over_the_records(void **state)
+{
+    struct rig *rig = rig_of(state);
+    const uint64_t step = UINT64_MAX / 499;
+    const struct store_range range = {100 * step, 110 * step};
+    const uint64_t shift = 64 - STORE_LEAF_BITS, first = range.first >> shift;
+    const size_t n_leaves = (range.last >> shift) - first + 1;
+    uint64_t *leaves = malloc(n_leaves * sizeof(*leaves)), expected;
+    char name[8];
+    struct store_info info;
+
+    assert_non_null(leaves);
+    put_sequence(rig, 500, step);
+    assert_int_equal(rig->s->ops->vnode_info(rig->s, 0, range, &info), 0);
+    assert_int_equal(info.n_records, 11);
+    assert_int_equal(info.n_tombstones, 1);
+    assert_int_equal(info.n_bytes, 11 * 3 + 10 * 7);
+    assert_int_equal(info.max_version.hlc, 111);
+    assert_int_equal(rig->s->ops->leaves(rig->s, 0, range, leaves), 0);
+    for (unsigned i = 100; i <= 110; i++) {
+        struct state s = {.kind = STATE_LWW,
+                          .deleted = i % 10 == 9,
+                          .version = {.hlc = i + 1, .actor = 7},
+                          .value = i % 10 == 9 ? (struct slice){0} : slice_str("1234567")};
+        struct key key;
+
+        snprintf(name, sizeof(name), "%03u", i);
+        key = rig_key(slice_str(name));
+        expected = merge_digest(&key, &s);
+        assert_true(leaves[(i * step >> shift) - first] == expected); /* one record per leaf */
+        leaves[(i * step >> shift) - first] = 0;
+    }
+    for (size_t i = 0; i < n_leaves; i++)
+        assert_true(leaves[i] == 0);
+    rig->s->ops->read_end(rig->s, 0);
+    free(leaves);
+}
+
+static void stats_count(void **state)
+{
+    struct rig *rig = rig_of(state);
+    struct store_stats stats;
+
+    rig_put(rig, "a", 1, "v");
+    rig_put(rig, "b", 1, "v");
+    rig_put(rig, "a", 2, "v");
+    assert_int_equal(rig->s->ops->stats(rig->s, 0, &stats), 0);
+    assert_int_equal(stats.n_records, 2);
+    assert_int_equal(stats.n_ops, 3);
+    assert_int_equal(stats.n_syncs, 3);
+    assert_int_equal(stats.durable, 3);
+    assert_false(stats.space_low);
+}
+
+/* ---- the table ---------------------------------------------------------------------------- */
+
+struct named_case {
+    const char *name;
+    void (*run)(void **state);
+};
+
+#define CASE(f)                                                                                    \
+    {                                                                                              \
+#f, f                                                                                      \
+    }
+
+static const struct named_case cases[] = {
+    CASE(a_put_is_read_back),
+    CASE(the_same_version_again_is_a_duplicate),
+    CASE(an_older_version_is_superseded_and_told_by_which),
+    CASE(a_tombstone_is_a_state_like_any_other),
+    CASE(operations_of_one_submit_take_effect_in_order),
+    CASE(queues_share_one_order_and_keep_their_outcomes_apart),
+    CASE(a_restart_loses_nothing),
+    CASE(keys_of_the_largest_size_and_any_bytes_work),
+    CASE(partition_key_and_sort_key_are_not_run_together),
+    CASE(values_of_no_bytes_and_of_8_mib_work),
+    CASE(what_exceeds_a_limit_is_refused_whole),
+    CASE(a_queue_that_does_not_reap_is_full_and_others_are_not),
+    CASE(facts_are_set_replaced_and_survive),
+    CASE(the_clock_bound_only_grows),
+    CASE(a_read_sees_what_its_queue_has_reaped_in_the_same_wake_up),
+    CASE(scans_return_each_record_once_in_key_order),
+    CASE(a_range_includes_both_ends_and_nothing_else),
+    CASE(a_cursor_need_not_exist_any_more),
+    CASE(a_load_merges_and_a_wipe_leaves_no_tombstones),
+    CASE(a_load_and_a_wipe_of_many_records_are_one_operation_each),
+    CASE(info_and_leaves_are_sums_over_the_records),
+    CASE(stats_count),
+};
+
+static int set_up(void **state, enum rig_engine engine)
+{
+    struct rig *rig = malloc(sizeof(*rig));
+
+    if (!rig)
+        return -1;
+    rig_open(rig, engine, RIG_MAP_BYTES);
+    *state = rig;
+    return 0;
+}
+
+static int set_up_mem(void **state)
+{
+    return set_up(state, RIG_MEM);
+}
+
+static int set_up_lmdb(void **state)
+{
+    return set_up(state, RIG_LMDB);
+}
+
+static int tear_down(void **state)
+{
+    rig_close(*state);
+    free(*state);
+    return 0;
+}
+
+int main(void)
+{
+    static struct CMUnitTest tests[2 * ARRAY_LEN(cases)];
+    static char names[2 * ARRAY_LEN(cases)][128];
+
+    for (size_t i = 0; i < ARRAY_LEN(tests); i++) {
+        bool mem = i % 2 == 0;
+
+        snprintf(names[i], sizeof(names[i]), "%s: %s", mem ? "mem" : "lmdb", cases[i / 2].name);
+        tests[i] = (struct CMUnitTest){.name = names[i],
+                                       .test_func = cases[i / 2].run,
+                                       .setup_func = mem ? set_up_mem : set_up_lmdb,
+                                       .teardown_func = tear_down};
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
