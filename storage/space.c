@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
@@ -57,6 +58,14 @@ static bool reserve_path(const struct space *s, char path[RESERVE_PATH_MAX])
     return snprintf(path, RESERVE_PATH_MAX, "%s/" RESERVE_NAME, s->dir) < RESERVE_PATH_MAX;
 }
 
+static bool is_allocated(int fd, uint64_t bytes)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 && (uint64_t)st.st_size >= bytes &&
+           (uint64_t)st.st_blocks * 512 >= bytes;
+}
+
 /* A reserve left by an earlier process is taken over if its blocks are really there. */
 static bool reserve_make(const struct space *s, uint64_t bytes)
 {
@@ -69,7 +78,7 @@ static bool reserve_make(const struct space *s, uint64_t bytes)
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0)
         return false;
-    ok = fallocate(fd, 0, 0, (off_t)bytes) == 0;
+    ok = is_allocated(fd, bytes) || fallocate(fd, 0, 0, (off_t)bytes) == 0;
     close(fd);
     if (!ok)
         unlink(path);

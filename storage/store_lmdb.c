@@ -32,6 +32,7 @@
 #include "storage/merge.h"
 #include "storage/range_fold.h"
 #include "storage/record.h"
+#include "storage/store_dir.h"
 #include "storage/suspect.h"
 
 #define STORE_FORMAT 1u
@@ -771,7 +772,7 @@ static void on_assert(MDB_env *env, const char *text)
 
 static int explain(char *why, int error, const char *dir, const char *what)
 {
-    snprintf(why, STORE_WHY_BYTES, "store %.256s: %.200s", dir, what);
+    snprintf(why, STORE_WHY_BYTES, "store %.200s: %.256s", dir, what);
     return error;
 }
 
@@ -785,6 +786,16 @@ static int explain_mdb(char *why, const char *dir, const char *step, int rc)
              r == -ERR_CORRUPT
                  ? ": the data file is damaged; restore it or let the node be replaced"
                  : "");
+    return r;
+}
+
+/* A sync or a commit that failed before the store was open leaves the same doubt as later. */
+static int explain_sync(char *why, const char *dir, const char *step, int rc)
+{
+    int r = explain_mdb(why, dir, step, rc);
+
+    if (r == -ERR_IO)
+        suspect_mark(dir, why);
     return r;
 }
 
@@ -811,9 +822,9 @@ static int env_open(struct store_lmdb *s, const struct store_lmdb_options *o, ch
     /* A process that was killed may have left pages in the page cache that no sync covers yet: what
      * we read from now on must be on disk. */
     rc = mdb_env_sync(s->env, 1);
-    if (rc == 0)
-        rc = mdb_reader_check(s->env, &n_dead);
-    return explain_mdb(why, o->dir, "cannot sync what an earlier process wrote", rc);
+    if (rc != 0)
+        return explain_sync(why, o->dir, "cannot sync what an earlier process wrote", rc);
+    return explain_mdb(why, o->dir, "cannot check its readers", mdb_reader_check(s->env, &n_dead));
 }
 
 /* ret untouched if the fact was never set. */
@@ -872,7 +883,7 @@ static int databases_open(struct store_lmdb *s, const char *dir, char *why)
     }
     atomic_store(&s->used_bytes, used);
     atomic_store(&s->n_records, n_records);
-    return explain_mdb(why, dir, "cannot write", mdb_txn_commit(txn));
+    return explain_sync(why, dir, "cannot write", mdb_txn_commit(txn));
 }
 
 static int check_suspect(const struct store_lmdb_options *o, char *why)
@@ -888,6 +899,23 @@ static int check_suspect(const struct store_lmdb_options *o, char *why)
     return -ERR_SUSPECT;
 }
 
+/* The data file, made if the directory is new. */
+static int data_open(struct store_lmdb *s, const struct store_lmdb_options *o, char *why)
+{
+    char what[STORE_DIR_WHY_BYTES];
+    int is_new = store_dir_begin(o->dir, STORE_FORMAT, what), r;
+
+    if (is_new < 0)
+        return explain(why, is_new, o->dir, what);
+    r = env_open(s, o, why);
+    if (r == 0)
+        r = databases_open(s, o->dir, why);
+    if (r < 0 || !is_new)
+        return r;
+    r = store_dir_finish(o->dir, STORE_FORMAT, what);
+    return r < 0 ? explain(why, r, o->dir, what) : 0;
+}
+
 static int lmdb_open(struct store_lmdb *s, const struct store_config *config,
                      const struct store_lmdb_options *o, char *why)
 {
@@ -897,9 +925,7 @@ static int lmdb_open(struct store_lmdb *s, const struct store_config *config,
     if (r < 0 || !s->readers)
         return explain(why, -ERR_NO_MEMORY, o->dir, "out of memory");
     memset(s->readers, 0, s->n_queues * sizeof(*s->readers));
-    r = env_open(s, o, why);
-    if (r == 0)
-        r = databases_open(s, o->dir, why);
+    r = data_open(s, o, why);
     if (r < 0)
         return r;
     if (o->accept_suspect)
@@ -943,6 +969,6 @@ void store_lmdb_guard_faults(struct store *store)
 
     if (mdb_env_get_fd(s->env, &fd) != 0)
         return;
-    snprintf(path, sizeof(path), "%s/data.mdb", s->committer.space.dir);
+    snprintf(path, sizeof(path), "%s/" STORE_DIR_DATA, s->committer.space.dir);
     fault_guard_install(fd, path);
 }

@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+bool rig_no_sync;
+
 static void on_notify(void *ctx, uint32_t queue)
 {
     struct rig *rig = ctx;
@@ -57,6 +59,9 @@ static void start(struct rig *rig)
     char why[STORE_WHY_BYTES] = "";
     int r;
 
+#ifdef STORE_LMDB_UNSAFE_TEST
+    options.no_sync = rig_no_sync;
+#endif
     if (rig->engine == RIG_MEM)
         r = store_mem_open(&config, &rig->s);
     else

@@ -24,6 +24,9 @@ enum rig_engine {
 /* An outcome that takes longer never comes. */
 #define RIG_WAIT_S 60
 
+/* In tests that are built against a store that can be told not to sync. */
+extern bool rig_no_sync;
+
 struct rig {
     enum rig_engine engine;
     struct store *s;
