@@ -1,0 +1,26 @@
+/* caller: a connection that another node made to our peer address. See caller.c. */
+#ifndef QUOIT_EDGE_CALLER_H
+#define QUOIT_EDGE_CALLER_H
+
+#include "server/edge/conn.h"
+
+struct control;
+
+/* Strangers must say who they are within this time (ms), in a frame of at most this size. */
+#define CALLER_HELLO_MS 3000u
+#define CALLER_HELLO_BYTES 4096u
+/* Connections on the control loop: two per node and worker at worst, while they say hello. */
+#define CALLERS_MAX 4096u
+
+struct caller {
+    struct conn conn; /* first */
+    struct control *control;
+    bool greeted;
+    struct wire_id node_id;
+    uint32_t node, worker_from, worker_to; /* of a worker's link, until it moves there */
+};
+
+void caller_accept(void *control, int fd);
+bool caller_send(struct caller *caller, const struct wire_peer *msg);
+
+#endif

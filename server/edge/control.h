@@ -1,0 +1,48 @@
+/* control: the main thread: owns the ring and publishes it, takes peers in, stops it all. See
+ * control.c. */
+#ifndef QUOIT_EDGE_CONTROL_H
+#define QUOIT_EDGE_CONTROL_H
+
+#include "server/edge/caller.h"
+#include "server/edge/former.h"
+#include "server/edge/listener.h"
+#include "server/edge/node.h"
+
+struct control {
+    struct loop loop; /* first */
+    struct node *node;
+    struct listener listener; /* of peers */
+    struct former former;
+    struct ring *ring; /* the decided ring, NULL while there is none */
+    uv_signal_t term, interrupt;
+    uv_timer_t stop_timer;
+    uint32_t n_idle; /* workers that have told so */
+    bool stopping, closing;
+};
+
+/* The loop, once node.n_workers is known. 0 or negative. */
+int control_init(struct control *c);
+/* Takes peers and signals from now on; takes the fd. The workers run. 0 or -ERR_NO_MEMORY. */
+int control_start(struct control *c, int peer_fd);
+/* After loop_run has returned and the store is closed. */
+void control_deinit(struct control *c);
+
+/* A worker has nothing in flight any more. Any thread. */
+void control_tell_idle(struct control *c, uint32_t worker);
+
+/* ---- for caller.c and former.c, on the control thread ------------------------------------------
+ */
+
+/* What this node is as a member; slices borrow from the node. */
+void control_self(const struct control *c, struct wire_member *ret);
+/* What it says in a hello over a control link. */
+void control_hello(const struct control *c, struct wire_hello *ret);
+/* The ring is decided and durable: from now on it is served. */
+void control_set_ring(struct control *c, const struct wire_ring *wire);
+/* Tells every worker that a node is there. */
+void control_nudge(struct control *c, uint32_t node);
+/* Cannot go on: the sentence goes to stderr, the process ends with status 1. */
+__attribute__((noreturn, format(printf, 2, 3))) void control_die(struct control *c, const char *fmt,
+                                                                 ...);
+
+#endif

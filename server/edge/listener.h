@@ -1,0 +1,33 @@
+/* listener: a listening socket on a loop. See listener.c. */
+#ifndef QUOIT_EDGE_LISTENER_H
+#define QUOIT_EDGE_LISTENER_H
+
+#include "server/edge/loop.h"
+#include <sys/socket.h>
+
+#define LISTENER_BACKLOG 1024
+/* Connections taken per wake-up, so that a storm of them does not starve those that are there. */
+#define LISTENER_ACCEPTS_MAX 64u
+/* Out of file descriptors: look again after this. */
+#define LISTENER_PAUSE_MS 100u
+
+struct listener {
+    uv_poll_t poll;
+    uv_timer_t pause;
+    int fd;
+    struct loop *loop;
+    /* Takes the descriptor of a new connection (non-blocking, close-on-exec). */
+    void (*on_accept)(void *ctx, int fd);
+    void *ctx;
+};
+
+/* Binds and listens; shared: SO_REUSEPORT, so that several loops may listen on the same address.
+ * *ss gets the real port. An fd, or -1 with errno. */
+int listener_bind(struct sockaddr_storage *ss, socklen_t len, bool shared);
+/* Takes the fd. Loop thread, or before the loop runs. 0 or -ERR_IO (fd closed). */
+int listener_start(struct listener *s, struct loop *l, int fd, void (*on_accept)(void *ctx, int fd),
+                   void *ctx);
+/* Stops listening for good; the handles are closed by loop_close_all at the latest. */
+void listener_stop(struct listener *s);
+
+#endif

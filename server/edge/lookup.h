@@ -1,0 +1,15 @@
+/* lookup: an address becomes a socket address without blocking the loop. */
+#ifndef QUOIT_EDGE_LOOKUP_H
+#define QUOIT_EDGE_LOOKUP_H
+
+#include "server/edge/address.h"
+#include <uv.h>
+
+/* done(ctx, a, b, to): `to` NULL if there is no such host. Numbers are answered before this
+ * returns, names later, also while the loop is being closed. 0 or -ERR_NO_MEMORY (done is not
+ * called). */
+typedef void lookup_done(void *ctx, uint32_t a, uint32_t b, const struct sockaddr *to);
+int lookup_start(uv_loop_t *uv, const struct address *address, lookup_done *done, void *ctx,
+                 uint32_t a, uint32_t b);
+
+#endif

@@ -1,0 +1,302 @@
+/* worker_effects: carries out what the core asks for.
+ *
+ * Replies and sends are packed at once into the out-buffer of their connection: the core's bytes
+ * live only until its next step. Reads are done inline on this thread; what they found waits in the
+ * dones until the list is through, and is fed back then. Operations for the store are collected,
+ * with their bytes, and submitted once per wake-up in the flush, so that one sync covers them all.
+ *
+ * What cannot be carried out (no connection, no link, no memory for a copy) is dropped if the
+ * protocol survives a loss, and comes back as a failed done event if it is the store's.
+ */
+#include "proto/err.h"
+#include "server/edge/client.h"
+#include "server/edge/worker_loop.h"
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+/* ---- done events --------------------------------------------------------------------------- */
+
+static struct done *dones_add(struct worker_loop *wl, enum event_type type)
+{
+    struct dones *d = &wl->dones;
+    assert(d->n < DONES_MAX);
+    if (d->n == 0)
+        d->head = 0; /* stay in the pages already touched */
+    struct done *done = &d->ring[(d->head + d->n++) % DONES_MAX];
+    done->event.type = type;
+    done->page = NULL;
+    return done;
+}
+
+static void store_failed(struct worker_loop *wl, uint64_t cookie, int error)
+{
+    struct done *done = dones_add(wl, EVENT_STORED);
+    done->event.u.stored = (struct store_done){.cookie = cookie, .error = error};
+}
+
+/* ---- messages ------------------------------------------------------------------------------ */
+
+static void run_reply(struct worker_loop *wl, const struct effect *e)
+{
+    struct conn *c = loop_find_conn(&wl->loop, e->u.reply.conn);
+    struct buf *out;
+
+    if (!c)
+        return;
+    conn_answered(c);
+    out = conn_out(c);
+    if (!out)
+        return;
+    int rc = wire_response_pack(&e->u.reply.response, out);
+    if (rc == 0)
+        conn_sent(c);
+    else
+        client_send_error(c, e->u.reply.response.id, rc, 0, 0);
+}
+
+/* To a sibling: a copy goes into this wake-up's outbox. */
+static void send_sibling(struct worker_loop *wl, const struct effect *e)
+{
+    uint32_t to = e->u.send.to.worker;
+    struct letter *letter = letter_peer(wl->index, &e->u.send.msg, e->u.send.owner);
+
+    assert(to < wl->node->n_workers && to != wl->index);
+    if (letter) /* out of memory is like a lost message: its deadline ends it */
+        list_append(&wl->outboxes[to], &letter->link);
+}
+
+static void run_send(struct worker_loop *wl, const struct effect *e)
+{
+    const struct addr *to = &e->u.send.to;
+    struct link *link = NULL;
+
+    switch (to->kind) {
+    case ADDR_WORKER:
+        send_sibling(wl, e);
+        return;
+    case ADDR_LINK:
+        link = (struct link *)loop_find_conn(&wl->loop, to->link);
+        break;
+    case ADDR_NODE:
+        link = peers_pick(&wl->peers, to->node, to->worker);
+        break;
+    case ADDR_SELF:
+        assert(!"the core sends to itself inside a step");
+    }
+    if (link)
+        link_send(link, &e->u.send.msg);
+}
+
+/* ---- reads --------------------------------------------------------------------------------- */
+
+static void run_get(struct worker_loop *wl, const struct effect *e)
+{
+    struct store *s = wl->node->store;
+    struct done *done = dones_add(wl, EVENT_GOT);
+    struct event *ev = &done->event;
+
+    ev->u.got.cookie = e->u.get.cookie;
+    ev->u.got.lsn = 0;
+    ev->u.got.state = (struct state){0};
+    ev->u.got.error =
+        s->ops->get(s, wl->index, e->u.get.token, &e->u.get.key, &ev->u.got.state, &ev->u.got.lsn);
+    wl->read = true;
+}
+
+static void run_scan(struct worker_loop *wl, const struct effect *e)
+{
+    struct store *s = wl->node->store;
+    struct done *done = dones_add(wl, EVENT_SCANNED);
+    struct scan_page *page = wl->spare_page;
+
+    wl->spare_page = NULL;
+    if (!page)
+        page = malloc(sizeof(*page));
+    done->page = page;
+    done->event.u.scanned.cookie = e->u.scan.cookie;
+    done->event.u.scanned.page = page ? &page->page : NULL;
+    if (!page) {
+        done->event.u.scanned.error = -ERR_NO_MEMORY;
+        return;
+    }
+    page->page = (struct store_page){.items = page->items, .cap = LIMIT_SCAN_PAGE_RECORDS};
+    done->event.u.scanned.error = s->ops->scan(s, wl->index, e->u.scan.range, e->u.scan.cursor,
+                                               e->u.scan.bytes_max, &page->page);
+    wl->read = true;
+}
+
+/* ---- the store's batch --------------------------------------------------------------------- */
+
+static bool keep_bytes(struct store_batch *b, struct slice *s)
+{
+    if (s->len == 0)
+        return true;
+    uint8_t *copy = arena_alloc(&b->arena, s->len);
+    if (!copy)
+        return false;
+    memcpy(copy, s->data, s->len);
+    s->data = copy;
+    return true;
+}
+
+static bool in_blob(const struct blob *b, struct slice s)
+{
+    return s.len == 0 || (s.data >= b->data && s.data + s.len <= b->data + b->len);
+}
+
+/* The operation's bytes live until it is submitted: by a reference to the blob they lie in, or by a
+ * copy. */
+static bool keep_op(struct store_batch *b, struct store_op *op)
+{
+    if (op->owner && in_blob(op->owner, op->key.partition) && in_blob(op->owner, op->key.sort) &&
+        in_blob(op->owner, op->state.value)) {
+        blob_ref(op->owner);
+        return true;
+    }
+    op->owner = NULL;
+    if (op->type == STORE_OP_MERGE)
+        return keep_bytes(b, &op->key.partition) && keep_bytes(b, &op->key.sort) &&
+               keep_bytes(b, &op->state.value);
+    if (op->type == STORE_OP_META)
+        return keep_bytes(b, &op->name) && keep_bytes(b, &op->value);
+    return true;
+}
+
+static bool batch_room(struct store_batch *b)
+{
+    if (b->n < b->cap)
+        return true;
+    uint32_t cap = b->cap ? 2 * b->cap : 256;
+    if (cap > STORE_QUEUE_OPS_MAX)
+        return false;
+    struct store_op *ops = realloc(b->ops, cap * sizeof(*ops));
+    if (!ops)
+        return false;
+    b->ops = ops;
+    b->cap = cap;
+    return true;
+}
+
+static void run_store(struct worker_loop *wl, const struct effect *e)
+{
+    struct store_batch *b = &wl->batch;
+    struct store_op op = e->u.store;
+
+    if (batch_room(b) && keep_op(b, &op))
+        b->ops[b->n++] = op;
+    else
+        store_failed(wl, op.cookie, -ERR_NO_MEMORY);
+}
+
+void worker_effects_submit(struct worker_loop *wl)
+{
+    struct store *s = wl->node->store;
+    struct store_batch *b = &wl->batch;
+    uint32_t at = 0;
+    uint64_t lsn;
+
+    if (b->n == 0)
+        return;
+    while (at < b->n) {
+        uint32_t n = b->n - at < STORE_SUBMIT_MAX ? b->n - at : STORE_SUBMIT_MAX;
+        int rc = s->ops->submit(s, wl->index, b->ops + at, n, &lsn);
+        if (rc == -ERR_FULL)
+            break; /* the store wakes us when it has finished some */
+        for (uint32_t i = at; i < at + n; i++) {
+            if (rc < 0)
+                store_failed(wl, b->ops[i].cookie, rc);
+            blob_unref(b->ops[i].owner);
+        }
+        at += n;
+    }
+    b->n -= at;
+    memmove(b->ops, b->ops + at, b->n * sizeof(*b->ops));
+    if (b->n == 0)
+        arena_reset(&b->arena, STORE_QUEUE_BYTES_MAX);
+}
+
+/* ---- traces -------------------------------------------------------------------------------- */
+
+static void run_trace(struct worker_loop *wl, const struct effect *e)
+{
+    struct log *log = &wl->node->log;
+    uint64_t a = e->u.trace.a, b = e->u.trace.b;
+
+    switch (e->u.trace.type) {
+    case TRACE_CLOCK_AHEAD:
+        log_warn(log, "another clock is too far ahead and was not adopted",
+                 "theirs_ms=%" PRIu64 " ours_ms=%" PRIu64, a, b);
+        break;
+    case TRACE_CLOCK_WAIT:
+        log_debug(log, "writes wait for the clock's lease", "bound_ms=%" PRIu64 " wall_ms=%" PRIu64,
+                  a, b);
+        break;
+    case TRACE_RESTAMP:
+        log_debug(log, "a put was stamped anew", "partition=%" PRIu64, a);
+        break;
+    case TRACE_READ_REPAIR:
+        log_debug(log, "a get repaired replicas", "partition=%" PRIu64 " slots=%" PRIu64, a, b);
+        break;
+    case TRACE_CORRUPT:
+        log_error(log, "a stored record fails its checksum",
+                  "partition=%" PRIu64 " token=%016" PRIx64, a, b);
+        break;
+    case TRACE_OVERLOADED:
+        log_warn(log, "refusing requests: overloaded", "in_flight=%" PRIu64 " bytes=%" PRIu64, a,
+                 b);
+        break;
+    case TRACE_HEDGE:
+        log_debug(log, "a slow slot was not waited for", "partition=%" PRIu64 " slot=%" PRIu64, a,
+                  b);
+        break;
+    }
+}
+
+void worker_effects_run(struct worker_loop *wl, const struct effects *effects)
+{
+    for (uint32_t i = 0; i < effects->n; i++) {
+        const struct effect *e = &effects->list[i];
+        switch (e->type) {
+        case EFFECT_REPLY:
+            run_reply(wl, e);
+            break;
+        case EFFECT_SEND:
+            run_send(wl, e);
+            break;
+        case EFFECT_GET:
+            run_get(wl, e);
+            break;
+        case EFFECT_SCAN:
+            run_scan(wl, e);
+            break;
+        case EFFECT_STORE:
+            run_store(wl, e);
+            break;
+        case EFFECT_TRACE:
+            run_trace(wl, e);
+            break;
+        }
+    }
+}
+
+int worker_effects_init(struct worker_loop *wl)
+{
+    arena_init(&wl->batch.arena, STORE_QUEUE_BYTES_MAX);
+    wl->effects = malloc(sizeof(*wl->effects));
+    wl->dones.ring = malloc(DONES_MAX * sizeof(*wl->dones.ring));
+    return wl->effects && wl->dones.ring ? 0 : -ERR_NO_MEMORY;
+}
+
+void worker_effects_deinit(struct worker_loop *wl)
+{
+    for (uint32_t i = 0; i < wl->dones.n; i++)
+        free(wl->dones.ring[(wl->dones.head + i) % DONES_MAX].page);
+    for (uint32_t i = 0; i < wl->batch.n; i++)
+        blob_unref(wl->batch.ops[i].owner);
+    arena_deinit(&wl->batch.arena);
+    free(wl->batch.ops);
+    free(wl->dones.ring);
+    free(wl->effects);
+    free(wl->spare_page);
+}

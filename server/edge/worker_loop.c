@@ -1,0 +1,359 @@
+/* worker_loop: one worker thread: a loop, a core worker, and its queue of the store.
+ *
+ *   sockets, timers, letters, the store's outcomes --> event --> worker_step --> effects
+ *        ^                                               ^                          |
+ *        |                                               +---- dones (reads) <------+
+ *        +---------- flush: submit, outboxes, writes <------ appended <-------------+
+ *
+ * The thread owns all of it; nothing here is locked. Other threads reach it in two ways: letters in
+ * the loop's mailbox, and the store's notify, both of which wake the loop.
+ *
+ * Stopping: LETTER_STOP closes the listener and tells the core, which finishes what is in flight
+ * and refuses what is new. When the core is idle and everything is written, control is told, once;
+ * this worker goes on serving its siblings and peers until LETTER_CLOSE.
+ */
+#include "server/edge/worker_loop.h"
+#include "proto/err.h"
+#include "server/core/ring.h"
+#include "server/edge/client.h"
+#include "server/edge/control.h"
+#include <assert.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define REAP_MAX 256u
+#define NEVER_MS UINT64_MAX
+
+/* ---- the core ------------------------------------------------------------------------------ */
+
+static void step_once(struct worker_loop *wl, struct event *event)
+{
+    assert(!wl->stepping);
+    wl->stepping = true;
+    event->now_ms = loop_now_ms(&wl->loop);
+    event->wall_ms = loop_wall_ms(&wl->loop);
+    int more = worker_step(wl->core, event, wl->effects);
+    worker_effects_run(wl, wl->effects);
+    while (more == STEP_MORE) {
+        struct event again = {
+            .type = EVENT_MORE, .now_ms = event->now_ms, .wall_ms = event->wall_ms};
+        more = worker_step(wl->core, &again, wl->effects);
+        worker_effects_run(wl, wl->effects);
+    }
+    wl->stepping = false;
+}
+
+static void feed_dones(struct worker_loop *wl)
+{
+    while (wl->dones.n > 0) {
+        struct done done = wl->dones.ring[wl->dones.head];
+        wl->dones.head = (wl->dones.head + 1) % DONES_MAX;
+        wl->dones.n--;
+        step_once(wl, &done.event);
+        if (done.page && !wl->spare_page)
+            wl->spare_page = done.page;
+        else
+            free(done.page);
+    }
+}
+
+void worker_loop_feed(struct worker_loop *wl, struct event *event)
+{
+    step_once(wl, event);
+    feed_dones(wl);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct worker_loop *wl = timer->data;
+    struct event tick = {.type = EVENT_TICK};
+    wl->armed_ms = NEVER_MS;
+    worker_loop_feed(wl, &tick);
+}
+
+static void arm_timer(struct worker_loop *wl)
+{
+    uint64_t due_ms = worker_deadline_ms(wl->core), now_ms = loop_now_ms(&wl->loop);
+
+    if (due_ms == wl->armed_ms || wl->closing)
+        return;
+    wl->armed_ms = due_ms;
+    if (due_ms == NEVER_MS)
+        uv_timer_stop(&wl->timer);
+    else
+        uv_timer_start(&wl->timer, on_timer, due_ms > now_ms ? due_ms - now_ms : 0, 0);
+}
+
+/* ---- woken by other threads ---------------------------------------------------------------- */
+
+static void reap(struct worker_loop *wl)
+{
+    struct store *s = wl->node->store;
+    struct store_done done[REAP_MAX];
+    size_t n;
+
+    do {
+        n = s->ops->reap(s, wl->index, done, REAP_MAX);
+        for (size_t i = 0; i < n; i++) {
+            struct event event = {.type = EVENT_STORED, .u.stored = done[i]};
+            worker_loop_feed(wl, &event);
+        }
+    } while (n == REAP_MAX);
+    uint64_t durable = s->ops->durable(s);
+    if (durable != wl->durable) {
+        struct event event = {.type = EVENT_DURABLE, .u.durable.lsn = durable};
+        wl->durable = durable;
+        worker_loop_feed(wl, &event);
+    }
+}
+
+static void take_ring(struct worker_loop *wl, struct ring *ring)
+{
+    struct event event = {.type = EVENT_RING, .u.ring.ring = ring};
+
+    ring_unref(wl->ring);
+    wl->ring = ring_ref(ring);
+    worker_loop_feed(wl, &event);
+    peers_set_ring(&wl->peers, ring);
+}
+
+static void take_peer(struct worker_loop *wl, const struct letter *letter)
+{
+    struct event event = {.type = EVENT_PEER,
+                          .u.peer = {.from = {.kind = ADDR_WORKER, .worker = letter->from},
+                                     .msg = &letter->u.peer.msg,
+                                     .owner = letter->u.peer.owner}};
+    worker_loop_feed(wl, &event);
+}
+
+static void take_stop(struct worker_loop *wl)
+{
+    struct event event = {.type = EVENT_STOP};
+
+    wl->stopping = true;
+    listener_stop(&wl->listener);
+    worker_loop_feed(wl, &event);
+}
+
+static void take_close(struct worker_loop *wl)
+{
+    wl->closing = true;
+    listener_stop(&wl->listener);
+    peers_stop(&wl->peers);
+    loop_close_all(&wl->loop);
+}
+
+static void take_letter(struct worker_loop *wl, struct letter *letter)
+{
+    switch (letter->type) {
+    case LETTER_PEER:
+        take_peer(wl, letter);
+        break;
+    case LETTER_SOCKET:
+        if (wl->closing)
+            break;
+        if (letter->u.socket.kind == SOCKET_CLIENT)
+            client_take(wl, letter);
+        else
+            link_accept(wl, letter);
+        break;
+    case LETTER_RING:
+        take_ring(wl, letter->u.ring.ring);
+        break;
+    case LETTER_DIAL:
+        peers_nudge(&wl->peers, letter->u.dial.node);
+        break;
+    case LETTER_STOP:
+        take_stop(wl);
+        break;
+    case LETTER_CLOSE:
+        take_close(wl);
+        break;
+    case LETTER_IDLE:
+        break; /* control's */
+    }
+    letter_free(letter);
+}
+
+static void on_woken(struct loop *l)
+{
+    struct worker_loop *wl = (struct worker_loop *)l;
+    struct list letters;
+
+    list_init(&letters);
+    loop_take_letters(l, &letters);
+    while (!list_empty(&letters)) {
+        struct letter *letter = list_entry(letters.next, struct letter, link);
+        list_remove(&letter->link);
+        take_letter(wl, letter);
+    }
+    reap(wl);
+}
+
+/* ---- flush --------------------------------------------------------------------------------- */
+
+/* The sibling's mailbox had no room for a request: the core hears what the sibling would say. */
+static void bounce(struct worker_loop *wl, uint32_t to, struct letter *letter)
+{
+    struct wire_peer reply = letter->u.peer.msg;
+    struct event event = {.type = EVENT_PEER,
+                          .u.peer = {.from = {.kind = ADDR_WORKER, .worker = to}, .msg = &reply}};
+
+    reply.type = reply.type == PEER_GET   ? PEER_GET_REPLY
+                 : reply.type == PEER_PUT ? PEER_PUT_REPLY
+                                          : PEER_SCAN_REPLY;
+    memset(&reply.u, 0, sizeof(reply.u));
+    reply.error = ERR_OVERLOADED;
+    worker_loop_feed(wl, &event);
+    letter_free(letter);
+}
+
+/* Returns whether something came back. */
+static bool post_outboxes(struct worker_loop *wl)
+{
+    bool bounced = false;
+
+    for (uint32_t i = 0; i < wl->node->n_workers; i++) {
+        struct list refused;
+        if (list_empty(&wl->outboxes[i]))
+            continue;
+        loop_post(&wl->node->workers[i]->loop, &wl->outboxes[i]);
+        list_init(&refused);
+        list_splice(&refused, &wl->outboxes[i]);
+        while (!list_empty(&refused)) {
+            struct letter *letter = list_entry(refused.next, struct letter, link);
+            list_remove(&letter->link);
+            bounce(wl, i, letter);
+            bounced = true;
+        }
+    }
+    return bounced;
+}
+
+static void on_flush(struct loop *l)
+{
+    struct worker_loop *wl = (struct worker_loop *)l;
+    bool again = true;
+
+    for (unsigned round = 0; again && round < FLUSH_ROUNDS_MAX; round++) {
+        worker_effects_submit(wl);
+        again = wl->dones.n > 0;
+        feed_dones(wl);
+        again |= post_outboxes(wl);
+    }
+    if (again)
+        loop_wake(l);
+}
+
+static bool all_written(const struct loop *l)
+{
+    for (struct list *at = l->conns.next; at != &l->conns; at = at->next)
+        if (conn_unsent(list_entry(at, struct conn, all)) > 0)
+            return false;
+    return true;
+}
+
+static void on_flushed(struct loop *l)
+{
+    struct worker_loop *wl = (struct worker_loop *)l;
+    struct store *s = wl->node->store;
+
+    if (wl->read)
+        s->ops->read_end(s, wl->index);
+    wl->read = false;
+    if (wl->closing)
+        return;
+    arm_timer(wl);
+    if (wl->stopping && !wl->idle_told && worker_idle(wl->core) && wl->batch.n == 0 &&
+        all_written(l)) {
+        wl->idle_told = true;
+        control_tell_idle(wl->node->control, wl->index);
+    }
+}
+
+/* ---- life ---------------------------------------------------------------------------------- */
+
+static const struct loop_hooks hooks = {
+    .on_woken = on_woken, .on_flush = on_flush, .on_flushed = on_flushed};
+
+static int core_new(struct worker_loop *wl, uint64_t clock_bound_ms)
+{
+    const struct node *node = wl->node;
+    struct worker_config config = {.node_id = node->disk.node_id,
+                                   .node = 0,
+                                   .worker = wl->index,
+                                   .n_workers = node->n_workers,
+                                   .boot = node->disk.boot,
+                                   .clock_bound_ms = clock_bound_ms,
+                                   .seed = prng_next(&wl->loop.prng),
+                                   .name = slice_str(node->disk.name),
+                                   .software = slice_str("quoitd " QUOIT_VERSION)};
+    wl->core = worker_new(&config);
+    return wl->core ? 0 : -ERR_NO_MEMORY;
+}
+
+int worker_loop_new(struct node *node, uint32_t index, int fd, uint64_t clock_bound_ms,
+                    struct worker_loop **ret)
+{
+    struct loop_limits limits = {.idle_ms = node->config.idle_ms,
+                                 .frame_ms = node->config.frame_ms,
+                                 .stall_ms = node->config.stall_ms};
+    struct worker_loop *wl = calloc(1, sizeof(*wl));
+
+    *ret = wl;
+    if (!wl) {
+        close(fd);
+        return -ERR_NO_MEMORY;
+    }
+    wl->node = node;
+    wl->index = index;
+    wl->armed_ms = NEVER_MS;
+    wl->outboxes = calloc(node->n_workers, sizeof(*wl->outboxes));
+    for (uint32_t i = 0; wl->outboxes && i < node->n_workers; i++)
+        list_init(&wl->outboxes[i]);
+    int rc = loop_init(&wl->loop, index, &hooks, &limits, &node->log);
+    if (rc < 0 || !wl->outboxes || worker_effects_init(wl) < 0 ||
+        core_new(wl, clock_bound_ms) < 0) {
+        close(fd);
+        return rc < 0 ? rc : -ERR_NO_MEMORY;
+    }
+    peers_init(&wl->peers, wl);
+    uv_timer_init(&wl->loop.uv, &wl->timer);
+    wl->timer.data = wl;
+    return listener_start(&wl->listener, &wl->loop, fd, client_accept, wl);
+}
+
+static void thread_main(void *arg)
+{
+    struct worker_loop *wl = arg;
+    loop_run(&wl->loop);
+}
+
+int worker_loop_start(struct worker_loop *wl)
+{
+    return uv_thread_create(&wl->thread, thread_main, wl) < 0 ? -ERR_IO : 0;
+}
+
+void worker_loop_join(struct worker_loop *wl)
+{
+    uv_thread_join(&wl->thread);
+}
+
+void worker_loop_free(struct worker_loop *wl)
+{
+    if (!wl)
+        return;
+    peers_deinit(&wl->peers);
+    worker_free(wl->core);
+    worker_effects_deinit(wl);
+    ring_unref(wl->ring);
+    for (uint32_t i = 0; wl->outboxes && i < wl->node->n_workers; i++)
+        while (!list_empty(&wl->outboxes[i])) {
+            struct letter *letter = list_entry(wl->outboxes[i].next, struct letter, link);
+            list_remove(&letter->link);
+            letter_free(letter);
+        }
+    free(wl->outboxes);
+    loop_deinit(&wl->loop);
+    free(wl);
+}

@@ -1,0 +1,86 @@
+/* worker_loop: one worker thread: a loop, a core worker, and its queue of the store. See
+ * worker_loop.c; effects are carried out in worker_effects.c. */
+#ifndef QUOIT_EDGE_WORKER_LOOP_H
+#define QUOIT_EDGE_WORKER_LOOP_H
+
+#include "server/core/worker.h"
+#include "server/edge/listener.h"
+#include "server/edge/node.h"
+#include "server/edge/peers.h"
+
+/* Done events that wait between two steps: each belongs to an operation or a pending answer of the
+ * core, so what they can be is bounded by those. Memory is touched only as far as it is used. */
+#define DONES_MAX (WORKER_PENDING_MAX + 2u * WORKER_OPS_MAX + 2u * EFFECTS_MAX)
+
+/* One submit to the store. */
+#define STORE_SUBMIT_MAX 4096u
+
+/* Rounds of one flush: what it hands over can fail and come back as events. */
+#define FLUSH_ROUNDS_MAX 4u
+
+/* Connections refused for their number that may linger to read why. */
+#define REFUSED_MAX 64u
+
+struct scan_page {
+    struct store_page page;
+    struct wire_record items[LIMIT_SCAN_PAGE_RECORDS];
+};
+
+struct done {
+    struct event event;
+    struct scan_page *page; /* SCANNED: freed after the step */
+};
+
+struct dones {
+    struct done *ring; /* [DONES_MAX] */
+    uint32_t head, n;
+};
+
+/* Operations of one wake-up, and their bytes. */
+struct store_batch {
+    struct store_op *ops;
+    uint32_t n, cap;
+    struct arena arena;
+};
+
+struct worker_loop {
+    struct loop loop; /* first: hooks get this */
+    struct node *node;
+    uint32_t index;
+    struct worker *core;
+    struct effects *effects;
+    struct dones dones;
+    struct store_batch batch;
+    struct list *outboxes; /* [n_workers] letters of this wake-up */
+    struct peers peers;
+    struct listener listener;
+    uv_timer_t timer;  /* of the core */
+    uint64_t armed_ms; /* what it is set to; UINT64_MAX = not set */
+    uint64_t durable;  /* last told to the core */
+    struct ring *ring; /* last told to the core, or NULL */
+    struct scan_page *spare_page;
+    uint32_t n_refused;
+    bool stepping, read, stopping, idle_told, closing;
+    uv_thread_t thread;
+};
+
+/* 0 or negative; then worker_loop_free. fd: its listening socket for clients, taken. */
+int worker_loop_new(struct node *node, uint32_t index, int fd, uint64_t clock_bound_ms,
+                    struct worker_loop **ret);
+int worker_loop_start(struct worker_loop *wl); /* starts the thread; 0 or -ERR_IO */
+void worker_loop_join(struct worker_loop *wl);
+/* After the thread has ended and the store is closed. Accepts NULL. */
+void worker_loop_free(struct worker_loop *wl);
+
+/* Steps the core with an event (its times are filled in), carries out what comes of it. Loop
+ * thread, outside of a step. */
+void worker_loop_feed(struct worker_loop *wl, struct event *event);
+
+/* worker_effects.c */
+void worker_effects_run(struct worker_loop *wl, const struct effects *effects);
+/* Submits what is collected. Outcomes of what failed at once go to the dones. */
+void worker_effects_submit(struct worker_loop *wl);
+int worker_effects_init(struct worker_loop *wl);
+void worker_effects_deinit(struct worker_loop *wl);
+
+#endif
