@@ -122,7 +122,7 @@ bool pool_start(struct pool *p, uint32_t conn, uint64_t now_ms)
     return true;
 }
 
-void pool_up(struct pool *p, uint32_t conn, const struct wire_id *node_id, uint64_t now_ms)
+void pool_up(struct pool *p, uint32_t conn, const struct wire_hello_result *hello, uint64_t now_ms)
 {
     struct pool_target *t = pool_target_of(p, conn);
     struct pool_conn *c = pool_conn(p, conn);
@@ -133,7 +133,9 @@ void pool_up(struct pool *p, uint32_t conn, const struct wire_id *node_id, uint6
     t->failures = 0;
     t->reason[0] = '\0';
     t->known = true;
-    t->node_id = *node_id;
+    t->node_id = hello->node_id;
+    t->n_workers = hello->n_workers;
+    c->worker = hello->worker;
 }
 
 void pool_down(struct pool *p, uint32_t conn, const char *reason, uint64_t now_ms)

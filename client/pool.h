@@ -48,6 +48,7 @@ struct pool_conn {
     bool open;    /* the edge has it: CONNECT was handed out, and neither side has closed it */
     bool want_connect, want_close, in_dirty; /* the session's: actions to hand out */
     uint32_t dirty_next;
+    uint32_t worker;         /* of the node that serves it */
     uint64_t timeout_ms;     /* CONNECTING: when to give up */
     uint64_t rx_ms;          /* when something last arrived */
     struct pool_list queued; /* chosen, not packed: certainly not sent */
@@ -59,6 +60,7 @@ struct pool_target {
     bool configured;
     bool known; /* node_id is valid: it said Hello, or the ring names it */
     struct wire_id node_id;
+    uint32_t n_workers;   /* 0: not known yet */
     uint32_t failures;    /* in a row */
     uint64_t failed_ms;   /* when it failed last */
     uint64_t retry_at_ms; /* no attempt before, while failures > 0 */
@@ -100,7 +102,7 @@ uint32_t pool_random(struct pool *p, uint32_t n);
 bool pool_start(struct pool *p, uint32_t conn, uint64_t now_ms);
 /* Start would be refused now because of the back-off. */
 bool pool_backing_off(const struct pool *p, uint32_t conn, uint64_t now_ms);
-void pool_up(struct pool *p, uint32_t conn, const struct wire_id *node_id, uint64_t now_ms);
+void pool_up(struct pool *p, uint32_t conn, const struct wire_hello_result *hello, uint64_t now_ms);
 /* Failed or lost; reason is copied. */
 void pool_down(struct pool *p, uint32_t conn, const char *reason, uint64_t now_ms);
 

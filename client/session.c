@@ -58,8 +58,7 @@ static struct pool_list *list_of(struct session *s, const struct session_slot *r
     return NULL;
 }
 
-static void slot_move(struct session *s, struct session_slot *r, enum slot_state state,
-                      uint32_t conn)
+void slot_move(struct session *s, struct session_slot *r, enum slot_state state, uint32_t conn)
 {
     uint32_t i = (uint32_t)(r - s->slots);
 
@@ -70,7 +69,7 @@ static void slot_move(struct session *s, struct session_slot *r, enum slot_state
     list_push(s, list_of(s, r), i);
 }
 
-static void wake_at(struct session *s, uint64_t ms)
+void slot_wake_at(struct session *s, uint64_t ms)
 {
     if (ms < s->wake_ms)
         s->wake_ms = ms;
@@ -95,8 +94,10 @@ int session_init(struct session *s, const struct session_config *config)
     if (!s->slots)
         return -ERR_NO_MEMORY;
     s->n_slots = config->requests_max + 1;
-    for (i = 0; i < s->n_slots; i++)
+    for (i = 0; i < s->n_slots; i++) {
+        s->slots[i].generation = 1; /* id 0 is the connection's */
         list_push(s, &s->free, i);
+    }
     return 0;
 }
 
@@ -152,7 +153,7 @@ static const char *address_of(const struct session *s, const struct session_slot
     return r->conn == POOL_NONE ? "" : pool_target_of(&s->pool, r->conn)->address;
 }
 
-static void slot_free(struct session *s, struct session_slot *r)
+void slot_free(struct session *s, struct session_slot *r)
 {
     s->bytes -= r->held;
     if (!(r->flags & SESSION_INTERNAL))
@@ -164,7 +165,7 @@ static void slot_free(struct session *s, struct session_slot *r)
     slot_move(s, r, SLOT_FREE, POOL_NONE);
 }
 
-static void slot_finish(struct session *s, struct session_slot *r, struct session_done *ret)
+void slot_finish(struct session *s, struct session_slot *r, struct session_done *ret)
 {
     *ret = (struct session_done){.op = (enum wire_op)r->op,
                                  .address = address_of(s, r),
@@ -175,7 +176,7 @@ static void slot_finish(struct session *s, struct session_slot *r, struct sessio
 }
 
 /* Ends with a failure that is handed out as DONE. `text` may be the slot's own. */
-static void slot_fail(struct session *s, struct session_slot *r, int code, const char *text)
+void slot_fail(struct session *s, struct session_slot *r, int code, const char *text)
 {
     if (r->lost && slot_is_write(r))
         code = ERR_UNKNOWN_OUTCOME;
@@ -219,7 +220,7 @@ static void slot_route(struct session *s, struct session_slot *r, uint64_t now_m
     if (conn != POOL_NONE) {
         slot_move(s, r, SLOT_QUEUED, conn);
         session_mark(s, conn);
-        wake_at(s, r->deadline_ms);
+        slot_wake_at(s, r->deadline_ms);
         return;
     }
     if (wake == 0) {
@@ -228,12 +229,11 @@ static void slot_route(struct session *s, struct session_slot *r, uint64_t now_m
         return;
     }
     r->attempt_ms = wake;
-    wake_at(s, wake < r->deadline_ms ? wake : r->deadline_ms);
+    slot_wake_at(s, wake < r->deadline_ms ? wake : r->deadline_ms);
 }
 
 /* Another attempt after delay_ms, if there is time. */
-static void slot_again(struct session *s, struct session_slot *r, uint64_t now_ms,
-                       uint32_t delay_ms)
+void slot_again(struct session *s, struct session_slot *r, uint64_t now_ms, uint32_t delay_ms)
 {
     r->generation++;
     if (r->conn != POOL_NONE)
@@ -250,11 +250,11 @@ static void slot_again(struct session *s, struct session_slot *r, uint64_t now_m
     }
     r->delayed = true;
     r->attempt_ms = now_ms + delay_ms;
-    wake_at(s, r->attempt_ms);
+    slot_wake_at(s, r->attempt_ms);
 }
 
 /* Its connection is gone, or it has waited its share on it. */
-static void slot_lose(struct session *s, struct session_slot *r, uint64_t now_ms)
+void slot_lose(struct session *s, struct session_slot *r, uint64_t now_ms)
 {
     if (!slot_may_repeat(r)) {
         r->lost = true;
@@ -265,7 +265,7 @@ static void slot_lose(struct session *s, struct session_slot *r, uint64_t now_ms
     slot_again(s, r, now_ms, 0);
 }
 
-static void route_waiting(struct session *s, uint64_t now_ms)
+void session_route_waiting(struct session *s, uint64_t now_ms)
 {
     uint32_t i, next;
 
@@ -318,7 +318,7 @@ static int slot_fill(struct session_slot *r, const struct session_request *req)
 
 static void slot_reset(struct session_slot *r, uint64_t now_ms, uint32_t timeout_ms)
 {
-    r->lost = r->delayed = r->wide = false;
+    r->lost = r->delayed = r->wide = r->has_token = false;
     r->attempts = r->no_quorum = 0;
     r->conn = r->avoid = POOL_NONE;
     r->code = 0;
@@ -360,7 +360,7 @@ static void ring_fetch(struct session *s, uint64_t now_ms)
         s->ring_fetching = false;
 }
 
-static void ring_want(struct session *s, uint64_t now_ms)
+void session_ring_want(struct session *s, uint64_t now_ms)
 {
     if (s->config.direct || s->ring_fetching)
         return;
@@ -368,7 +368,7 @@ static void ring_want(struct session *s, uint64_t now_ms)
         ring_fetch(s, now_ms);
     } else {
         s->ring_wanted = true;
-        wake_at(s, s->ring_next_ms);
+        slot_wake_at(s, s->ring_next_ms);
     }
 }
 
@@ -391,7 +391,7 @@ int session_submit(struct session *s, uint64_t now_ms, const struct session_requ
         return e;
     }
     if (!s->route && ++s->n_submitted >= SESSION_ROUTE_AFTER)
-        ring_want(s, now_ms);
+        session_ring_want(s, now_ms);
     return 0;
 }
 
@@ -399,12 +399,14 @@ int session_submit(struct session *s, uint64_t now_ms, const struct session_requ
 
 int session_hello(struct session *s, uint32_t conn, struct buf *out)
 {
-    struct wire_request req = {.op = OP_HELLO, .hlc = s->hlc};
+    struct wire_request req = {.id = SESSION_HELLO_ID, .op = OP_HELLO, .hlc = s->hlc};
+    uint32_t n_workers = pool_target_of(&s->pool, conn)->n_workers, lane = conn % s->pool.lanes;
 
     req.u.hello.protocol = WIRE_PROTOCOL;
     req.u.hello.client = slice_str(s->config.client);
-    /* lanes spread over the node's workers by themselves */
-    req.u.hello.worker = s->pool.lanes > 1 ? 1 + conn % s->pool.lanes : 0;
+    /* a worker for each of several lanes; one that does not exist is as good as any */
+    if (s->pool.lanes > 1)
+        req.u.hello.worker = 1 + (n_workers ? lane % n_workers : lane);
     return wire_request_pack(&req, out);
 }
 
@@ -448,7 +450,7 @@ int session_pack(struct session *s, uint64_t now_ms, uint32_t slot, struct buf *
     r->sent_ms = now_ms;
     r->attempt_ms = now_ms + (share ? share : 1);
     slot_move(s, r, SLOT_FLIGHT, POOL_NONE);
-    wake_at(s, r->attempt_ms);
+    slot_wake_at(s, r->attempt_ms);
     return 0;
 }
 
@@ -506,231 +508,13 @@ static bool next_of_conn(struct session *s, uint32_t conn, struct session_action
 bool session_next(struct session *s, uint64_t now_ms, struct session_action *ret)
 {
     if (s->ring_wanted && now_ms >= s->ring_next_ms)
-        ring_want(s, now_ms);
+        session_ring_want(s, now_ms);
     while (s->dirty_head != POOL_NONE) {
         if (next_of_conn(s, s->dirty_head, ret))
             return true;
         unmark_head(s);
     }
     return next_done(s, ret);
-}
-
-/* ---- connections ------------------------------------------------------------------------- */
-
-void session_lost(struct session *s, uint64_t now_ms, uint32_t conn, const char *reason)
-{
-    struct pool_conn *c = pool_conn(&s->pool, conn);
-    uint32_t n, i;
-
-    if (c->state != POOL_CONNECTING && c->state != POOL_UP)
-        return;
-    pool_down(&s->pool, conn, reason, now_ms);
-    c->want_connect = false;
-    for (n = c->queued.n; n > 0; n--) {
-        i = c->queued.head;
-        slot_again(s, &s->slots[i], now_ms, 0);
-    }
-    for (n = c->flight.n; n > 0; n--) {
-        i = c->flight.head;
-        slot_lose(s, &s->slots[i], now_ms);
-    }
-    route_waiting(s, now_ms);
-}
-
-/* Ours to close: silent, or no sense in it. */
-static void conn_drop(struct session *s, uint64_t now_ms, uint32_t conn, const char *reason)
-{
-    pool_conn(&s->pool, conn)->want_close = true;
-    session_mark(s, conn);
-    session_lost(s, now_ms, conn, reason);
-}
-
-void session_received(struct session *s, uint64_t now_ms, uint32_t conn)
-{
-    struct pool_conn *c = pool_conn(&s->pool, conn);
-
-    c->rx_ms = now_ms;
-    c->suspect = false;
-}
-
-static int hello_answer(struct session *s, uint64_t now_ms, uint32_t conn,
-                        const struct wire_response *res)
-{
-    struct pool_conn *c = pool_conn(&s->pool, conn);
-    char reason[96];
-
-    if (c->state != POOL_CONNECTING)
-        return -ERR_BAD_REQUEST;
-    if (res->error.code) {
-        snprintf(reason, sizeof(reason), "refused: %.*s", (int)res->error.text.len,
-                 res->error.text.len ? (const char *)res->error.text.data : "");
-        conn_drop(s, now_ms, conn, reason);
-        return 0;
-    }
-    if (res->type != RESULT_HELLO || res->u.hello.protocol < WIRE_PROTOCOL)
-        return -ERR_UNSUPPORTED;
-    pool_up(&s->pool, conn, &res->u.hello.node_id, now_ms);
-    route_waiting(s, now_ms);
-    return 0;
-}
-
-/* ---- answers ----------------------------------------------------------------------------- */
-
-static int ring_set(struct session *s, const struct wire_ring *ring)
-{
-    struct route *route;
-    uint32_t *map, i;
-    int r;
-
-    if (s->route && ring->epoch < route_ring(s->route)->epoch)
-        return 0;
-    r = route_new(ring, &route);
-    if (r < 0)
-        return r;
-    map = calloc(ring->n_members, sizeof(*map));
-    if (!map) {
-        route_free(route);
-        return -ERR_NO_MEMORY;
-    }
-    for (i = 0; i < ring->n_members; i++) {
-        r = pool_add_member(&s->pool, &route_ring(route)->members[i]);
-        map[i] = r < 0 ? POOL_NONE : (uint32_t)r;
-    }
-    route_free(s->route);
-    free(s->member_target);
-    s->route = route;
-    s->member_target = map;
-    if (ring->epoch > s->epoch_seen)
-        s->epoch_seen = ring->epoch;
-    return 0;
-}
-
-static bool answer_fits(const struct session_slot *r, const struct wire_response *res)
-{
-    switch ((enum wire_op)r->op) {
-    case OP_GET:
-        return res->type == RESULT_GET;
-    case OP_PUT:
-    case OP_DELETE:
-        return res->type == RESULT_WRITE;
-    case OP_PING:
-        return res->type == RESULT_PING;
-    case OP_SCAN:
-        return res->type == RESULT_SCAN;
-    case OP_RING:
-        return res->type == RESULT_RING && res->u.ring;
-    case OP_NONE:
-    case OP_HELLO:
-        break;
-    }
-    return false;
-}
-
-/* How a refusal that wrote nothing is repeated: -1 not at all, 0 at once elsewhere, 1 after a
- * pause. */
-static int refusal_repeats(struct session_slot *r, int code)
-{
-    switch (code) {
-    case ERR_NOT_READY:
-    case ERR_SHUTTING_DOWN:
-    case ERR_TOO_MANY_CONNECTIONS:
-        return 0;
-    case ERR_OVERLOADED:
-    case ERR_NO_MEMORY:
-    case ERR_CLOCK:
-    case ERR_NOT_OWNER:
-    case ERR_NOT_YET:
-    case ERR_FULL:
-        return 1;
-    case ERR_NO_QUORUM:
-        return ++r->no_quorum < SESSION_NO_QUORUM_ATTEMPTS ? 1 : -1;
-    case ERR_UNKNOWN_OUTCOME:
-        return slot_may_repeat(r) ? 1 : -1;
-    default:
-        return -1;
-    }
-}
-
-static uint32_t refusal_pause(struct session *s, const struct session_slot *r)
-{
-    uint32_t shift = r->attempts < 8 ? r->attempts : 8;
-    uint32_t pause = SESSION_BACKOFF_FIRST_MS << shift;
-
-    if (pause > SESSION_BACKOFF_MAX_MS)
-        pause = SESSION_BACKOFF_MAX_MS;
-    return pause / 2 + pool_random(&s->pool, pause / 2 + 1);
-}
-
-static void answer_refused(struct session *s, uint64_t now_ms, struct session_slot *r,
-                           const struct wire_error *e)
-{
-    int repeats = refusal_repeats(r, e->code), n;
-
-    r->code = e->code;
-    r->limit = e->limit;
-    r->actual = e->actual;
-    n = e->text.len < sizeof(r->text) - 1 ? (int)e->text.len : (int)sizeof(r->text) - 1;
-    memcpy(r->text, e->text.data ? e->text.data : (const uint8_t *)"", (size_t)n);
-    r->text[n] = '\0';
-    if (e->code == ERR_UNKNOWN_OUTCOME && slot_is_write(r))
-        r->lost = true;
-    if (repeats < 0) {
-        slot_fail(s, r, e->code, r->text);
-        return;
-    }
-    if (repeats == 0 && session_has_other(s, r) && r->attempts < s->pool.n_targets)
-        slot_again(s, r, now_ms, 0);
-    else
-        slot_again(s, r, now_ms, refusal_pause(s, r));
-}
-
-static int answer_ok(struct session *s, struct session_slot *r, const struct wire_response *res,
-                     struct session_done *ret)
-{
-    bool internal = r->flags & SESSION_INTERNAL;
-
-    if (r->op == OP_RING && ring_set(s, res->u.ring) < 0) {
-        slot_fail(s, r, ERR_BAD_REQUEST, "the node's ring makes no sense");
-        return 0;
-    }
-    if (internal) {
-        s->ring_fetching = false;
-        slot_free(s, r);
-        return 0;
-    }
-    slot_finish(s, r, ret);
-    ret->response = res;
-    return 1;
-}
-
-int session_answer(struct session *s, uint64_t now_ms, uint32_t conn,
-                   const struct wire_response *res, struct session_done *ret)
-{
-    uint32_t i = (uint32_t)res->id;
-    struct session_slot *r;
-
-    if (res->hlc > s->hlc)
-        s->hlc = res->hlc;
-    if (res->ring_epoch > s->epoch_seen)
-        s->epoch_seen = res->ring_epoch;
-    if (s->route && res->ring_epoch > route_ring(s->route)->epoch)
-        ring_want(s, now_ms);
-    if (res->id == 0 && pool_conn(&s->pool, conn)->state == POOL_CONNECTING)
-        return hello_answer(s, now_ms, conn, res);
-    if (i >= s->n_slots)
-        return 0;
-    r = &s->slots[i];
-    if (r->state != SLOT_FLIGHT || r->conn != conn || r->generation != (uint32_t)(res->id >> 32))
-        return 0; /* an attempt given up */
-    if (pool_conn(&s->pool, conn)->queued.n > 0)
-        session_mark(s, conn); /* there is room in flight again */
-    if (res->error.code) {
-        answer_refused(s, now_ms, r, &res->error);
-        return 0;
-    }
-    if (!answer_fits(r, res))
-        return -ERR_BAD_REQUEST;
-    return answer_ok(s, r, res, ret);
 }
 
 /* ---- time -------------------------------------------------------------------------------- */
@@ -746,7 +530,7 @@ static void tick_flight(struct session *s, uint64_t now_ms, struct session_slot 
     if (now_ms >= r->deadline_ms) {
         slot_expire(s, r);
         if (silent && c->suspect)
-            conn_drop(s, now_ms, conn, "does not answer");
+            session_drop(s, now_ms, conn, "does not answer");
         return;
     }
     if (now_ms < r->attempt_ms)
@@ -781,9 +565,9 @@ static void tick_slot(struct session *s, uint64_t now_ms, struct session_slot *r
         break;
     }
     if (r->state == SLOT_WAIT || r->state == SLOT_FLIGHT)
-        wake_at(s, r->attempt_ms < r->deadline_ms ? r->attempt_ms : r->deadline_ms);
+        slot_wake_at(s, r->attempt_ms < r->deadline_ms ? r->attempt_ms : r->deadline_ms);
     else if (r->state == SLOT_QUEUED)
-        wake_at(s, r->deadline_ms);
+        slot_wake_at(s, r->deadline_ms);
 }
 
 static void tick_connecting(struct session *s, uint64_t now_ms)
@@ -796,9 +580,9 @@ static void tick_connecting(struct session *s, uint64_t now_ms)
         if (c->state != POOL_CONNECTING)
             continue;
         if (now_ms >= c->timeout_ms)
-            conn_drop(s, now_ms, i, "no answer to the connection");
+            session_drop(s, now_ms, i, "no answer to the connection");
         else
-            wake_at(s, c->timeout_ms);
+            slot_wake_at(s, c->timeout_ms);
     }
 }
 
@@ -813,7 +597,7 @@ void session_tick(struct session *s, uint64_t now_ms)
     for (i = 0; i < s->n_slots; i++)
         tick_slot(s, now_ms, &s->slots[i]);
     if (s->ring_wanted)
-        wake_at(s, s->ring_next_ms);
+        slot_wake_at(s, s->ring_next_ms);
 }
 
 void session_close(struct session *s, uint64_t now_ms)

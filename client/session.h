@@ -36,9 +36,10 @@
 #include "proto/wire.h"
 
 #define SESSION_ATTEMPTS_MAX 64u /* of one request; back-off makes it unreachable in practice */
-#define SESSION_NO_QUORUM_ATTEMPTS 3u /* a coordinator may see less than its neighbour; not more   \
-                                       */
-#define SESSION_BACKOFF_FIRST_MS 4u   /* after a refusal */
+#define SESSION_NO_QUORUM_ATTEMPTS                                                                 \
+    3u                              /* a coordinator may see less than its neighbour; not more     \
+                                     */
+#define SESSION_BACKOFF_FIRST_MS 4u /* after a refusal */
 #define SESSION_BACKOFF_MAX_MS 250u
 #define SESSION_ATTEMPT_SHARE 3u      /* a read moves on after this share of its timeout */
 #define SESSION_WIDEN_MS 250u         /* no connection after this: try all nodes at once */
@@ -48,6 +49,7 @@
 #define SESSION_RING_PAUSE_MS 100u    /* between fetches of the ring */
 #define SESSION_RING_TIMEOUT_MS 2000u
 #define SESSION_WAIT_FOREVER UINT64_MAX
+#define SESSION_HELLO_ID UINT64_MAX /* no slot has it */
 
 struct session_config {
     uint32_t requests_max, lanes;
@@ -115,6 +117,7 @@ struct session {
     uint32_t n_pending;
     uint32_t dirty_head, dirty_tail; /* connections with an action to hand out */
     uint64_t wake_ms;
+    struct wire_id cluster_id; /* zero: none met yet */
     uint64_t hlc, epoch_seen;
     uint64_t n_submitted;
     uint64_t ring_next_ms; /* no fetch before */

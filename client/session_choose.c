@@ -15,7 +15,7 @@ struct candidates {
     uint32_t n;
 };
 
-static uint32_t partition_of(const struct session *s, const struct session_slot *r)
+static uint32_t partition_of(const struct session *s, struct session_slot *r)
 {
     struct key key = slot_key(r);
 
@@ -24,7 +24,9 @@ static uint32_t partition_of(const struct session *s, const struct session_slot 
                                                                           : UINT32_MAX;
     if (r->op != OP_GET && r->op != OP_PUT && r->op != OP_DELETE)
         return UINT32_MAX;
-    return route_partition(s->route, route_token(s->route, &key));
+    r->token = route_token(s->route, &key);
+    r->has_token = true;
+    return route_partition(s->route, r->token);
 }
 
 static void candidate_add(struct candidates *c, uint32_t target)
@@ -54,19 +56,27 @@ static void candidates_fill(struct session *s, uint32_t partition, struct candid
         candidate_add(c, (s->rotor + i) % s->pool.n_configured);
 }
 
-/* The connection of a target that the request would use: its lane, or the next that is up. */
+/* The connection of a target that the request would use: its lane; or one that the worker of its
+ * token serves, so that it needs no hop inside the node; or the next that is up. */
 static uint32_t conn_for(struct session *s, const struct session_slot *r, uint32_t target)
 {
-    uint32_t lanes = s->pool.lanes, first = target * lanes, i, at;
+    uint32_t lanes = s->pool.lanes, first = target * lanes, i, at, any = POOL_NONE;
+    uint32_t n_workers = s->pool.targets[target]->n_workers;
+    uint32_t worker = r->has_token && n_workers > 1 ? token_worker(r->token, n_workers) : POOL_NONE;
+    const struct pool_conn *c;
 
-    if (r->lane)
-        return first + (r->lane - 1) % lanes;
+    if (r->lane || lanes == 1)
+        return first + (r->lane ? r->lane - 1 : 0) % lanes;
     for (i = 0; i < lanes; i++) {
         at = first + (s->rotor + i) % lanes;
-        if (pool_conn(&s->pool, at)->state == POOL_UP)
+        c = pool_conn(&s->pool, at);
+        if (c->state != POOL_UP)
+            continue;
+        if (worker == POOL_NONE || c->worker == worker)
             return at;
+        any = any == POOL_NONE ? at : any;
     }
-    return first + s->rotor % lanes;
+    return any != POOL_NONE ? any : first + s->rotor % lanes;
 }
 
 static bool conn_up(const struct session *s, uint32_t conn)

@@ -20,12 +20,14 @@ struct session_slot {
     uint8_t level;
     bool lost;    /* a write of which an attempt may have been stored */
     bool delayed; /* WAIT: for attempt_ms, whatever connects meanwhile */
-    bool wide;    /* no connection for long: try all nodes */
+    bool has_token;
+    bool wide; /* no connection for long: try all nodes */
     uint32_t flags, lane;
     uint32_t attempts, no_quorum;
     uint32_t conn;  /* QUEUED, FLIGHT: on it; else where it was last, or POOL_NONE */
     uint32_t avoid; /* target that failed it last, or POOL_NONE */
     uint32_t timeout_ms;
+    uint64_t token;
     uint64_t deadline_ms, sent_ms;
     uint64_t attempt_ms; /* WAIT: look again; FLIGHT: the share of this attempt is over */
     struct buf bytes;    /* partition key, sort key, value or cursor */
@@ -66,13 +68,34 @@ static inline struct slice slot_rest(const struct session_slot *r)
     return slice_of(r->bytes.data ? r->bytes.data + at : NULL, r->bytes.len - at);
 }
 
+/* ---- session.c: the life of a request ---- */
+
+/* To another list; conn is set unless it is POOL_NONE. */
+void slot_move(struct session *s, struct session_slot *r, enum slot_state state, uint32_t conn);
+/* session_tick is wanted at ms. */
+void slot_wake_at(struct session *s, uint64_t ms);
+void slot_free(struct session *s, struct session_slot *r);
+/* Frees the slot and says whose it was; code 0. */
+void slot_finish(struct session *s, struct session_slot *r, struct session_done *ret);
+/* Ends with a failure that is handed out as DONE. `text` may be the slot's own. */
+void slot_fail(struct session *s, struct session_slot *r, int code, const char *text);
+/* Another attempt after delay_ms, if there is time. */
+void slot_again(struct session *s, struct session_slot *r, uint64_t now_ms, uint32_t delay_ms);
+/* Its connection is gone, or it has waited its share on it. */
+void slot_lose(struct session *s, struct session_slot *r, uint64_t now_ms);
+void session_route_waiting(struct session *s, uint64_t now_ms);
+void session_ring_want(struct session *s, uint64_t now_ms);
+
+/* session_answer.c: closes a connection of our own accord: silent, or no sense in it. */
+void session_drop(struct session *s, uint64_t now_ms, uint32_t conn, const char *reason);
+
 /* session_choose.c: the connection to use now, or POOL_NONE; then *ret_wake is when to look again,
  * or 0 when every node has failed already. Starts connections that it would rather have. */
 uint32_t session_choose(struct session *s, struct session_slot *r, uint64_t now_ms,
                         uint64_t *ret_wake);
 /* Another usable connection than the one it is on? Starts nothing. */
 bool session_has_other(struct session *s, const struct session_slot *r);
-/* Connection `conn` has an action to hand out. */
+/* session.c: connection `conn` has an action to hand out. */
 void session_mark(struct session *s, uint32_t conn);
 
 #endif

@@ -193,7 +193,7 @@ static void deliver(struct story *t, uint32_t conn, const struct wire_response *
 
 static void up(struct story *t, char node)
 {
-    struct wire_response res = {.type = RESULT_HELLO};
+    struct wire_response res = {.id = SESSION_HELLO_ID, .type = RESULT_HELLO};
 
     res.u.hello.protocol = WIRE_PROTOCOL;
     res.u.hello.node_id.b[0] = (uint8_t)node;
