@@ -193,7 +193,8 @@ static void put_reply(struct worker *w, struct op *op, uint32_t acks, struct eff
     op_reply(w, op, &res, out);
 }
 
-/* Superseded by a record counts from the second round on: a concurrent write. */
+/* Superseded by a record counts once the write has been stamped anew: a concurrent write. (Not
+ * "from the second round on": a new ring begins a round under the same stamp.) */
 static uint32_t put_acks(const struct op *op)
 {
     uint32_t acks = 0;
@@ -204,7 +205,7 @@ static uint32_t put_acks(const struct op *op)
         if (op->entry.slots[i].state != SLOT_READY || s->phase != PHASE_DONE)
             continue;
         acks += s->outcome == OUTCOME_STORED || s->outcome == OUTCOME_DUPLICATE ||
-                (s->outcome == OUTCOME_SUPERSEDED && op->round > 0);
+                (s->outcome == OUTCOME_SUPERSEDED && !op->first_hand);
     }
     return acks;
 }
@@ -234,17 +235,18 @@ static bool put_decide(struct worker *w, struct op *op, struct effects *out)
 {
     struct op_tally t = op_tally(op);
     uint32_t acks = put_acks(op);
+    bool may_restamp = op->round < COORDINATOR_ROUNDS_MAX;
 
     if (acks >= op->need) {
         put_reply(w, op, acks, out);
         return true;
     }
-    if (t.done >= op->need && op->round < COORDINATOR_ROUNDS_MAX) {
+    if (t.done >= op->need && may_restamp) {
         put_restamp(w, op, out); /* W answers, and not all of them acks: superseded */
         return false;
     }
-    /* Slots that are down may come back within the deadline; as long as nobody can hold the write
-     * it is better to say so at once. */
+    /* A superseded slot will take the next stamp. Slots that are down may come back within the
+     * deadline; as long as nobody can hold the write it is better to say so at once. */
     if (acks + t.asked + t.retry + t.idle + (t.maybe ? t.down : 0) < op->need)
         return put_give_up(w, op, &t, out);
     return false;
