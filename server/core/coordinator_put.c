@@ -247,7 +247,8 @@ static bool put_decide(struct worker *w, struct op *op, struct effects *out)
     }
     /* A superseded slot will take the next stamp. Slots that are down may come back within the
      * deadline; as long as nobody can hold the write it is better to say so at once. */
-    if (acks + t.asked + t.retry + t.idle + (t.maybe ? t.down : 0) < op->need)
+    if ((may_restamp ? t.done : acks) + t.asked + t.retry + t.idle + (t.maybe ? t.down : 0) <
+        op->need)
         return put_give_up(w, op, &t, out);
     return false;
 }
