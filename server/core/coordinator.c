@@ -529,7 +529,8 @@ static void op_follow_ring(struct worker *w, struct op *op)
         op_enter(w, op);
         op->round++;
         op->need = (uint8_t)quorum_need((enum wire_level)op->level, op->entry.n_ready);
-        op->slots[0].maybe = maybe;
+        /* What was sent before may still be stored, whatever slot 0 answers from now on. */
+        op->slots[0].maybe = op->slots[0].lost = maybe;
         return;
     }
     for (uint32_t s = 0; s < now.n_slots; s++)
