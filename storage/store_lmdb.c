@@ -789,12 +789,13 @@ static int explain_mdb(char *why, const char *dir, const char *step, int rc)
     return r;
 }
 
-/* A sync or a commit that failed before the store was open leaves the same doubt as later. */
-static int explain_sync(char *why, const char *dir, const char *step, int rc)
+/* A disk that fails before the store is open leaves the same doubt as later. A full one does not:
+ * opening writes only while the store is being created, which is begun again. */
+static int explain_disk(char *why, const char *dir, const char *step, int rc)
 {
     int r = explain_mdb(why, dir, step, rc);
 
-    if (r == -ERR_IO)
+    if (rc == EIO)
         suspect_mark(dir, why);
     return r;
 }
@@ -818,12 +819,12 @@ static int env_open(struct store_lmdb *s, const struct store_lmdb_options *o, ch
 #endif
     rc = mdb_env_open(s->env, o->dir, flags, 0600);
     if (rc != 0)
-        return explain_mdb(why, o->dir, "cannot open", rc);
+        return explain_disk(why, o->dir, "cannot open", rc);
     /* A process that was killed may have left pages in the page cache that no sync covers yet: what
      * we read from now on must be on disk. */
     rc = mdb_env_sync(s->env, 1);
     if (rc != 0)
-        return explain_sync(why, o->dir, "cannot sync what an earlier process wrote", rc);
+        return explain_disk(why, o->dir, "cannot sync what an earlier process wrote", rc);
     return explain_mdb(why, o->dir, "cannot check its readers", mdb_reader_check(s->env, &n_dead));
 }
 
@@ -883,7 +884,7 @@ static int databases_open(struct store_lmdb *s, const char *dir, char *why)
     }
     atomic_store(&s->used_bytes, used);
     atomic_store(&s->n_records, n_records);
-    return explain_sync(why, dir, "cannot write", mdb_txn_commit(txn));
+    return explain_disk(why, dir, "cannot write", mdb_txn_commit(txn));
 }
 
 static int check_suspect(const struct store_lmdb_options *o, char *why)

@@ -21,14 +21,14 @@
 #include <unistd.h>
 
 #include "tests/model/disk_shim.h"
-#include "tests/model/store_rig.h"
+#include "tests/model/fault_store.h"
 
 #define N_KEYS 60u
 #define N_ROUNDS 90u
+#define N_ROUNDS_QUICK 20u
 #define BATCH_MAX 8u
 #define BLOCK_BYTES 4096u
-#define VALUE_MAX 9000u
-#define EXIT_LOST 3
+#define MAP_BYTES (16u << 20)
 
 #ifdef POWER_WITHOUT_SYNC
 #define NO_SYNC true
@@ -38,49 +38,22 @@
 
 /* ---- the workload ------------------------------------------------------------------------- */
 
-static struct key key_of(unsigned i, char name[16])
-{
-    snprintf(name, 16, "key-%u", i);
-    return rig_key(slice_str(name));
-}
-
-/* The value that belongs to a version; long ones take pages of their own. */
-static struct slice value_of(unsigned i, uint64_t hlc, uint8_t bytes[VALUE_MAX])
-{
-    struct test_random r = {.s = hlc * 1000 + i};
-    size_t len =
-        test_random_below(&r, 5) ? test_random_below(&r, 200) : test_random_below(&r, VALUE_MAX);
-
-    for (size_t n = 0; n < len; n++)
-        bytes[n] = (uint8_t)(test_random_u64(&r));
-    return slice_of(bytes, len);
-}
-
-/* The store has been opened, so from here on its data file must be there. */
+/* The store has been opened, so from here on its data file must be there. Other marks are those of
+ * fault_store.h: key i is acknowledged at version hlc. */
 #define MARK_READY UINT64_MAX
-
-/* A mark says: key i is acknowledged at version hlc. */
-static uint64_t mark_of(unsigned i, uint64_t hlc)
-{
-    return (uint64_t)i << 32 | hlc;
-}
 
 static void run_round(struct rig *rig, struct test_random *random, uint64_t *hlc)
 {
-    static uint8_t values[BATCH_MAX][VALUE_MAX];
+    static uint8_t values[BATCH_MAX][FAULT_VALUE_MAX];
     static char names[BATCH_MAX][16];
     struct store_op ops[BATCH_MAX];
     struct store_done dones[BATCH_MAX];
     size_t n = 1 + test_random_below(random, BATCH_MAX);
     uint64_t lsn;
 
-    for (size_t b = 0; b < n; b++) {
-        unsigned i = (unsigned)test_random_below(random, N_KEYS);
-
-        ++*hlc;
-        ops[b] = rig_merge_op(key_of(i, names[b]).partition, *hlc, value_of(i, *hlc, values[b]));
-        ops[b].cookie = mark_of(i, *hlc);
-    }
+    for (size_t b = 0; b < n; b++)
+        ops[b] =
+            fault_put((unsigned)test_random_below(random, N_KEYS), ++*hlc, names[b], values[b]);
     assert_int_equal(rig->s->ops->submit(rig->s, 0, ops, n, &lsn), 0);
     for (size_t got = 0; got < n; got++) {
         rig_reap(rig, 0, dones, 1);
@@ -98,9 +71,9 @@ static void run_workload(struct shim_journal *journal)
     shim_watch("/data.mdb");
     shim_record(journal);
     rig_no_sync = NO_SYNC;
-    rig_open(&rig, RIG_LMDB, 16u << 20);
+    rig_open(&rig, RIG_LMDB, MAP_BYTES);
     shim_mark(MARK_READY);
-    for (unsigned i = 0; i < N_ROUNDS; i++)
+    for (unsigned i = 0; i < (fault_is_quick() ? N_ROUNDS_QUICK : N_ROUNDS); i++)
         run_round(&rig, &random, &hlc);
     shim_record(NULL);
     rig_close(&rig);
@@ -218,51 +191,24 @@ static void disk_save(const struct disk *d, const char *dir)
 static void lost(const char *how, size_t at, const char *what)
 {
     fprintf(stderr, "# power cut after event %zu (%s): %s\n", at, how, what);
-    _exit(EXIT_LOST);
-}
-
-static void on_notify(void *ctx, uint32_t queue)
-{
-}
-
-static void on_fatal(void *ctx, const char *sentence)
-{
-    lost("fatal", 0, sentence);
-}
-
-static void check_key(struct store *s, unsigned i, uint64_t acked, const char *how, size_t at)
-{
-    uint8_t bytes[VALUE_MAX];
-    char name[16], what[128];
-    struct key key = key_of(i, name);
-    struct state state;
-    uint64_t lsn, found;
-    int r = s->ops->get(s, 0, rig_token(key.partition), &key, &state, &lsn);
-
-    found = r == 0 && state.kind != STATE_NONE ? state.version.hlc : 0;
-    snprintf(what, sizeof(what), "%s was acknowledged at version %llu, found %llu (error %d)", name,
-             (unsigned long long)acked, (unsigned long long)found, r);
-    if (r < 0 || found < acked)
-        lost(how, at, what);
-    if (found && !slice_equal(state.value, value_of(i, found, bytes)))
-        lost(how, at, "a value does not belong to its version");
+    _exit(FAULT_EXIT_LOST);
 }
 
 static void check_disk(const struct disk *d, const char *dir, const char *how, size_t at)
 {
-    struct store_config config = {.n_workers = 0, .notify = on_notify, .fatal = on_fatal};
-    struct store_lmdb_options options = {.dir = dir, .map_bytes = 16u << 20};
-    char why[STORE_WHY_BYTES];
-    struct store *s;
+    char why[STORE_WHY_BYTES], what[128];
+    struct fault_store f;
 
     disk_save(d, dir);
-    if (store_lmdb_open(&config, &options, &s, why) != 0)
+    if (fault_store_open(&f, dir, MAP_BYTES, false, why) != 0)
         lost(how, at, why);
-    store_lmdb_guard_faults(s);
-    for (unsigned i = 0; i < N_KEYS; i++)
-        check_key(s, i, d->acked[i], how, at);
-    s->ops->read_end(s, 0);
-    s->ops->close(s);
+    store_lmdb_guard_faults(f.s);
+    for (unsigned i = 0; i < N_KEYS; i++) {
+        if (fault_check(f.s, i, d->acked[i], what) != 0)
+            lost(how, at, what);
+    }
+    f.s->ops->read_end(f.s, 0);
+    fault_store_close(&f);
 }
 
 /* In a process of its own, since a lost sync may end in a fault. Exit status as above; 1 is the
@@ -297,7 +243,7 @@ static void check_all(const struct shim_journal *j)
     }
     rig_dir_remove(dir);
     fprintf(stderr, "# %zu images, all that was acknowledged found\n", n_images);
-    _exit(n_images > 2 * N_ROUNDS ? 0 : 4);
+    _exit(n_images > 2 * N_ROUNDS_QUICK ? 0 : FAULT_EXIT_UNEXPECTED);
 }
 
 static int run(void)
@@ -321,7 +267,7 @@ static void a_store_that_does_not_sync_is_found_out(void **state)
 {
     int status = run();
 
-    assert_true(status == EXIT_LOST || status == 1);
+    assert_true(status == FAULT_EXIT_LOST || status == FAULT_EXIT_SENTENCE);
 }
 #else
 static void nothing_acknowledged_is_lost_at_any_power_cut(void **state)
