@@ -308,8 +308,10 @@ void replica_relayed(struct worker *w, const struct wire_peer *msg, struct blob 
 
     if (!p || p->kind != PENDING_RELAY)
         return;
-    copy.id = p->id;
-    worker_send(w, p->from, &copy, owner, out);
+    if (msg->error != ERR_UNKNOWN_OUTCOME) { /* see replica_stored */
+        copy.id = p->id;
+        worker_send(w, p->from, &copy, owner, out);
+    }
     pending_free(w, p);
 }
 
@@ -438,7 +440,12 @@ void replica_stored(struct worker *w, const struct event *in, struct effects *ou
         return;
     }
     if (check_replica(w, &p->replica)) {
-        pending_free(w, p); /* stored, and no answer for this slot any more: not a refusal */
+        /* Stored, and no answer for this slot any more: not a refusal. A sibling that relayed it is
+         * told to forget it. */
+        if (p->from.kind == ADDR_WORKER && (p->id & RELAY_BIT))
+            pending_refuse(w, p, ERR_UNKNOWN_OUTCOME, out);
+        else
+            pending_free(w, p);
         return;
     }
     reply_init(w, &reply, PEER_PUT_REPLY, p->id, &p->replica, 0);
