@@ -1,13 +1,13 @@
 #!/usr/bin/python3
-"""Dependencies point down only: reads every #include of the tree and fails on one against the arrows.
+"""Dependencies point down only: reads every #include of the tree, fails on one against the arrows.
 
     server/main.c -> server/edge -> server/core -> server/base
                          |             |   (of storage: store.h and merge.h only)
                       storage ---------+
     client/quoit.c, cmd_* -> client -> proto      everything -> proto -> nothing
 
-and third-party headers stay in the one place that is allowed to know them. Includes of the project are
-written from its root ("proto/slice.h"), those of the same folder may be written without it.
+and third-party headers stay in the one place that is allowed to know them. Includes of the project
+are written from its root ("proto/slice.h"), those of the same folder may be written without it.
 
 Prints TAP. `test_arrows.py ROOT`.
 """
