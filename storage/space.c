@@ -108,28 +108,30 @@ int space_of_fs(const struct space *s, uint64_t *ret_bytes, uint64_t *ret_free)
     return 0;
 }
 
-static void reserve_refresh(struct space *s, uint64_t fs_bytes, uint64_t fs_free)
+static void reserve_refresh(struct space *s, uint64_t fs_bytes, uint64_t *fs_free)
 {
     uint64_t bytes = reserve_bytes(fs_bytes), now;
 
-    if (s->reserve_held || bytes == 0 || fs_free < free_bytes_wanted(fs_bytes) + bytes)
+    if (s->reserve_held || bytes == 0 || *fs_free < 2 * bytes)
         return;
     now = now_ms();
     if (now < s->reserve_retry_ms)
         return;
     s->reserve_held = reserve_make(s, bytes);
     s->reserve_retry_ms = now + SPACE_RESERVE_RETRY_MS;
+    space_of_fs(s, &fs_bytes, fs_free);
 }
 
 void space_refresh(struct space *s, uint64_t used_bytes)
 {
-    uint64_t fs_bytes, fs_free;
+    uint64_t fs_bytes, fs_free, wanted;
     bool low = used_bytes > s->map_bytes / 100 * STORE_SPACE_PERCENT;
 
     /* A file system that cannot be asked is not a reason to refuse: the write itself will tell. */
     if (space_of_fs(s, &fs_bytes, &fs_free) == 0) {
-        low = low || fs_free < free_bytes_wanted(fs_bytes);
-        reserve_refresh(s, fs_bytes, fs_free);
+        reserve_refresh(s, fs_bytes, &fs_free);
+        wanted = free_bytes_wanted(fs_bytes) + (s->reserve_held ? 0 : reserve_bytes(fs_bytes));
+        low = low || fs_free < wanted;
     }
     atomic_store_explicit(&s->low, low, memory_order_relaxed);
 }
