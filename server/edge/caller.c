@@ -74,8 +74,9 @@ static enum conn_verdict recv_hello(struct caller *caller, const struct wire_hel
     int error = check_hello(c, hello, &caller->node);
 
     if (error) {
-        log_warn(&c->node->log, "refused a node", "node=%s id=%s error=%s", LOG_SLICE(hello->name),
-                 LOG_ID(&hello->node_id), err_name(error));
+        log_write(&c->node->log, err_retryable(error) ? LOG_DEBUG : LOG_WARN, "refused a node",
+                  "node=%s id=%s error=%s", LOG_SLICE(hello->name), LOG_ID(&hello->node_id),
+                  err_name(error));
         send_reply(caller, error);
         conn_finish(&caller->conn);
         return CONN_NEXT;

@@ -197,9 +197,9 @@ static void slot_refused(struct peer_slot *slot, int error)
     struct peer *peer = slot->peer;
 
     if (slot->refused != error)
-        log_warn(&peer->peers->wl->node->log, "a node refuses our link, or is not the one",
-                 "node=%s worker=%u error=%s", LOG_STR(peer->name), peer->peers->wl->index,
-                 err_name(error));
+        log_write(&peer->peers->wl->node->log, err_retryable(error) ? LOG_DEBUG : LOG_WARN,
+                  "a node refuses our link, or is not the one", "node=%s worker=%u error=%s",
+                  LOG_STR(peer->name), peer->peers->wl->index, err_name(error));
     slot->refused = error;
     if (!err_retryable(error))
         slot->backoff_ms = PEER_BACKOFF_MAX_MS;
