@@ -144,6 +144,31 @@ static const struct verb verbs[] = {
         .max_args = 0,
         .run = cmd_ping,
     },
+    {
+        .name = "bench",
+        .usage = "",
+        .summary = "Put load on the cluster and measure it.",
+        .about =
+            "Loads its own keys, warms up, then measures. Mixes after YCSB: a 50 % reads 50 %\n"
+            "puts, b 95 / 5, c reads only, d 95 % reads of the latest 5 % inserts, f reads and\n"
+            "read-then-put in equal parts; a, b, c and f are zipf, d is latest. Without --rate\n"
+            "each client sends the next request when an answer comes; with it, requests start\n"
+            "on schedule and latency counts from then, so a stall is not hidden.",
+        .examples = "  quoit bench\n"
+                    "  quoit bench --mix b --clients 16 --duration 30s\n"
+                    "  quoit bench --rate 5000 --assert 'p99_us<5000,errors=0' -o json\n",
+        .outputs = "table|json|jsonl",
+        .options = OPTIONS(OPT_MIX, OPT_READS, OPT_KEYS, OPT_VALUE_SIZE, OPT_CLIENTS, OPT_DEPTH,
+                           OPT_DISTRIBUTION, OPT_RATE, OPT_DURATION, OPT_WARMUP, OPT_THREADS,
+                           OPT_SEED, OPT_PREFIX, OPT_NO_LOAD, OPT_REPEAT, OPT_ASSERT),
+        .common =
+            OPTIONS(OPT_CONSISTENCY, OPT_TIMEOUT, OPT_ENDPOINTS, OPT_OUTPUT, OPT_DIRECT, OPT_QUIET),
+        .exits = "0 measured, 11 an assertion failed, 5 no node reachable, 1 nothing succeeded",
+        .see_also = "quoit ping",
+        .min_args = 0,
+        .max_args = 0,
+        .run = cmd_bench,
+    },
 };
 
 #define N_VERBS (sizeof(verbs) / sizeof(verbs[0]))
