@@ -25,7 +25,8 @@ from client import (FRAME_BYTES_MAX, Client, QuoitError, frame, load_schemas, ow
                     partition_of, token_of)
 
 START_S = 60        # generous: sanitizers, and a busy machine
-SLOW_SYNC_MS = 700  # of a slow disk: longer than all that must happen while one sync is under way
+SLOW_SYNC_MS = 700  # of a slow disk: longer than what must happen during one sync, shorter than the
+                    # second for which a node leases its time in advance
 
 (INTERNAL, BAD_REQUEST, UNSUPPORTED, KEY_TOO_LARGE, KEY_EMPTY, VALUE_TOO_LARGE, FRAME_TOO_LARGE,
  UNKNOWN_BUCKET, OVERLOADED, TOO_MANY_CONNECTIONS, DEADLINE, UNKNOWN_OUTCOME, NO_QUORUM,
@@ -70,7 +71,7 @@ class Node:
 
     count = 0
 
-    def __init__(self, *options, settings=None, slow_sync_ms=0, ports=None):
+    def __init__(self, *options, settings=None, slow_sync=False, ports=None):
         Node.count += 1
         self.dir = Path(SCRATCH.name) / f"node-{Node.count}"
         self.dir.mkdir()
@@ -82,9 +83,10 @@ class Node:
             (self.dir / "quoit.yaml").write_text(
                 "".join(f"{k}: {v}\n" for k, v in settings.items()))
             self.command += ["--config", str(self.dir / "quoit.yaml")]
-        self.tracer = ["strace", "-f", "-qqq", "--seccomp-bpf", "-o", str(self.dir / "strace"),
-                       "-e", "trace=fdatasync", "-e",
-                       f"inject=fdatasync:delay_enter={slow_sync_ms * 1000}"] if slow_sync_ms else []
+        self.tracer = [
+            "strace", "-f", "-qqq", "--seccomp-bpf", "-o", str(self.dir / "strace"), "-e",
+            "trace=fdatasync", "-e", f"inject=fdatasync:delay_enter={SLOW_SYNC_MS * 1000}",
+        ] if slow_sync else []
         self.process = None
         self.forms_alone = "--cluster" not in options
         self.start()
@@ -554,7 +556,7 @@ def corrupt():
 
 
 def unknown_outcome():
-    with Node(slow_sync_ms=SLOW_SYNC_MS) as node:
+    with Node(slow_sync=True) as node:
         with node.client() as c:
             c.put(b"before", b"v", deadline_ms=30000)
             e = refused(UNKNOWN_OUTCOME, c.put, b"slow", b"v", deadline_ms=SLOW_SYNC_MS // 7)
@@ -564,8 +566,8 @@ def unknown_outcome():
 
 
 def overloaded():
-    with Node("--workers", "1", slow_sync_ms=2 * SLOW_SYNC_MS) as node:
-        clients = [node.client(timeout_s=60) for _ in range(3)]
+    with Node("--workers", "1", slow_sync=True) as node:
+        clients = [node.client(timeout_s=60) for _ in range(4)]
         for c in clients:
             for j in range(4):
                 key = c.key(b"load %d" % j)
@@ -581,7 +583,7 @@ def overloaded():
 
 
 def shutting_down():
-    with Node(slow_sync_ms=SLOW_SYNC_MS) as node:
+    with Node(slow_sync=True) as node:
         with node.client() as c:
             pending = c.send(c.request(put=PB.PutRequest(key=c.key(b"pending"), value=b"v")))
             c.ping()  # answered: so the put before it has been taken
