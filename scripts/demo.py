@@ -207,7 +207,8 @@ def stores(node):
 
 def import_lines(nodes, lines):
     """(summary, numbers of the lines that were not acknowledged)."""
-    run = quoit(nodes, "-o", "json", "import", "-", stdin=b"".join(lines), ok=(0, EXIT_PARTIAL))
+    run = quoit(nodes, "-o", "json", "--max-errors", str(len(lines)), "import", "-",
+                stdin=b"".join(lines), ok=(0, EXIT_PARTIAL))
     summary = json.loads(run.stdout)
     refused = {int(n.replace(b",", b"")) - 1
                for n in re.findall(rb"\bline ([\d,]+):", run.stderr)}

@@ -71,6 +71,7 @@ part() {
     local name=$1 log start status=0
     shift
     log=$LOGS/${name//[ \/]/-}.log
+    LAST_LOG=$log
     mkdir -p "$LOGS"
     start=$(now)
     [[ -t 1 ]] && printf '  ....   %s' "$name"
@@ -84,6 +85,11 @@ part() {
         "$status" "${log#"$ROOT/"}"
     tail -n 40 "$log" | sed 's/^/    | /'
     FAILED_PARTS+=("$name")
+}
+
+# tell PATTERN: what the last part said about it.
+tell() {
+    grep -aE "$1" "$LAST_LOG" | sed 's/^ */         /' || true
 }
 
 # suite DIR SUITE...: runs test suites of a build directory as one part, for tally to count.
