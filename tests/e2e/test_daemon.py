@@ -1,0 +1,630 @@
+#!/usr/bin/python3
+"""quoitd as a process: options, its directory, its addresses, signals, forming, and bad company.
+
+What the client protocol promises is test_client.py's; here a node is started wrongly, twice, on used
+and foreign directories, told to stop, and connected to by those who send nothing, take nothing, or
+are no nodes.
+
+    test_daemon.py QUOITD SCHEMAS       prints TAP
+"""
+
+import importlib
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+from client import Client, QuoitError, frame, load_schemas
+
+START_S = 60
+QUOITD = Path(sys.argv[1]).resolve()
+SCRATCH = tempfile.TemporaryDirectory(prefix="quoit-daemon-")
+PB = load_schemas(sys.argv[2], SCRATCH.name)
+subprocess.run(["protoc", f"--proto_path={sys.argv[2]}", f"--python_out={SCRATCH.name}",
+                "peer.proto"], check=True)
+PEER = importlib.import_module("peer_pb2")
+
+BAD_REQUEST, UNSUPPORTED, TOO_MANY_CONNECTIONS, NOT_READY = 2, 3, 10, 19
+WRONG_CLUSTER, STALE_BOOT, SLOW = 21, 22, 31
+LINE = re.compile(r'time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=(error|warn|info|debug) '
+                  r'msg="quoitd: [^"]+"( [a-z_]+=("([^"\\]|\\.)*"|[^ "]+))*')
+
+
+def check(condition, text):
+    if not condition:
+        raise AssertionError(text)
+
+
+def equal(got, expected, what="result"):
+    check(got == expected, f"{what}: got {got!r}, expected {expected!r}")
+
+
+def has(text, part):
+    check(part in text, f"{part!r} is not in:\n{text}")
+
+
+def wait_until(what, condition, seconds=START_S):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        check(time.monotonic() < deadline, f"{what} within {seconds} s")
+        time.sleep(0.01)
+
+
+def fresh_dir():
+    fresh_dir.n = getattr(fresh_dir, "n", 0) + 1
+    path = Path(SCRATCH.name) / f"d{fresh_dir.n}"
+    path.mkdir()
+    return path
+
+
+def run(*args):
+    """A quoitd that is expected to end by itself: (status, stdout, stderr)."""
+    p = subprocess.run([str(QUOITD), *map(str, args)], capture_output=True, text=True,
+                       timeout=START_S, stdin=subprocess.DEVNULL)
+    return p.returncode, p.stdout, p.stderr
+
+
+def usage_error(expect, *args):
+    status, out, err = run(*args)
+    equal((status, out), (2, ""), "status and stdout")
+    check(err.startswith("quoitd: "), err)
+    has(err, expect)
+
+
+class Node:
+    """A quoitd that is expected to run; killed at the end of the with block if it still does."""
+
+    def __init__(self, *options, data=None, settings=None, wait="serving", **popen):
+        self.dir = fresh_dir()
+        self.data = Path(data or self.dir / "data")
+        command = [str(QUOITD), "--data", str(self.data)]
+        if "--listen" not in options:
+            command += ["--listen", "127.0.0.1:0"]
+        if "--peer-listen" not in options:
+            command += ["--peer-listen", "127.0.0.1:0"]
+        if settings:
+            (self.dir / "quoit.yaml").write_text(
+                "".join(f"{k}: {v}\n" for k, v in settings.items()))
+            command += ["--config", str(self.dir / "quoit.yaml")]
+        self.log_path = self.dir / "log"
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(command + [str(o) for o in options], stdout=log,
+                                            stderr=log, stdin=subprocess.DEVNULL, **popen)
+        try:
+            if wait:
+                self.wait_line(wait)
+        except Exception:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    def lines(self, text):
+        """Log lines with this message."""
+        return [l for l in self.log().splitlines() if f'msg="quoitd: {text}"' in l]
+
+    def wait_line(self, text):
+        def there():
+            check(self.lines(text) or self.process.poll() is None,
+                  f"the node ended by itself:\n{self.log()}")
+            return self.lines(text)
+        wait_until(f"the line {text!r}", there)
+
+    def port(self, whom):
+        return int(re.search(rf"listening\" for={whom} address=127\.0\.0\.1:(\d+)",
+                             self.log()).group(1))
+
+    def client(self, **options):
+        return Client(PB, ("127.0.0.1", self.port("clients")), **options)
+
+    def peer(self):
+        return socket.create_connection(("127.0.0.1", self.port("peers")), START_S)
+
+    def stop(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        equal(self.process.wait(START_S), 0, f"exit status; log:\n{self.log()}")
+
+    def ends(self):
+        """It is expected to end by itself: (status, all it said)."""
+        return self.process.wait(START_S), self.log()
+
+
+def free_ports(n):
+    sockets = [socket.socket() for _ in range(n)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def closed_within(sock, seconds):
+    """Whether the other side ends the stream; what it says before is returned in pieces."""
+    sock.settimeout(seconds)
+    said = b""
+    try:
+        while True:
+            part = sock.recv(65536)
+            if not part:
+                return said
+            said += part
+    except ConnectionResetError:
+        return said
+    except socket.timeout:
+        raise AssertionError(f"still open after {seconds} s") from None
+
+
+# ---- options ---------------------------------------------------------------------------------
+
+def version_and_help():
+    status, out, _ = run("--version")
+    equal(status, 0)
+    check(re.fullmatch(r"quoitd \d+\.\d+\.\d+\n", out), out)
+    status, out, _ = run("--help")
+    equal(status, 0)
+    for option in ("data", "name", "listen", "peer-listen", "advertise", "peer-advertise",
+                   "cluster", "join", "replicas", "zone", "weight", "workers", "map-size",
+                   "log-level", "insecure", "config", "check-config", "version"):
+        has(out, f"--{option}")
+
+
+def wrong_usage():
+    usage_error("--data DIR is needed")
+    usage_error("unknown option --lisen (did you mean --listen?)", "--data", "d", "--lisen", "x")
+    usage_error("unexpected argument \"d\"", "d")
+    usage_error("--replicas: \"9\": a number from 1 to 7", "--data", "d", "--replicas", "9")
+    usage_error("--cluster must list", "--data", "d", "--cluster", "127.0.0.1:9")
+    status, _, err = run("--data")
+    equal(status, 2)
+    check(not Path("d").exists(), "nothing was made")
+
+
+def config_files():
+    path = fresh_dir() / "quoit.yaml"
+    path.write_text("data: /nonexistent/never/made\nlisten: 127.0.0.1:0\n")
+    status, out, err = run("--config", path, "--check-config")
+    equal((status, err), (0, ""))
+    has(out, "valid")
+    path.write_text("data: x\n\n  \nlisen: 127.0.0.1:0\n")
+    usage_error(f'{path}:4:1: unknown key "lisen"; did you mean "listen"?', "--config", path)
+    path.write_text("data: x\nworkers: many\n")
+    usage_error(f"{path}:2:1: workers: \"many\"", "--config", path, "--check-config")
+    usage_error("cannot open", "--config", path / "no")
+
+
+def open_addresses_need_insecure():
+    data = fresh_dir() / "data"
+    usage_error("--insecure", "--data", data, "--listen", "0.0.0.0:0", "--advertise", "a:1")
+    check(not data.exists(), "nothing was made")
+    with Node("--listen", "0.0.0.0:0", "--advertise", "127.0.0.1:1", "--insecure") as node:
+        has(node.log(), "INSECURE")
+        node.stop()
+
+
+# ---- directory and addresses -----------------------------------------------------------------
+
+def one_quoitd_per_directory():
+    with Node() as node:
+        status, _, err = run("--data", node.data, "--listen", "127.0.0.1:0")
+        equal(status, 1)
+        equal(err, f"quoitd: {node.data} is in use by process {node.process.pid}: "
+                   "one quoitd each.\n")
+        with node.client() as c:
+            c.put(b"still", b"here")
+        node.stop()
+
+
+def one_listener_per_address():
+    with Node() as node:
+        for option, whom in (("--listen", "clients"), ("--peer-listen", "peers")):
+            other = "--peer-listen" if option == "--listen" else "--listen"
+            status, _, err = run("--data", fresh_dir(), option, f"127.0.0.1:{node.port(whom)}",
+                                 other, "127.0.0.1:0")
+            equal(status, 1)
+            has(err, f"cannot listen for {whom}")
+            has(err, "in use")
+            has(err, option)
+        node.stop()
+
+
+def boots_are_counted_and_synced():
+    with Node("--name", "n1") as node:
+        identity = json.loads((node.data / "quoit.json").read_text())
+        equal((identity["format"], identity["boot"], identity["name"]), (1, 1, "n1"))
+        node.process.kill()
+        node.process.wait()
+    with Node(data=node.data) as again:
+        after = json.loads((node.data / "quoit.json").read_text())
+        equal(after["boot"], 2)
+        equal((after["node_id"], after["cluster_id"], after["name"]),
+              (identity["node_id"], identity["cluster_id"], "n1"))
+        check(not again.lines("formed a NEW cluster of this node alone"), "formed twice")
+        again.stop()
+
+
+def a_newer_format_is_refused():
+    data = fresh_dir()
+    (data / "quoit.json").write_text('{"format": 2}')
+    status, _, err = run("--data", data, "--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0")
+    equal(status, 1)
+    has(err, "newer quoit")
+
+
+def a_lost_store_is_noticed():
+    with Node() as node:
+        node.stop()
+    shutil.rmtree(node.data / "store")
+    status, _, err = run("--data", node.data, "--listen", "127.0.0.1:0", "--peer-listen",
+                         "127.0.0.1:0")
+    equal(status, 1)
+    has(err, "its store has no ring")
+
+
+def a_suspect_store_is_served_only_on_demand():
+    with Node() as node:
+        with node.client() as c:
+            c.put(b"k", b"v")
+        node.stop()
+    (node.data / "store" / "SUSPECT").write_text("fdatasync failed: Input/output error\n")
+    status, _, err = run("--data", node.data, "--listen", "127.0.0.1:0", "--peer-listen",
+                         "127.0.0.1:0")
+    equal(status, 1)
+    has(err, "--accept-suspect")
+    with Node("--accept-suspect", data=node.data) as node:
+        has(node.log(), "a suspect store is accepted")
+        with node.client() as c:
+            equal(c.get(b"k").value, b"v")
+        node.stop()
+    with Node(data=node.data) as node:
+        node.stop()
+
+
+# ---- signals ---------------------------------------------------------------------------------
+
+def signals_stop_it_cleanly():
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with Node("--workers", 3) as node:
+            with node.client() as c, socket.create_connection(c.socket.getpeername()) as half:
+                c.put(b"k", b"v")
+                half.sendall(b"\0\0")  # a frame that was only begun keeps nobody
+                began = time.monotonic()
+                node.stop(number)
+                check(time.monotonic() - began < 4, "it did not wait for idle connections")
+            has(node.log(), 'msg="quoitd: stopped"')
+
+
+def stopping_while_waiting_to_form():
+    ports = free_ports(2)
+    cluster = ",".join(f"127.0.0.1:{p}" for p in ports)
+    with Node("--peer-listen", f"127.0.0.1:{ports[0]}", "--cluster", cluster,
+              wait="listening") as node:
+        with node.client() as c:
+            check(not c.ping().serving, "it serves without a ring")
+            try:
+                c.get(b"k")
+                raise AssertionError("a get was served without a ring")
+            except QuoitError as error:
+                equal(error.code, NOT_READY)
+        node.stop()
+
+
+# ---- forming ---------------------------------------------------------------------------------
+
+class Cluster:
+    def __init__(self, n, *options):
+        self.ports = free_ports(n)
+        self.list = ",".join(f"127.0.0.1:{p}" for p in self.ports)
+        self.nodes = []
+        try:
+            for i, port in enumerate(self.ports):
+                self.nodes.append(Node("--peer-listen", f"127.0.0.1:{port}", "--name", f"n{i + 1}",
+                                       "--cluster", self.list, *options, wait=None))
+            for node in self.nodes:
+                node.wait_line("serving")
+        except Exception:
+            self.__exit__()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for node in self.nodes:
+            node.__exit__()
+
+
+def three_nodes_form_one_cluster():
+    with Cluster(3, "--workers", 2) as cluster:
+        rings = []
+        for node in cluster.nodes:
+            with node.client() as c:
+                rings.append(c.ring().SerializeToString())
+            for text in ("formed a NEW cluster",):
+                equal(len(node.lines(text)), 1, text)
+        # Each node shows its own addresses; all else is one value.
+        ring = PB.Ring if hasattr(PB, "Ring") else importlib.import_module("ring_pb2").Ring
+        rings = [ring.FromString(r) for r in rings]
+        equal(len({(r.epoch, r.cluster_id, tuple(r.slot_member)) for r in rings}), 1, "rings")
+        equal(sorted(m.name for m in rings[0].members), [b"n1", b"n2", b"n3"])
+        for i in range(60):  # every node coordinates, every worker owns some
+            with cluster.nodes[i % 3].client() as c:
+                c.put(b"key %d" % i, b"value %d" % i)
+            with cluster.nodes[(i + 1) % 3].client() as c:
+                equal(c.get(b"key %d" % i).value, b"value %d" % i)
+        for node in cluster.nodes:
+            for line in node.log().splitlines():
+                check(LINE.fullmatch(line), f"no log line: {line!r}")
+            node.stop()
+
+
+def used_directories_form_nothing():
+    with Cluster(3) as cluster:
+        node = cluster.nodes[0]
+        old = json.loads((node.data / "quoit.json").read_text())
+        node.stop()
+        with Node("--peer-listen", f"127.0.0.1:{cluster.ports[0]}", "--cluster", cluster.list,
+                  data=node.data) as again:
+            again.wait_line("this data directory is in use already: --cluster and --join form and "
+                            "join nothing")
+            equal(json.loads((node.data / "quoit.json").read_text())["cluster_id"],
+                  old["cluster_id"])
+            again.wait_line("node up")
+            again.stop()
+
+
+def an_empty_node_cannot_join_yet():
+    status, _, err = run("--data", fresh_dir(), "--join", "127.0.0.1:9", "--listen", "127.0.0.1:0",
+                         "--peer-listen", "127.0.0.1:0")
+    equal(status, 1)
+    has(err, "--join")
+    with Cluster(2) as cluster:  # nor by naming a member in --cluster
+        port = free_ports(1)[0]
+        with Node("--peer-listen", f"127.0.0.1:{port}", "--cluster",
+                  f"127.0.0.1:{port},127.0.0.1:{cluster.ports[0]}", wait=None) as late:
+            status, said = late.ends()
+            equal(status, 1)
+            has(said, "belongs to a cluster already")
+
+
+def clusters_are_not_mixed():
+    with Node() as one, Node() as two:
+        theirs = json.loads((one.data / "quoit.json").read_text())["cluster_id"]
+        ours = json.loads((two.data / "quoit.json").read_text())["cluster_id"]
+        two.stop()
+        with Node("--join", f"127.0.0.1:{one.port('peers')}", data=two.data, wait=None) as mixed:
+            status, said = mixed.ends()
+            equal(status, 1)
+            has(said, f"belongs to cluster {theirs[:6]}, this data to {ours[:6]}. "
+                      "They cannot be mixed.")
+        one.stop()
+
+
+def equal_names_do_not_form():
+    ports = free_ports(2)
+    cluster = ",".join(f"127.0.0.1:{p}" for p in ports)
+    with Node("--peer-listen", f"127.0.0.1:{ports[0]}", "--cluster", cluster, "--name", "same",
+              wait=None) as one, \
+         Node("--peer-listen", f"127.0.0.1:{ports[1]}", "--cluster", cluster, "--name", "same",
+              wait=None) as two:
+        wait_until("one of them gives up",
+                   lambda: one.process.poll() == 1 or two.process.poll() == 1)
+        has(one.log() + two.log(), 'both named "same"')
+
+
+def an_old_copy_of_a_node_is_refused():
+    with Cluster(2) as cluster:
+        node = cluster.nodes[1]
+        node.stop()
+        copy = fresh_dir() / "copy"
+        shutil.copytree(node.data, copy)
+        for _ in range(2):  # the node goes on: its boot grows
+            with Node("--peer-listen", f"127.0.0.1:{cluster.ports[1]}", data=node.data) as again:
+                again.wait_line("node up")
+                again.stop()
+        with Node("--peer-listen", f"127.0.0.1:{cluster.ports[1]}", data=copy) as old:
+            wait_until("it is told", lambda: "STALE_BOOT" in old.log())
+            check(not old.lines("node up"), "the copy got a link")
+            old.stop()
+
+
+# ---- bad company -----------------------------------------------------------------------------
+
+def idle_clients_are_closed():
+    with Node(settings={"idle-timeout": "300ms"}) as node:
+        with node.client() as busy, node.client() as idle:
+            until = time.monotonic() + 1.2
+            while time.monotonic() < until:  # one that talks stays
+                busy.ping()
+                time.sleep(0.05)
+            equal(closed_within(idle.socket, 10), b"", "last words")
+            busy.ping()
+        node.stop()
+
+
+def who_takes_no_answers_is_closed():
+    with Node(settings={"stall-timeout": "500ms"}) as node:
+        with node.client() as c:
+            c.put(b"big", b"x" * (1 << 20))
+            request = c.request(get=PB.GetRequest(key=c.key(b"big")))
+            try:
+                for _ in range(200):  # far more answers than any socket buffer takes
+                    c.send(request)
+            except OSError:
+                pass
+            wait_until("it is closed", lambda: closed_by_node(c.socket))
+        with node.client() as c:
+            c.ping()
+        node.stop()
+
+
+def closed_by_node(sock):
+    """Without reading: a write to a socket that the other side has closed fails."""
+    try:
+        sock.setblocking(False)
+        sock.send(b"\0")
+        return False
+    except BlockingIOError:
+        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+    except OSError:
+        return True
+
+
+def strangers_at_the_peer_address():
+    with Node() as node:
+        silent = node.peer()
+        for rubbish in (b"GET / HTTP/1.1\r\n\r\n", frame(b"\xff" * 20), frame(b"x" * 5000),
+                        struct.pack(">I", 1 << 30), b"\0\0\0\0"):
+            with node.peer() as s:
+                s.sendall(rubbish)
+                closed_within(s, 10)
+        with node.peer() as s:  # no hello first
+            s.sendall(frame(PEER.Message(id=1, get=PEER.Get(
+                key=PB.Key(partition_key=b"k"))).SerializeToString()))
+            equal(closed_within(s, 10), b"")
+        equal(closed_within(silent, 30), b"", "what is said to a silent one")
+        silent.close()
+        node.stop()
+
+
+def hello(node, **fields):
+    """Says hello at the peer address; the answer's (error, hello)."""
+    known = dict(protocol=1, link=PEER.LINK_WORKER, node_id=os.urandom(16), boot=1, name=b"x",
+                 n_workers=1, software=b"test")
+    known.update(fields)
+    with node.peer() as s:
+        s.sendall(frame(PEER.Message(hello=PEER.Hello(**known)).SerializeToString()))
+        head = b""
+        while len(head) < 4:
+            part = s.recv(4 - len(head))
+            check(part, "closed without an answer")
+            head += part
+        body = b""
+        while len(body) < struct.unpack(">I", head)[0]:
+            body += s.recv(65536)
+        message = PEER.Message.FromString(body)
+        return message.error, message.hello_reply
+
+
+def hellos_are_checked():
+    with Cluster(2) as cluster:
+        one, two = cluster.nodes
+        identity = json.loads((two.data / "quoit.json").read_text())
+        own = json.loads((one.data / "quoit.json").read_text())
+        ours = bytes.fromhex(identity["cluster_id"])
+        member = bytes.fromhex(identity["node_id"])
+        one.wait_line("node up")
+
+        error, reply = hello(one, cluster_id=ours, node_id=member, boot=identity["boot"])
+        equal((error, reply.n_workers, reply.node_id), (0, reply.n_workers or 1,
+                                                        bytes.fromhex(own["node_id"])))
+        equal(hello(one, cluster_id=ours, node_id=member, boot=identity["boot"] - 1)[0],
+              STALE_BOOT, "an older boot")
+        equal(hello(one, cluster_id=os.urandom(16), node_id=member)[0], WRONG_CLUSTER)
+        equal(hello(one, node_id=member)[0], WRONG_CLUSTER, "no cluster")
+        equal(hello(one, cluster_id=ours)[0], WRONG_CLUSTER, "no member")
+        equal(hello(one, cluster_id=ours, node_id=member, protocol=2)[0], UNSUPPORTED)
+        equal(hello(one, cluster_id=ours, node_id=member, link=0)[0], UNSUPPORTED)
+        equal(hello(one, cluster_id=ours, node_id=bytes.fromhex(own["node_id"]),
+                    boot=own["boot"])[0], BAD_REQUEST, "itself")
+        equal(hello(one, cluster_id=ours, node_id=bytes.fromhex(own["node_id"]),
+                    boot=own["boot"] + 1)[0], STALE_BOOT, "a copy of itself")
+        error, reply = hello(one, cluster_id=ours, node_id=member, boot=identity["boot"],
+                             worker_to=1000000)
+        equal(error, 0, "worker numbers wrap")
+        for node in cluster.nodes:
+            node.stop()
+
+
+def running_out_of_descriptors():
+    def few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (120, 120))
+    with Node(preexec_fn=few) as node:
+        crowd = []
+        try:
+            for _ in range(200):
+                s = socket.socket()
+                s.setblocking(False)
+                s.connect_ex(("127.0.0.1", node.port("peers")))
+                crowd.append(s)
+            node.wait_line("cannot take connections for a moment")
+        finally:
+            for s in crowd:
+                s.close()
+
+        def served():
+            try:
+                with node.client(timeout_s=2) as c:
+                    return c.ping().serving
+            except OSError:
+                return False
+        wait_until("it serves again", served)
+        node.stop()
+
+
+def more_clients_than_descriptors():
+    def few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (120, 120))
+    with Node(preexec_fn=few) as node:
+        crowd = [node.client() for _ in range(60)]  # 120 / 2 are taken
+        with node.client() as late:
+            response = late.receive()
+            equal((response.error.code, response.error.limit), (TOO_MANY_CONNECTIONS, 60))
+            equal(closed_within(late.socket, 10), b"")
+        for c in crowd:
+            c.ping()
+            c.close()
+        node.stop()
+
+
+# ---- running ---------------------------------------------------------------------------------
+
+TESTS = [version_and_help, wrong_usage, config_files, open_addresses_need_insecure,
+         one_quoitd_per_directory, one_listener_per_address, boots_are_counted_and_synced,
+         a_newer_format_is_refused, a_lost_store_is_noticed,
+         a_suspect_store_is_served_only_on_demand, signals_stop_it_cleanly,
+         stopping_while_waiting_to_form, three_nodes_form_one_cluster,
+         used_directories_form_nothing, an_empty_node_cannot_join_yet, clusters_are_not_mixed,
+         equal_names_do_not_form, an_old_copy_of_a_node_is_refused, idle_clients_are_closed,
+         who_takes_no_answers_is_closed, strangers_at_the_peer_address, hellos_are_checked,
+         running_out_of_descriptors, more_clients_than_descriptors]
+
+
+def main():
+    chosen = [t for t in TESTS if not sys.argv[3:] or t.__name__ in sys.argv[3:]]
+    failed = 0
+    print(f"1..{len(chosen)}", flush=True)
+    for number, test in enumerate(chosen, 1):
+        began = time.monotonic()
+        try:
+            test()
+            print(f"ok {number} - {test.__name__}  # {time.monotonic() - began:.2f} s", flush=True)
+        except Exception:  # whatever it is, it is this test's failure
+            failed += 1
+            print("".join("# " + l for l in traceback.format_exc().splitlines(True)), end="")
+            print(f"not ok {number} - {test.__name__}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
