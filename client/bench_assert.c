@@ -73,19 +73,28 @@ static bool holds(double value, const char *op, double limit)
     return !(value < limit) && !(value > limit);
 }
 
+static bool well_formed(const char *cursor, char *message, size_t size)
+{
+    struct assertion a;
+
+    do {
+        if (!parse(&cursor, &a)) {
+            snprintf(message, size, "'%s' is not NAME<NUMBER,...", cursor);
+            return false;
+        }
+    } while (*cursor);
+    return true;
+}
+
 int bench_assert(const char *text, const json_t *result, char *message, size_t size)
 {
     const char *cursor = text;
     struct assertion a;
     const json_t *value;
 
-    do {
-        if (!parse(&cursor, &a)) {
-            snprintf(message, size, "'%s' is not NAME<NUMBER,...", cursor);
-            return -ERR_CONFIG;
-        }
-        if (!result)
-            continue;
+    if (!well_formed(text, message, size))
+        return -ERR_CONFIG;
+    while (result && *cursor && parse(&cursor, &a)) {
         value = find(result, a.name);
         if (!json_is_number(value)) {
             snprintf(message, size, "the result has no number '%s'", a.name);
@@ -96,6 +105,6 @@ int bench_assert(const char *text, const json_t *result, char *message, size_t s
                      a.limit);
             return 0;
         }
-    } while (*cursor);
+    }
     return 1;
 }

@@ -3,14 +3,10 @@
  * Vocabulary: "connect A", "close A" (connection A is the node's letter), "send A KEY", and
  * "KEY=OUTCOME" when a request ends. Nodes are named by the order of their endpoints.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "tests/unit/test.h"
+
 #include <stdio.h>
 #include <stdlib.h>
-
-#include <cmocka.h>
 
 #include "client/session.h"
 #include "client/session_slot.h"
