@@ -47,11 +47,15 @@ require_writable() {
 }
 
 # configure DIR [MESON OPTION...]: makes the build directory, or brings it to these options. What
-# Debian packages are there decides whether tests are built, so that is remembered too.
+# Debian packages are there decides whether tests are built, so that is remembered too; and the
+# place, since a build directory does not survive being moved.
 configure() {
     local dir=$ROOT/$1 mark=$ROOT/$1/.configured wanted how=()
     shift
-    wanted="${CC:-cc} $* $(pkg-config --modversion cmocka 2>/dev/null || true)"
+    wanted="$ROOT ${CC:-cc} $* $(pkg-config --modversion cmocka 2>/dev/null || true)"
+    if [[ -f $mark && $(<"$mark") != "$ROOT "* ]]; then
+        rm -rf "$dir/meson-private" "$dir/build.ninja"
+    fi
     if [[ -f $dir/build.ninja ]]; then
         [[ -f $mark && $(<"$mark") == "$wanted" ]] && return 0
         how=(--reconfigure)
