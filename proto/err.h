@@ -1,9 +1,10 @@
 /* err: the one table of error codes.
  *
  * Every failure that can cross a function, a process or a wire has one line here: its name, its
- * number on the wire, whether repeating the same request is sound and useful, and its sentence. In C
- * a failure is the negative number (`return -ERR_NO_SPACE`), 0 is success, and a positive return is
- * a documented outcome of that one function. Numbers are for ever: a retired one is never reused.
+ * number on the wire, whether repeating the same request is sound and useful, and its sentence. In
+ * C a failure is the negative number (`return -ERR_NO_SPACE`), 0 is success, and a positive return
+ * is a documented outcome of that one function. Numbers are for ever: a retired one is never
+ * reused.
  *
  * "retry" means: the request had no effect, or repeating it is harmless, and later it may succeed.
  * UNKNOWN_OUTCOME is deliberately not retryable: a write that may have been stored is the caller's

@@ -1,16 +1,17 @@
-/* limits: every bound of the contract, each with its reason. Exceeding one is a typed, tested error.
+/* limits: every bound of the contract, each with its reason. Exceeding one is tested.
  */
 #ifndef QUOIT_PROTO_LIMITS_H
 #define QUOIT_PROTO_LIMITS_H
 
-/* Partition key + sort key: with the 14 bytes of token, bucket and length in front of it (store_key)
- * a key of this size always fits LMDB's 511 bytes, and leaves room for an index prefix. */
+/* Partition key + sort key: with the 14 bytes of token, bucket and length in front of it
+ * (store_key) a key of this size always fits LMDB's 511 bytes, and leaves room for an index prefix.
+ */
 #define LIMIT_KEY_BYTES 400u
 
 /* One value. Larger objects belong in pieces: a value is held in memory whole on its way. */
 #define LIMIT_VALUE_BYTES (8u << 20)
 
-/* One frame of either protocol: a value, its key and its envelope, and nothing else of that size. */
+/* One frame of either protocol: a value, its key and its envelope, nothing else of that size. */
 #define LIMIT_FRAME_BYTES (9u << 20)
 
 /* Length of the big-endian length in front of each frame. */

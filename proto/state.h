@@ -1,7 +1,8 @@
 /* state: keys and record states as plain values, shared by every layer.
  *
- * A record's state is an element of a join-semilattice: merging two states is idempotent, commutative
- * and associative (storage/merge). Replication, repair and moves all say "merge this state".
+ * A record's state is an element of a join-semilattice: merging two states is idempotent,
+ * commutative and associative (storage/merge). Replication, repair and moves all say "merge this
+ * state".
  */
 #ifndef QUOIT_PROTO_STATE_H
 #define QUOIT_PROTO_STATE_H

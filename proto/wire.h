@@ -39,7 +39,8 @@ static inline bool wire_id_is_zero(const struct wire_id *a)
  * its messages, of which a full page of smallest records has the most (1.5 MiB). What exceeds it is
  * -ERR_NO_MEMORY. An arena allocates only what it hands out. */
 #define WIRE_ARENA_BUDGET(n) (2 * (size_t)(n) + (4u << 20))
-#define WIRE_ARENA_BUDGET_RING (8u << 20) /* a ring of 16384 partitions x 8 slots unpacks into 4 MiB */
+/* A ring of 16384 partitions x 8 slots unpacks into 4 MiB. */
+#define WIRE_ARENA_BUDGET_RING (8u << 20)
 
 /* ---- the ring ---------------------------------------------------------------------------- */
 
@@ -49,7 +50,11 @@ struct wire_member {
     uint32_t weight;
 };
 
-enum wire_slot_state { SLOT_NONE = 0, SLOT_READY = 1, SLOT_JOINING = 2 };
+enum wire_slot_state {
+    SLOT_NONE = 0,
+    SLOT_READY = 1,
+    SLOT_JOINING = 2
+};
 
 struct wire_ring {
     uint64_t epoch;
@@ -59,19 +64,33 @@ struct wire_ring {
     uint64_t next_incarnation;
     size_t n_members, n_voters, n_buckets;
     const struct wire_member *members;
-    const uint32_t *voters;            /* [n_voters] */
-    const uint32_t *buckets;           /* [n_buckets] */
-    const uint32_t *fence, *primary;   /* [n_partitions] */
-    const uint32_t *slot_member;       /* [n_partitions * n_slots] */
-    const uint64_t *slot_incarnation;  /* same; 0 = no such slot */
-    const uint32_t *slot_state;        /* same; enum wire_slot_state */
+    const uint32_t *voters;           /* [n_voters] */
+    const uint32_t *buckets;          /* [n_buckets] */
+    const uint32_t *fence, *primary;  /* [n_partitions] */
+    const uint32_t *slot_member;      /* [n_partitions * n_slots] */
+    const uint64_t *slot_incarnation; /* same; 0 = no such slot */
+    const uint32_t *slot_state;       /* same; enum wire_slot_state */
 };
 
 /* ---- client protocol --------------------------------------------------------------------- */
 
-enum wire_level { LEVEL_DEFAULT = 0, LEVEL_ONE = 1, LEVEL_QUORUM = 2, LEVEL_ALL = 3 };
+enum wire_level {
+    LEVEL_DEFAULT = 0,
+    LEVEL_ONE = 1,
+    LEVEL_QUORUM = 2,
+    LEVEL_ALL = 3
+};
 
-enum wire_op { OP_NONE, OP_HELLO, OP_PING, OP_GET, OP_PUT, OP_DELETE, OP_SCAN, OP_RING };
+enum wire_op {
+    OP_NONE,
+    OP_HELLO,
+    OP_PING,
+    OP_GET,
+    OP_PUT,
+    OP_DELETE,
+    OP_SCAN,
+    OP_RING
+};
 
 struct wire_hello_request {
     uint32_t protocol;
@@ -175,10 +194,11 @@ int wire_request_pack(const struct wire_request *req, struct buf *out);
 int wire_response_pack(const struct wire_response *res, struct buf *out);
 
 /* Unpack one frame body. 0, -ERR_BAD_REQUEST, -ERR_NO_MEMORY (budget), or for a request the typed
- * refusal of its content (-ERR_KEY_TOO_LARGE, -ERR_KEY_EMPTY, -ERR_VALUE_TOO_LARGE, -ERR_UNSUPPORTED
- * for an op this version does not know): then ret->id is valid, so that the refusal can be answered,
- * and ret->key / ret->value hold the offending lengths. BAD_REQUEST of a request that could be
- * parsed (level or scan out of range, no op) has its id as well; *ret is all zero if it could not. */
+ * refusal of its content (-ERR_KEY_TOO_LARGE, -ERR_KEY_EMPTY, -ERR_VALUE_TOO_LARGE,
+ * -ERR_UNSUPPORTED for an op this version does not know): then ret->id is valid, so that the
+ * refusal can be answered, and ret->key / ret->value hold the offending lengths. BAD_REQUEST of a
+ * request that could be parsed (level or scan out of range, no op) has its id as well; *ret is all
+ * zero if it could not. */
 int wire_request_unpack(struct slice body, struct arena *arena, struct wire_request *ret);
 int wire_response_unpack(struct slice body, struct arena *arena, struct wire_response *ret);
 
@@ -190,7 +210,11 @@ struct wire_replica {
     uint32_t fence;
 };
 
-enum wire_link { LINK_NONE = 0, LINK_CONTROL = 1, LINK_WORKER = 2 };
+enum wire_link {
+    LINK_NONE = 0,
+    LINK_CONTROL = 1,
+    LINK_WORKER = 2
+};
 
 struct wire_hello {
     uint32_t protocol;
@@ -203,7 +227,11 @@ struct wire_hello {
     uint64_t ring_epoch;
 };
 
-enum wire_found { FOUND_ABSENT = 0, FOUND_STATE = 1, FOUND_DIGEST = 2 };
+enum wire_found {
+    FOUND_ABSENT = 0,
+    FOUND_STATE = 1,
+    FOUND_DIGEST = 2
+};
 
 enum wire_outcome {
     OUTCOME_NONE = 0,
@@ -287,7 +315,7 @@ struct wire_peer {
 };
 
 int wire_peer_pack(const struct wire_peer *msg, struct buf *out);
-/* 0, -ERR_BAD_REQUEST, -ERR_NO_MEMORY. A message type of the future yields type PEER_NONE: ignore. */
+/* 0, -ERR_BAD_REQUEST, -ERR_NO_MEMORY. A message of the future yields type PEER_NONE: ignore. */
 int wire_peer_unpack(struct slice body, struct arena *arena, struct wire_peer *ret);
 
 /* The ring alone, for the disk. Pack appends the bare message (no frame header). */

@@ -42,7 +42,9 @@ static inline ProtobufCBinaryData pb_id(const struct wire_id *id)
 /* Empty when zero, which says "none". */
 static inline ProtobufCBinaryData pb_id_or_none(const struct wire_id *id)
 {
-    return wire_id_is_zero(id) ? (ProtobufCBinaryData){0} : pb_id(id);
+    if (wire_id_is_zero(id))
+        return (ProtobufCBinaryData){.len = 0};
+    return pb_id(id);
 }
 
 /* Each: 0 or -ERR_BAD_REQUEST. An id has exactly WIRE_ID_BYTES; text is printable ASCII. */
