@@ -13,7 +13,9 @@
  *              (not claimed when a network repeats requests by itself, which TCP does not)
  *   answered   each request is answered by its deadline, unless its node had an excuse; once all is
  *              healed, each is answered with success
- *   bounded    operations in flight stay within their limit; at the end nothing is in flight
+ *   clock      a node's clock is never further ahead of its wall clock than the guard allows, and
+ * no process of a node stamps at or below what an earlier one has stamped bounded    operations in
+ * flight stay within their limit; at the end nothing is in flight
  */
 #include "tests/sim/sim.h"
 
@@ -148,6 +150,42 @@ static uint32_t holders(const struct world *w, uint32_t key, struct version v)
         n += e.slots[s].state == SLOT_READY &&
              !older(w->nodes[e.slots[s].node].disk.shadow.durable[key], v);
     return n;
+}
+
+/* The node whose id is in the version's actor. */
+static struct node *stamper(struct world *w, struct version v)
+{
+    for (uint32_t i = 0; i < w->n_nodes; i++) {
+        uint64_t id = 0;
+
+        for (int k = 0; k < 6; k++)
+            id = id << 8 | w->nodes[i].id.b[k];
+        if (v.actor >> 16 == id)
+            return &w->nodes[i];
+    }
+    return NULL;
+}
+
+void check_message(struct world *w, const struct node *n, const struct wire_peer *msg)
+{
+    struct version v = msg->u.put.state.version;
+    struct node *by;
+
+    if (version_wall_ms(msg->hlc) > n->wall_most_ms + LIMIT_CLOCK_AHEAD_MS)
+        sim_fail(w, "%s says it is %llu ms ahead of its wall clock", n->name,
+                 (unsigned long long)(version_wall_ms(msg->hlc) - n->wall_most_ms));
+    if (msg->type != PEER_PUT || !msg->u.put.first_hand)
+        return;
+    by = stamper(w, v);
+    if (!by) {
+        sim_fail(w, "%s passes on a stamp that nobody made", n->name);
+        return;
+    }
+    if (by != n)
+        return; /* relayed */
+    if (v.hlc <= by->stamp_before)
+        sim_fail(w, "%s stamps below what it stamped before its restart", n->name);
+    by->stamp_most = v.hlc > by->stamp_most ? v.hlc : by->stamp_most;
 }
 
 static uint32_t needed(const struct world *w, enum wire_level level)

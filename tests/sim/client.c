@@ -263,7 +263,7 @@ void client_late(struct world *w, uint64_t id)
 
 void client_init(struct world *w)
 {
-    uint64_t pause = (sim_chance(w, 300) ? 20 : 300) * MS;
+    uint64_t pause = (sim_chance(w, 300) ? 30 : 400) * MS;
 
     for (uint32_t i = 0; i < w->n_clients; i++) {
         struct client *c = &w->clients[i];

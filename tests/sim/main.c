@@ -6,19 +6,21 @@
  *   sim --minutes M               fresh seeds for so long
  *   --nodes N                     instead of a drawn number
  *   --twice                       each seed twice; the event hashes must agree
- *   --quiet                       no summary
+ *   --quiet                       no table
+ *   --first                       stop at the first failure
  *
  * Exit status 1 as soon as a seed fails; its number and the reason are printed. With 100 seeds or
  * more, a kind of fault that never happened, or an outcome never seen, fails as well. */
 #include "tests/sim/sim.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
 struct report {
     struct sim_options options;
-    bool twice, quiet;
+    bool twice, quiet, first;
     struct stats stats;
     uint64_t n_seeds, n_failed, simulated_us;
     clock_t began;
@@ -131,7 +133,7 @@ static int summary(const struct report *r)
 static int usage(void)
 {
     fputs("usage: sim --seed N | --seeds A..B | --file PATH | --minutes M\n"
-          "           [--nodes N] [--trace] [--twice] [--quiet]\n",
+          "           [--nodes N] [--trace] [--twice] [--quiet] [--first]\n",
           stderr);
     return 2;
 }
@@ -145,6 +147,8 @@ static int setting(struct report *r, char **argv, int left)
         return r->twice = true;
     if (strcmp(argv[0], "--quiet") == 0)
         return r->quiet = true;
+    if (strcmp(argv[0], "--first") == 0)
+        return r->first = true;
     if (strcmp(argv[0], "--nodes") == 0 && left > 1 && atoi(argv[1]) >= 1 &&
         atoi(argv[1]) <= (int)SIM_NODES_MAX) {
         r->options.n_nodes = (uint32_t)atoi(argv[1]);
@@ -162,7 +166,7 @@ static int run_range(struct report *r, const char *text)
         to = strtoull(end + 2, &end, 10);
     if (*end || to < from)
         return usage();
-    for (uint64_t seed = from; seed <= to; seed++)
+    for (uint64_t seed = from; seed <= to && !(r->first && r->n_failed); seed++)
         run_seed(r, seed);
     return 0;
 }
@@ -186,6 +190,9 @@ int main(int argc, char **argv)
     const char *option = NULL, *value = NULL;
     int zeros, result;
 
+    /* Workers' tables are large and hardly touched: keep them in maps, which come zeroed for free.
+     */
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (int i = 1; i < argc;) {
         int taken = setting(&r, argv + i, argc - i);

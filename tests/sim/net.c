@@ -181,6 +181,8 @@ void net_send(struct world *w, struct node *n, uint32_t worker, const struct add
 {
     struct blob *bytes = pack(w, msg);
 
+    if (to->kind != ADDR_WORKER) /* which may be relaying what another node said */
+        check_message(w, n, msg);
     if (w->options.trace)
         describe(w, n, worker, to, msg);
 

@@ -112,6 +112,8 @@ void node_step(struct world *w, struct node *n, uint32_t worker, struct event *i
 
     in->now_ms = more.now_ms = node_mono_ms(w, n);
     in->wall_ms = more.wall_ms = node_wall_ms(w, n);
+    if (in->wall_ms > n->wall_most_ms)
+        n->wall_most_ms = in->wall_ms;
     do {
         r = worker_step(n->workers[worker], in, &w->effects);
         carry_out(w, n, worker);
@@ -287,6 +289,8 @@ void node_start(struct world *w, struct node *n)
     }
     n->alive = true;
     n->stopping = false;
+    n->wall_most_ms = 0;
+    n->stamp_before = n->stamp_most;
     sim_trace(w, "%s starts: boot %llu, %u workers, clock bound %llu", n->name,
               (unsigned long long)n->boot, n->n_workers, (unsigned long long)config.clock_bound_ms);
     for (uint32_t i = 0; i < n->n_workers; i++) {

@@ -171,7 +171,9 @@ struct node {
     uint64_t mail_us[SIM_WORKERS_MAX + 1][SIM_WORKERS_MAX]; /* last arrival; [0]: of control */
     bool reaping[SIM_WORKERS_MAX];
     uint64_t paused_us, slow_us;
-    uint64_t disturbed_us; /* when something last excused late answers */
+    uint64_t disturbed_us;             /* when something last excused late answers */
+    uint64_t wall_most_ms;             /* highest seen by this process */
+    uint64_t stamp_most, stamp_before; /* highest hlc stamped; and by earlier processes */
     int64_t skew_ms;
     int32_t drift_ppm;
     uint32_t ring; /* newest known: index in world.rings */
@@ -334,6 +336,8 @@ int client_key_index(const struct world *w, const struct key *key);
 uint32_t check_partition(const struct world *w, uint32_t key);
 void check_started(struct world *w, struct call *c);
 void check_stored(struct world *w, uint32_t node, const struct store_op *op, bool kept);
+/* A node says something to another: its clock, its stamps. */
+void check_message(struct world *w, const struct node *n, const struct wire_peer *msg);
 /* A node is about to answer. */
 void check_reply(struct world *w, const struct node *n, uint64_t call,
                  const struct wire_response *res);
