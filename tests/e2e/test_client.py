@@ -99,10 +99,17 @@ class Node:
             self.process = subprocess.Popen(self.tracer + self.command, stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, env=environment)
 
-    def __enter__(self):
+    def wait_for_start(self):
         wait_until("the node answers", self.answers)
         if self.forms_alone:
             wait_until("the node serves", self.serves)
+
+    def __enter__(self):
+        try:
+            self.wait_for_start()
+        except BaseException as e:
+            self.stop()
+            raise AssertionError(f"the node did not start:\n{self.log()}") from e
         return self
 
     def __exit__(self, kind, *_):
@@ -166,7 +173,7 @@ class Node:
     def restart(self):
         check(self.stop(), f"the node did not stop cleanly:\n{self.log()}")
         self.start()
-        self.__enter__()
+        self.wait_for_start()
 
 
 def refused(code, call, *args, **kwargs):
@@ -546,8 +553,7 @@ def corrupt():
         check(node.stop(), "clean stop")
         check(flip_value(node, marker) > 0, "the value lies on the disk")
         node.start()
-        wait_until("the node answers", node.answers)
-        wait_until("the node serves", node.serves)
+        node.wait_for_start()
         with node.client() as c:
             check(not refused(CORRUPT, c.get, b"damaged").retryable, "not retryable")
             equal(c.get(b"sound").value, b"value")
