@@ -95,12 +95,20 @@ int listener_start(struct listener *s, struct loop *l, int fd, void (*on_accept)
     return 0;
 }
 
+/* The descriptor goes only when libuv has let go of it: until then its number must not come back as
+ * another connection's. */
+static void on_close(uv_handle_t *handle)
+{
+    struct listener *s = handle->data;
+    close(s->closing_fd);
+}
+
 void listener_stop(struct listener *s)
 {
     if (!s->loop || s->fd < 0)
         return;
-    uv_poll_stop(&s->poll);
-    uv_timer_stop(&s->pause);
-    close(s->fd);
+    s->closing_fd = s->fd;
     s->fd = -1;
+    uv_close((uv_handle_t *)&s->poll, on_close);
+    uv_close((uv_handle_t *)&s->pause, NULL);
 }

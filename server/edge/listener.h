@@ -14,7 +14,8 @@
 struct listener {
     uv_poll_t poll;
     uv_timer_t pause;
-    int fd;
+    int fd; /* -1 once stopped */
+    int closing_fd;
     struct loop *loop;
     /* Takes the descriptor of a new connection (non-blocking, close-on-exec). */
     void (*on_accept)(void *ctx, int fd);
@@ -27,7 +28,7 @@ int listener_bind(struct sockaddr_storage *ss, socklen_t len, bool shared);
 /* Takes the fd. Loop thread, or before the loop runs. 0 or -ERR_IO (fd closed). */
 int listener_start(struct listener *s, struct loop *l, int fd, void (*on_accept)(void *ctx, int fd),
                    void *ctx);
-/* Stops listening for good; the handles are closed by loop_close_all at the latest. */
+/* Stops listening for good. Must come before loop_close_all. */
 void listener_stop(struct listener *s);
 
 #endif
