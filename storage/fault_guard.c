@@ -1,23 +1,30 @@
-/* fault_guard: SIGBUS and SIGSEGV inside one memory map.
+/* fault_guard: faults that a damaged data file causes.
  *
- * LMDB reads pages through a map of its file. If the file has been cut short, touching a missing
- * page is SIGBUS; if a page is damaged, an offset from it may lead anywhere inside the map's
- * address range, most of which has no file behind it (SIGBUS again) or no pages (SIGSEGV). Both
- * mean "the file is damaged" and nothing else, so the process says that and exits with 1. There is
- * no way to go on: the fault came in the middle of someone else's function.
+ * LMDB reads pages through a map of its file and believes what they say. If the file has been cut
+ * short, touching a missing page is SIGBUS; if a page is damaged, an offset from it may lead to any
+ * place of the map, most of which has no file behind it. Faults inside the map's addresses mean
+ * "the file is damaged" and nothing else.
  *
- * A fault at any other address is a bug: the handler that was there before is put back and the
- * instruction runs again, so that a debugger, a sanitizer or the kernel's default sees it as it
- * was.
+ * A damaged page can also make LMDB itself stumble: a flipped flag has it follow a pointer that is
+ * not there, a wrong length spoils the copy of a page that it is about to write and with it the
+ * heap. Such a fault has any address, so the thread says when it is inside LMDB
+ * (fault_guard_enter), and a fault there, or an abort by the allocator, is taken for damage as
+ * well. It might be a bug, and the sentence says so.
  *
- * The range and the sentence are prepared at installation; the handler only compares, writes,
- * exits. This is the one place of the tree with global mutable state: a signal handler has no
+ * Either way the process says what is wrong and exits with 1. There is no way to go on: the fault
+ * came in the middle of someone else's function. Any other fault is a bug: the handler that was
+ * there before is put back and the instruction runs again, so that a debugger, a sanitizer or the
+ * kernel's default sees it as it was.
+ *
+ * The range and the sentences are prepared at installation; the handler only compares, writes,
+ * exits. This is the one place of the folder with global mutable state: a signal handler has no
  * argument.
  */
 #include "storage/fault_guard.h"
 
 #include <inttypes.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,26 +34,39 @@
 
 #define SENTENCE_BYTES 1024
 
+static const int guarded[] = {SIGBUS, SIGSEGV, SIGFPE, SIGABRT};
+#define N_GUARDED (sizeof(guarded) / sizeof(guarded[0]))
+
+_Thread_local bool fault_guard_inside;
+
 static struct {
     uintptr_t first, last; /* last: one past */
-    char sentence[SENTENCE_BYTES];
-    size_t sentence_len;
-    struct sigaction old_bus, old_segv;
+    char in_map[SENTENCE_BYTES], in_reader[SENTENCE_BYTES];
+    struct sigaction old[N_GUARDED];
 } guard;
+
+static void say_and_exit(const char *sentence)
+{
+    ssize_t n = write(STDERR_FILENO, sentence, strlen(sentence));
+
+    (void)n;
+    _exit(1);
+}
 
 static void on_fault(int sig, siginfo_t *info, void *context)
 {
     uintptr_t at = (uintptr_t)info->si_addr;
+    bool by_kernel = info->si_code > 0; /* otherwise someone sent the signal */
 
-    /* si_code > 0: the kernel saw the fault; otherwise someone sent the signal. */
-    if (info->si_code > 0 && at >= guard.first && at < guard.last) {
-        ssize_t n = write(STDERR_FILENO, guard.sentence, guard.sentence_len);
-
-        (void)n;
-        _exit(1);
+    if (by_kernel && (sig == SIGBUS || sig == SIGSEGV) && at >= guard.first && at < guard.last)
+        say_and_exit(guard.in_map);
+    if (fault_guard_inside && (by_kernel || sig == SIGABRT))
+        say_and_exit(guard.in_reader);
+    for (size_t i = 0; i < N_GUARDED; i++) {
+        if (guarded[i] == sig)
+            sigaction(sig, &guard.old[i], NULL);
     }
-    sigaction(sig, sig == SIGBUS ? &guard.old_bus : &guard.old_segv, NULL);
-    if (info->si_code <= 0)
+    if (!by_kernel)
         raise(sig);
 }
 
@@ -80,20 +100,28 @@ static bool find_mapping(int fd, uintptr_t *ret_first, uintptr_t *ret_last)
     return last > first;
 }
 
+#define ADVICE                                                                                     \
+    "Move the file away and let the node be replaced, or restore the directory from a backup.\n"
+
 bool fault_guard_install(int fd, const char *path)
 {
     struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
-    int n;
+    bool ok = find_mapping(fd, &guard.first, &guard.last);
 
-    if (!find_mapping(fd, &guard.first, &guard.last))
+    if (!ok)
         return false;
-    n = snprintf(guard.sentence, sizeof(guard.sentence),
-                 "quoit: the data file %.600s is damaged or has been cut short: a page that should "
-                 "be in it cannot be read. Move the file away and let the node be replaced, or "
-                 "restore the directory from a backup.\n",
-                 path);
-    guard.sentence_len = n > 0 ? strlen(guard.sentence) : 0;
+    snprintf(
+        guard.in_map, sizeof(guard.in_map),
+        "quoit: the data file %.600s is damaged or has been cut short: a page that should be in "
+        "it cannot be read. " ADVICE,
+        path);
+    snprintf(
+        guard.in_reader, sizeof(guard.in_reader),
+        "quoit: the data file %.600s is damaged: its pages led the code that walks them astray "
+        "(or, if the file proves good, this is a bug). " ADVICE,
+        path);
     sigemptyset(&action.sa_mask);
-    return sigaction(SIGBUS, &action, &guard.old_bus) == 0 &&
-           sigaction(SIGSEGV, &action, &guard.old_segv) == 0;
+    for (size_t i = 0; i < N_GUARDED; i++)
+        ok = sigaction(guarded[i], &action, &guard.old[i]) == 0 && ok;
+    return ok;
 }

@@ -18,7 +18,8 @@
 enum wire_outcome merge_states(const struct state *old, const struct state *new);
 
 /* Hash of a record: key, kind, deletion, version and value. 0 for STATE_NONE, never 0 otherwise.
- * Equal digests are taken for equal states. Not keyed: an honest replica's answer, not a defence. */
+ * Equal digests are taken for equal states. Not keyed: an honest replica's answer, not a defence.
+ */
 uint64_t merge_digest(const struct key *key, const struct state *state);
 
 #endif

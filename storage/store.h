@@ -1,9 +1,9 @@
 /* store: what a storage engine promises, as a struct of functions.
  *
- * A store holds records (a state per key, merged, never overwritten blindly) and a few small durable
- * facts. It speaks LSNs: every accepted operation gets a log sequence number from one growing
- * counter, and `durable` says up to which one a power cut can take nothing back. No caller knows
- * whether there are transactions behind it.
+ * A store holds records (a state per key, merged, never overwritten blindly) and a few small
+ * durable facts. It speaks LSNs: every accepted operation gets a log sequence number from one
+ * growing counter, and `durable` says up to which one a power cut can take nothing back. No caller
+ * knows whether there are transactions behind it.
  *
  *   submit(ops) ------> lsn             operations of one queue take effect in the order submitted
  *        ...            notify(queue)   something to reap, or durable has moved
@@ -12,15 +12,15 @@
  *                                       must wait until durable >= lsn
  *
  * Queues: one per worker, plus one for control (index n_workers). All calls of one queue come from
- * one thread; different queues need no locking by the caller. Reads of a queue see all that the same
- * queue has reaped. Bytes that a read returns are borrowed until read_end of that queue, which also
- * gives back the snapshot (call it at the end of each wake-up; a pinned snapshot costs disk).
+ * one thread; different queues need no locking by the caller. Reads of a queue see all that the
+ * same queue has reaped. Bytes that a read returns are borrowed until read_end of that queue, which
+ * also gives back the snapshot (call it at the end of each wake-up; a pinned snapshot costs disk).
  *
- * Failures: -ERR_NO_SPACE for operations that need room (see SPACE below), -ERR_CORRUPT for a record
- * that fails its checksum (never served, never taken for absent), -ERR_NO_MEMORY, -ERR_FULL (queue
- * bound reached: take it later). A failed write or sync that leaves the disk's content unknown is
- * fatal: the store marks its directory SUSPECT, calls config.fatal (which must not return to it and
- * normally ends the process) and acknowledges nothing more.
+ * Failures: -ERR_NO_SPACE for operations that need room (see SPACE below), -ERR_CORRUPT for a
+ * record that fails its checksum (never served, never taken for absent), -ERR_NO_MEMORY, -ERR_FULL
+ * (queue bound reached: take it later). A failed write or sync that leaves the disk's content
+ * unknown is fatal: the store marks its directory SUSPECT, calls config.fatal (which must not
+ * return to it and normally ends the process) and acknowledges nothing more.
  *
  * SPACE: past STORE_SPACE_PERCENT of the map, or with less than min(15 %, 4 GiB) of the file system
  * free, puts are refused; deletes and small facts may use the rest.
@@ -65,15 +65,15 @@ enum store_op_type {
 
 struct store_op {
     enum store_op_type type;
-    uint64_t cookie;     /* the caller's; comes back in store_done */
-    uint64_t token;      /* MERGE */
-    struct key key;      /* MERGE */
-    struct state state;  /* MERGE */
-    struct blob *owner;  /* MERGE: NULL (the store copies key and value during submit), or the blob
-                            in which they lie (the store may take a reference instead) */
-    uint64_t clock;      /* CLOCK: milliseconds since 1970 */
-    struct slice name;   /* META */
-    struct slice value;  /* META: at most LIMIT_VALUE_BYTES */
+    uint64_t cookie;    /* the caller's; comes back in store_done */
+    uint64_t token;     /* MERGE */
+    struct key key;     /* MERGE */
+    struct state state; /* MERGE */
+    struct blob *owner; /* MERGE: NULL (the store copies key and value during submit), or the blob
+                           in which they lie (the store may take a reference instead) */
+    uint64_t clock;     /* CLOCK: milliseconds since 1970 */
+    struct slice name;  /* META */
+    struct slice value; /* META: at most LIMIT_VALUE_BYTES */
 };
 
 struct store_done {
@@ -99,10 +99,10 @@ struct store_item {
 struct store_page {
     struct wire_record *items;
     size_t cap;
-    size_t n;        /* out */
-    size_t bytes;    /* out: keys and values */
-    uint64_t lsn;    /* out: highest that the page reveals */
-    bool more;       /* out: the range goes on after the last item */
+    size_t n;     /* out */
+    size_t bytes; /* out: keys and values */
+    uint64_t lsn; /* out: highest that the page reveals */
+    bool more;    /* out: the range goes on after the last item */
     uint8_t cursor[STORE_CURSOR_BYTES_MAX];
     size_t cursor_len; /* out: store key of the last item, to go on after; 0 if none */
 };
@@ -128,7 +128,8 @@ struct store_config {
     /* Called from the store's threads, never from inside a call of the same queue by the caller:
      * queue has something to reap or durable has moved. Must only wake the caller up. */
     void (*notify)(void *ctx, uint32_t queue);
-    /* The disk's content is unknown, or the store is damaged. `sentence` says what and what to do. */
+    /* The disk's content is unknown, or the store is damaged. `sentence` says what and what to do.
+     */
     void (*fatal)(void *ctx, const char *sentence);
     void *ctx;
 };

@@ -13,13 +13,16 @@ struct store_lmdb_options {
     /* Open although the directory is marked SUSPECT (see README.md: what may be lost), and take the
      * mark away. An operator's decision, for one start. */
     bool accept_suspect;
+    /* As store_lmdb_guard_faults, from the moment the file is mapped: opening reads pages too. */
+    bool guard_faults;
 #ifdef STORE_LMDB_UNSAFE_TEST
     bool no_sync; /* only in the test that proves that losing syncs is noticed */
 #endif
 };
 
-/* 0 and *ret; -ERR_IO, -ERR_CORRUPT, -ERR_FORMAT, -ERR_SUSPECT, -ERR_NO_SPACE, -ERR_NO_MEMORY with a
- * sentence in why[STORE_WHY_BYTES]. The directory is not locked here: the caller holds its lock. */
+/* 0 and *ret; -ERR_IO, -ERR_CORRUPT, -ERR_FORMAT, -ERR_SUSPECT, -ERR_NO_SPACE, -ERR_NO_MEMORY with
+ * a sentence in why[STORE_WHY_BYTES]. The directory is not locked here: the caller holds its lock.
+ */
 #define STORE_WHY_BYTES 512
 int store_lmdb_open(const struct store_config *config, const struct store_lmdb_options *options,
                     struct store **ret, char *why);

@@ -2,10 +2,13 @@
 #include "tests/model/fault_store.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+bool fault_guarded;
 
 static void on_notify(void *ctx, uint32_t queue)
 {
@@ -24,8 +27,10 @@ int fault_store_open(struct fault_store *f, const char *dir, uint64_t map_bytes,
                      bool accept_suspect, char why[STORE_WHY_BYTES])
 {
     struct store_config config = {.n_workers = 0, .notify = on_notify, .fatal = on_fatal, .ctx = f};
-    struct store_lmdb_options options = {
-        .dir = dir, .map_bytes = map_bytes, .accept_suspect = accept_suspect};
+    struct store_lmdb_options options = {.dir = dir,
+                                         .map_bytes = map_bytes,
+                                         .accept_suspect = accept_suspect,
+                                         .guard_faults = fault_guarded};
 
     sem_init(&f->woken, 0, 0);
     why[0] = 0;
@@ -118,6 +123,7 @@ void fault_acks_add(struct fault_acks *acks, uint64_t mark)
 
 struct fault_child fault_child_start(void (*run)(const void *arg, int fd), const void *arg)
 {
+    const int deadly[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
     struct fault_child c;
     int fds[2];
 
@@ -126,6 +132,9 @@ struct fault_child fault_child_start(void (*run)(const void *arg, int fd), const
     fflush(NULL);
     c = (struct fault_child){.pid = fork(), .fd = fds[0]};
     if (c.pid == 0) {
+        /* cmocka's handlers would go on with the test in the child. */
+        for (size_t i = 0; i < ARRAY_LEN(deadly); i++)
+            signal(deadly[i], SIG_DFL);
         close(fds[0]);
         run(arg, fds[1]);
         _exit(0);

@@ -30,6 +30,9 @@ struct fault_store {
     sem_t woken; /* posted by notify */
 };
 
+/* Stores are opened with guard_faults. */
+extern bool fault_guarded;
+
 /* What store_lmdb_open says. config.fatal prints the sentence and exits with FAULT_EXIT_SENTENCE.
  */
 int fault_store_open(struct fault_store *f, const char *dir, uint64_t map_bytes,

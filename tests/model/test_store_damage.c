@@ -149,9 +149,9 @@ static void use_damaged(const void *arg, int fd)
     char why[STORE_WHY_BYTES], what[128];
 
     alarm(CHILD_SECONDS); /* endless loops are deaths by signal too */
+    fault_guarded = true;
     if (fault_store_open(&f, d->dir, FAULT_MAP_BYTES, false, why) != 0)
         _exit(strlen(why) > 20 ? FAULT_EXIT_OPEN : FAULT_EXIT_UNEXPECTED);
-    store_lmdb_guard_faults(f.s);
     for (unsigned i = 0; i < N_KEYS; i++) {
         if (fault_check(f.s, i, 0, what) == FAULT_EXIT_WRONG)
             _exit(FAULT_EXIT_WRONG);

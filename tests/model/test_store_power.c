@@ -202,7 +202,6 @@ static void check_disk(const struct disk *d, const char *dir, const char *how, s
     disk_save(d, dir);
     if (fault_store_open(&f, dir, MAP_BYTES, false, why) != 0)
         lost(how, at, why);
-    store_lmdb_guard_faults(f.s);
     for (unsigned i = 0; i < N_KEYS; i++) {
         if (fault_check(f.s, i, d->acked[i], what) != 0)
             lost(how, at, what);
@@ -221,6 +220,7 @@ static void check_all(const struct shim_journal *j)
     char dir[64];
 
     shim_watch(NULL);
+    fault_guarded = true;
     rig_no_sync = false;
     if (access("/dev/shm", W_OK) == 0)
         setenv("TMPDIR", "/dev/shm", 1);

@@ -40,7 +40,7 @@ EXCEPTIONS = {
 # Third-party header -> who may include it. The rest of what is not listed is libc's.
 THIRD_PARTY = {
     "uv.h": r"(server/edge/.*|client/client_uv\.[ch]|tests/.*)",
-    "lmdb.h": r"(storage/store_lmdb\.c|tests/.*)",
+    "lmdb.h": r"(storage/store_lmdb[a-z_]*\.[ch]|tests/.*)",
     "murmurhash.h": r"(proto/token\.c|tests/unit/test_token\.c)",
     "protobuf-c/protobuf-c.h": r"(proto/wire.*|tests/unit/test_descriptor\.c)",
     "isa-l.h": r"storage/.*",
