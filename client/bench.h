@@ -45,10 +45,10 @@ struct bench {
     struct cli *cli;
     const struct bench_config *config;
     struct bench_zipf zipf;
-    uint8_t *values;             /* random bytes; a value is a piece of them */
-    atomic_uint_fast64_t n_keys; /* inserted so far */
-    uint64_t start_ns, stop_ns;  /* the window */
-    atomic_uint_fast64_t n_done; /* for the progress line */
+    uint8_t *values;               /* random bytes; a value is a piece of them */
+    struct bench_inserts *inserts; /* keys there are */
+    uint64_t start_ns, stop_ns;    /* the window */
+    atomic_uint_fast64_t n_done;   /* for the progress line */
 };
 
 struct bench_thread;

@@ -86,3 +86,40 @@ void bench_key_write(char *to, uint64_t key)
         key /= 10;
     }
 }
+
+void bench_inserts_init(struct bench_inserts *in, uint64_t n_keys)
+{
+    atomic_store(&in->taken, n_keys);
+    atomic_store(&in->stored, n_keys);
+    atomic_flag_clear(&in->advancing);
+}
+
+#define INSERT_MASK ((1u << BENCH_INSERT_BITS) - 1)
+
+bool bench_inserts_take(struct bench_inserts *in, uint64_t *ret_key)
+{
+    uint64_t key = atomic_load_explicit(&in->taken, memory_order_relaxed);
+
+    do {
+        if (key - atomic_load(&in->stored) >= INSERT_MASK)
+            return false;
+    } while (!atomic_compare_exchange_weak(&in->taken, &key, key + 1));
+    *ret_key = key;
+    return true;
+}
+
+/* Whoever finds the gap closed moves the line; if another is at it, that one sees our mark, or the
+ * next to come does. */
+void bench_inserts_stored(struct bench_inserts *in, uint64_t key)
+{
+    uint64_t line;
+
+    atomic_store(&in->done[key & INSERT_MASK], 1);
+    if (atomic_flag_test_and_set(&in->advancing))
+        return;
+    line = atomic_load(&in->stored);
+    while (atomic_exchange(&in->done[line & INSERT_MASK], 0))
+        line++;
+    atomic_store(&in->stored, line);
+    atomic_flag_clear(&in->advancing);
+}

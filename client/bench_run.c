@@ -63,14 +63,16 @@ static enum op_kind choose_kind(struct bench_thread *t)
     return c->mix == 'd' ? OP_INSERT : c->mix == 'f' ? OP_RMW_READ : OP_WRITE;
 }
 
-static uint64_t choose_key(struct bench_thread *t, enum op_kind kind)
+static void choose_key(struct bench_thread *t, struct hand *h)
 {
     struct bench *b = t->bench;
 
-    if (kind == OP_INSERT)
-        return atomic_fetch_add_explicit(&b->n_keys, 1, memory_order_relaxed);
-    return bench_key_next(&t->random, b->config->distribution, &b->zipf,
-                          atomic_load_explicit(&b->n_keys, memory_order_relaxed));
+    if (h->kind == OP_INSERT && bench_inserts_take(b->inserts, &h->key))
+        return;
+    if (h->kind == OP_INSERT)
+        h->kind = OP_WRITE; /* one insert hangs while a million others went by */
+    h->key = bench_key_next(&t->random, b->config->distribution, &b->zipf,
+                            atomic_load(&b->inserts->stored));
 }
 
 static const void *choose_value(struct bench_thread *t)
@@ -142,6 +144,8 @@ static void finish(struct quoit *q, const struct quoit_result *r, void *ctx)
     (void)q;
     t->now_ns = clock_ns();
     count(t, h, r->code);
+    if (h->kind == OP_INSERT)
+        bench_inserts_stored(t->bench->inserts, h->key); /* a failed one will be "not found" */
     if (t->stopping) {
         idle(h);
         return;
@@ -168,7 +172,7 @@ static void begin(struct hand *h, uint64_t start_ns)
     int r;
 
     h->kind = choose_kind(t);
-    h->key = choose_key(t, h->kind);
+    choose_key(t, h);
     h->start_ns = start_ns;
     r = send(h);
     if (r < 0) { /* out of memory: the table has a slot for each hand */

@@ -402,7 +402,8 @@ static int prepare(struct team *team)
 
     team->stats = calloc(1, sizeof(*team->stats));
     team->bench.values = malloc(n + sizeof(uint64_t));
-    if (!team->stats || !team->bench.values) {
+    team->bench.inserts = calloc(1, sizeof(*team->bench.inserts));
+    if (!team->stats || !team->bench.values || !team->bench.inserts) {
         report("bench: out of memory");
         return CLI_ERROR;
     }
@@ -414,7 +415,7 @@ static int prepare(struct team *team)
     }
     if (c->distribution != BENCH_UNIFORM)
         bench_zipf_init(&team->bench.zipf, c->keys);
-    atomic_store(&team->bench.n_keys, c->keys);
+    bench_inserts_init(team->bench.inserts, c->keys);
     for (i = 0; i < c->threads && code == CLI_OK; i++)
         code = bench_thread_new(&team->bench, i, &team->threads[i]);
     return code;
@@ -470,6 +471,7 @@ int cmd_bench(struct cli *cli)
     for (i = 0; i < BENCH_THREADS_MAX; i++)
         bench_thread_free(team.threads[i]);
     free(team.bench.values);
+    free(team.bench.inserts);
     free(team.stats);
     return code;
 }

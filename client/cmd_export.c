@@ -16,7 +16,10 @@
 
 #define EXPORT_WINDOW 16u
 #define EXPORT_AHEAD_BYTES (1u << 20)
-#define EXPORT_ERRORS_SHOWN 5u
+#define EXPORT_ERRORS_SHOWN 3u
+/* So many partitions in a row that could not be read, and none could: there is no point in waiting
+ * for the timeout of each of the others. */
+#define EXPORT_FAILURES_MAX (2 * EXPORT_WINDOW)
 
 struct export;
 
@@ -34,7 +37,7 @@ struct export
     uint32_t n_partitions, next; /* next partition without a reader */
     uint32_t first;              /* the one that prints */
     struct reader readers[EXPORT_WINDOW];
-    uint64_t records, failed, unprintable;
+    uint64_t records, failed, failed_in_row, unprintable;
     bool broken; /* stdout does not take more */
     int code;    /* of the first failure */
     uint64_t start_ns;
@@ -93,6 +96,7 @@ static void page_failed(struct reader *rd, const struct quoit_result *r)
 
     snprintf(what, sizeof(what), "export: partition %u", rd->partition);
     rd->done = true;
+    ex->failed_in_row++;
     if (ex->failed++ < EXPORT_ERRORS_SHOWN) {
         progress_clear(&ex->progress);
         report_result(ex->cli, what, slice_of(NULL, 0), r);
@@ -125,6 +129,7 @@ static void on_page(struct quoit *q, const struct quoit_result *r, void *ctx)
         }
     }
     rd->export->records += r->n_records;
+    rd->export->failed_in_row = 0;
     rd->cursor.len = 0;
     buf_append(&rd->cursor, r->cursor, r->cursor_len);
     rd->done = r->cursor_len == 0;
@@ -164,7 +169,10 @@ static int finish(struct export *ex)
     if (ex->unprintable > 0)
         report("export: %" PRIu64 " records have a sort key and were left out; --jsonl has them",
                ex->unprintable);
-    if (ex->failed > 0)
+    if (ex->failed_in_row >= EXPORT_FAILURES_MAX)
+        report("export: INCOMPLETE: given up after %u of %u partitions", ex->first,
+               ex->n_partitions);
+    else if (ex->failed > 0)
         report("export: INCOMPLETE: %" PRIu64 " of %u partitions could not be read to their end",
                ex->failed, ex->n_partitions);
     if (ex->failed == 0 && ex->unprintable == 0)
@@ -177,7 +185,8 @@ static int export_all(struct export *ex)
     double seconds;
 
     ex->start_ns = clock_ns();
-    while (ex->first < ex->n_partitions && !ex->broken && !interrupted()) {
+    while (ex->first < ex->n_partitions && !ex->broken && !interrupted() &&
+           ex->failed_in_row < EXPORT_FAILURES_MAX) {
         step(ex);
         if (quoit_pending(ex->q) > 0)
             quoit_poll(ex->q, -1);

@@ -12,7 +12,7 @@ static const struct opt options[] = {
     {OPT_CONSISTENCY, "consistency", 'c', "one|quorum|all", "QUOIT_CONSISTENCY",
      "replicas that must answer [quorum]"},
     {OPT_OUTPUT, "output", 'o', "FORMAT", "QUOIT_OUTPUT", "raw, json, jsonl or table"},
-    {OPT_DIRECT, "direct", 0, NULL, "QUOIT_DIRECT", "send to exactly the endpoints given, in turn"},
+    {OPT_DIRECT, "direct", 0, NULL, "QUOIT_DIRECT", "use exactly the endpoints given"},
     {OPT_VERBOSE, "verbose", 'v', NULL, "QUOIT_VERBOSE", "say on stderr what was done"},
     {OPT_QUIET, "quiet", 'q', NULL, "QUOIT_QUIET", "no progress, no notes; errors only"},
     {OPT_HELP, "help", 'h', NULL, NULL, "explain the verb"},

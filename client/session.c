@@ -540,6 +540,8 @@ static void tick_flight(struct session *s, uint64_t now_ms, struct session_slot 
         c->suspect = true;
     if (slot_may_repeat(r) && session_has_other(s, r))
         slot_lose(s, r, now_ms);
+    else if (silent && session_start_others(s, r, now_ms))
+        r->attempt_ms = now_ms + SESSION_LOOK_AGAIN_MS; /* one of them may be up by then */
 }
 
 static void tick_slot(struct session *s, uint64_t now_ms, struct session_slot *r)

@@ -43,6 +43,7 @@
 #define SESSION_BACKOFF_MAX_MS 250u
 #define SESSION_ATTEMPT_SHARE 3u      /* a read moves on after this share of its timeout */
 #define SESSION_WIDEN_MS 250u         /* no connection after this: try all nodes at once */
+#define SESSION_LOOK_AGAIN_MS 20u     /* a silent node, and another is being connected to */
 #define SESSION_CONN_FLIGHT_MAX 1024u /* requests in flight on one connection */
 #define SESSION_KEEP_BYTES 4096u      /* buffers above it are given back with their slot */
 #define SESSION_ROUTE_AFTER 8u        /* a handle with fewer requests is not worth a ring */

@@ -218,3 +218,20 @@ bool session_has_other(struct session *s, const struct session_slot *r)
     }
     return false;
 }
+
+bool session_start_others(struct session *s, struct session_slot *r, uint64_t now_ms)
+{
+    uint32_t i, conn, own = r->conn / s->pool.lanes;
+    struct candidates c;
+    bool any = false;
+
+    candidates_fill(s, s->route && !s->config.direct ? partition_of(s, r) : UINT32_MAX, &c);
+    for (i = 0; i < c.n; i++) {
+        if (c.targets[i] == own)
+            continue;
+        conn = conn_for(s, r, c.targets[i]);
+        start(s, conn, now_ms);
+        any |= pool_conn(&s->pool, conn)->state == POOL_CONNECTING;
+    }
+    return any;
+}

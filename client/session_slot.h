@@ -95,6 +95,8 @@ uint32_t session_choose(struct session *s, struct session_slot *r, uint64_t now_
                         uint64_t *ret_wake);
 /* Another usable connection than the one it is on? Starts nothing. */
 bool session_has_other(struct session *s, const struct session_slot *r);
+/* Starts connections to the other nodes that it could use. True if one is being made. */
+bool session_start_others(struct session *s, struct session_slot *r, uint64_t now_ms);
 /* session.c: connection `conn` has an action to hand out. */
 void session_mark(struct session *s, uint32_t conn);
 

@@ -251,7 +251,7 @@ void verb_help(const struct verb *verb)
         print_option(*id, verb->outputs);
     for (id = verb->common; *id != OPT_END; id++)
         print_option(*id, verb->outputs);
-    printf("Common options have a twin in the environment: QUOIT_ENDPOINTS, QUOIT_TIMEOUT, ...\n"
+    printf("Common options have a twin in the environment: QUOIT_ENDPOINTS and so on.\n"
            "Exit: %s\nSee also: %s\n",
            verb->exits, verb->see_also);
 }
