@@ -20,7 +20,7 @@ static const struct opt options[] = {
     {OPT_HEX, "hex", 0, NULL, NULL, "KEY is hexadecimal"},
     {OPT_VALUE, "value", 0, "BYTES", NULL, "the value, literally: no @ and no -"},
     {OPT_REPEAT, "repeat", 0, NULL, NULL,
-     "send again after a loss, even if it may be stored twice"},
+     "after a loss send again, maybe twice"},
     {OPT_JSONL, "jsonl", 0, NULL, NULL, "JSON lines instead of key<TAB>value"},
     {OPT_IN_FLIGHT, "in-flight", 0, "N", NULL, "requests under way at once [512]"},
     {OPT_MAX_ERRORS, "max-errors", 0, "N", NULL, "bad lines to name on stderr [20]"},
