@@ -148,12 +148,12 @@ static const struct verb verbs[] = {
         .name = "bench",
         .usage = "",
         .summary = "Put load on the cluster and measure it.",
-        .about =
-            "Loads its own keys, warms up, then measures. Mixes after YCSB: a 50 % reads 50 %\n"
-            "puts, b 95 / 5, c reads only, d 95 % reads of the latest 5 % inserts, f reads and\n"
-            "read-then-put in equal parts; a, b, c and f are zipf, d is latest. Without --rate\n"
-            "each client sends the next request when an answer comes; with it, requests start\n"
-            "on schedule and latency counts from then, so a stall is not hidden.",
+        .about = "Loads its own keys, warms up, then measures. Mixes after YCSB: a 50 % reads and\n"
+                 "50 % puts, b 95 / 5, c reads only, d 95 % reads of the newest keys and 5 %\n"
+                 "inserts, f reads and read-then-put in equal parts; a, b, c and f are zipf, d is\n"
+                 "latest. Without --rate each client sends the next request when an answer comes;\n"
+                 "with it, requests start on schedule and latency counts from then, so a stall is\n"
+                 "not hidden.",
         .examples = "  quoit bench\n"
                     "  quoit bench --mix b --clients 16 --duration 30s\n"
                     "  quoit bench --rate 5000 --assert 'p99_us<5000,errors=0' -o json\n",
@@ -163,7 +163,7 @@ static const struct verb verbs[] = {
                            OPT_SEED, OPT_PREFIX, OPT_NO_LOAD, OPT_REPEAT, OPT_ASSERT),
         .common =
             OPTIONS(OPT_CONSISTENCY, OPT_TIMEOUT, OPT_ENDPOINTS, OPT_OUTPUT, OPT_DIRECT, OPT_QUIET),
-        .exits = "0 measured, 11 an assertion failed, 5 no node reachable, 1 nothing succeeded",
+        .exits = "0 measured, 11 an assertion failed, 5 no node reachable, 1 nothing worked",
         .see_also = "quoit ping",
         .min_args = 0,
         .max_args = 0,
