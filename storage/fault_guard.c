@@ -43,6 +43,7 @@ static struct {
     uintptr_t first, last; /* last: one past */
     char in_map[SENTENCE_BYTES], in_reader[SENTENCE_BYTES];
     struct sigaction old[N_GUARDED];
+    bool installed;
 } guard;
 
 static void say_and_exit(const char *sentence)
@@ -106,8 +107,10 @@ static bool find_mapping(int fd, uintptr_t *ret_first, uintptr_t *ret_last)
 bool fault_guard_install(int fd, const char *path)
 {
     struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
-    bool ok = find_mapping(fd, &guard.first, &guard.last);
+    bool ok;
 
+    fault_guard_remove();
+    ok = find_mapping(fd, &guard.first, &guard.last);
     if (!ok)
         return false;
     snprintf(
@@ -123,5 +126,15 @@ bool fault_guard_install(int fd, const char *path)
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < N_GUARDED; i++)
         ok = sigaction(guarded[i], &action, &guard.old[i]) == 0 && ok;
+    guard.installed = true;
     return ok;
+}
+
+void fault_guard_remove(void)
+{
+    if (!guard.installed)
+        return;
+    guard.installed = false;
+    for (size_t i = 0; i < N_GUARDED; i++)
+        sigaction(guarded[i], &guard.old[i], NULL);
 }

@@ -20,5 +20,7 @@ static inline void fault_guard_leave(void)
 /* Watches every mapping of the open file fd; `path` is its name for the sentence. Process-wide, one
  * file. False if the mapping was not found or the handlers could not be installed. */
 bool fault_guard_install(int fd, const char *path);
+/* Puts back the handlers that were there before. */
+void fault_guard_remove(void);
 
 #endif

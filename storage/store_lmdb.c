@@ -239,8 +239,7 @@ static int env_open(struct store_lmdb *s, const struct store_lmdb_options *o, ch
     rc = mdb_env_open(s->env, o->dir, flags, 0600);
     if (rc != 0)
         return explain_disk(why, o->dir, "cannot open", rc);
-    if (o->guard_faults)
-        store_lmdb_guard_faults(&s->store);
+    store_lmdb_guard_faults(&s->store); /* until opened */
     /* A process that was killed may have left pages in the page cache that no sync covers yet: what
      * we read from now on must be on disk. */
     rc = mdb_env_sync(s->env, 1);
@@ -333,6 +332,7 @@ static int data_open(struct store_lmdb *s, const struct store_lmdb_options *o, c
     if (r == 0)
         r = databases_open(s, o->dir, why);
     fault_guard_leave();
+    fault_guard_remove();
     if (r < 0 || !is_new)
         return r;
     r = store_dir_finish(o->dir, STORE_FORMAT, what);

@@ -13,8 +13,6 @@ struct store_lmdb_options {
     /* Open although the directory is marked SUSPECT (see README.md: what may be lost), and take the
      * mark away. An operator's decision, for one start. */
     bool accept_suspect;
-    /* As store_lmdb_guard_faults, from the moment the file is mapped: opening reads pages too. */
-    bool guard_faults;
 #ifdef STORE_LMDB_UNSAFE_TEST
     bool no_sync; /* only in the test that proves that losing syncs is noticed */
 #endif
@@ -27,9 +25,9 @@ struct store_lmdb_options {
 int store_lmdb_open(const struct store_config *config, const struct store_lmdb_options *options,
                     struct store **ret, char *why);
 
-/* Turns SIGBUS and SIGSEGV inside the open environment's map (a truncated or damaged file) into a
- * sentence on stderr and exit status 1; other faults keep their default action. Process-wide, once,
- * after open. */
+/* Turns SIGBUS and SIGSEGV inside the open environment's map (a truncated or damaged file), and
+ * faults inside LMDB's code, into a sentence on stderr and exit status 1; other faults keep their
+ * default action. Process-wide, once, after open, which guards itself while it lasts. */
 void store_lmdb_guard_faults(struct store *s);
 
 #endif

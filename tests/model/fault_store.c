@@ -27,14 +27,16 @@ int fault_store_open(struct fault_store *f, const char *dir, uint64_t map_bytes,
                      bool accept_suspect, char why[STORE_WHY_BYTES])
 {
     struct store_config config = {.n_workers = 0, .notify = on_notify, .fatal = on_fatal, .ctx = f};
-    struct store_lmdb_options options = {.dir = dir,
-                                         .map_bytes = map_bytes,
-                                         .accept_suspect = accept_suspect,
-                                         .guard_faults = fault_guarded};
+    struct store_lmdb_options options = {
+        .dir = dir, .map_bytes = map_bytes, .accept_suspect = accept_suspect};
+    int r;
 
     sem_init(&f->woken, 0, 0);
     why[0] = 0;
-    return store_lmdb_open(&config, &options, &f->s, why);
+    r = store_lmdb_open(&config, &options, &f->s, why);
+    if (r == 0 && fault_guarded)
+        store_lmdb_guard_faults(f->s);
+    return r;
 }
 
 void fault_store_close(struct fault_store *f)

@@ -30,7 +30,7 @@ struct fault_store {
     sem_t woken; /* posted by notify */
 };
 
-/* Stores are opened with guard_faults. */
+/* Faults are guarded against once a store is open. */
 extern bool fault_guarded;
 
 /* What store_lmdb_open says. config.fatal prints the sentence and exits with FAULT_EXIT_SENTENCE.
