@@ -87,8 +87,11 @@ static const char doc[] =
     "  quoitd --data /var/lib/quoit          one node, a working store by itself\n"
     "  quoitd --data n1 --listen 127.0.0.1:7410 --peer-listen 127.0.0.1:7411 \\\n"
     "         --cluster 127.0.0.1:7411,127.0.0.1:7421,127.0.0.1:7431\n"
-    "                                        the first of three nodes that form a cluster\n"
+    "      one of three nodes that form a cluster\n"
     "  quoitd --config /etc/quoit/quoit.yaml --check-config\n\n"
+    "The file may also hold bounds that rarely need a change: idle-timeout (10m), "
+    "frame-timeout (10s), stall-timeout (10s), stop-timeout (5s), max-connections "
+    "(16384).\n\n"
     "SIGTERM finishes what is in flight and exits 0. The log goes to stderr.\n"
     "Exit: 0 stopped, 1 cannot run, 2 wrong usage or configuration.";
 

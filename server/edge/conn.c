@@ -278,6 +278,21 @@ size_t conn_unsent(const struct conn *c)
     return c->out.len + (c->writing ? uv_stream_get_write_queue_size(&c->stream) : 0);
 }
 
+/* Keeps the loop's sum; returns this connection's part. */
+static size_t conn_count_unsent(struct conn *c)
+{
+    size_t unsent = c->state == CONN_CLOSING ? 0 : conn_unsent(c);
+    c->loop->unsent_bytes += unsent - c->unsent;
+    c->unsent = unsent;
+    return unsent;
+}
+
+static bool conn_unsent_too_much(const struct conn *c)
+{
+    return c->unsent > CONN_OUT_PAUSE_BYTES ||
+           (c->unsent > CONN_OUT_RESUME_BYTES && c->loop->unsent_bytes > LOOP_UNSENT_BYTES_MAX);
+}
+
 struct buf *conn_out(struct conn *c)
 {
     return c->state == CONN_OPEN ? &c->out : NULL;
@@ -285,13 +300,13 @@ struct buf *conn_out(struct conn *c)
 
 void conn_sent(struct conn *c)
 {
-    size_t unsent = conn_unsent(c);
+    size_t unsent = conn_count_unsent(c);
 
     if (list_empty(&c->dirty))
         list_append(&c->loop->dirty, &c->dirty);
     if (unsent > CONN_OUT_CLOSE_BYTES)
         conn_close(c, -ERR_SLOW);
-    else if (unsent > CONN_OUT_PAUSE_BYTES && c->handler->pauses)
+    else if (conn_unsent_too_much(c) && c->handler->pauses)
         conn_hold(c, HOLD_OUT);
 }
 
@@ -382,7 +397,7 @@ void conn_flush(struct conn *c)
     }
     if (c->state == CONN_CLOSING)
         return;
-    if ((c->holds & HOLD_OUT) && conn_unsent(c) < CONN_OUT_RESUME_BYTES)
+    if (conn_count_unsent(c) <= CONN_OUT_RESUME_BYTES)
         conn_release(c, HOLD_OUT);
     if (!c->writing)
         conn_drained(c);
@@ -554,6 +569,7 @@ void conn_close(struct conn *c, int error)
         return;
     c->state = CONN_CLOSING;
     c->error = error;
+    conn_count_unsent(c);
     uv_close(&c->handle, on_close);
 }
 

@@ -91,6 +91,7 @@ struct conn {
     size_t large_len;
 
     struct buf out;     /* packed, not yet given to the kernel */
+    size_t unsent;      /* as counted in loop.unsent_bytes */
     uint32_t n_answers; /* requests taken whose answer is owed */
 
     uint64_t active_ms;   /* last bytes in */

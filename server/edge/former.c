@@ -162,7 +162,12 @@ static void recv_reply(struct former *f, size_t index, const struct wire_peer *m
     struct pledge *p = &f->pledges[index];
     const struct wire_hello *hello = &msg->u.hello;
 
-    if (wire_id_equal(&hello->node_id, &f->control->node->disk.node_id))
+    bool self = wire_id_equal(&hello->node_id, &f->control->node->disk.node_id);
+    if (self && !f->form) { /* only looking, and listed ourselves */
+        pledge_done(p);
+        return;
+    }
+    if (self)
         control_die(f->control,
                     "%s is this node itself, or a copy of its data directory: list every node "
                     "once, and give each an own directory.",
@@ -282,7 +287,7 @@ static void on_timer(uv_timer_t *timer)
         if (p->phase != PLEDGE_WAITING || p->retry_ms > now_ms)
             continue;
         p->phase = PLEDGE_LOOKING_UP;
-        if (lookup_start(&l->uv, &p->address, on_looked_up, f, (uint32_t)i, 0) < 0)
+        if (lookup_start(&l->uv, &p->address, p->attempt++, on_looked_up, f, (uint32_t)i, 0) < 0)
             wait_again(f, p);
     }
     if (f->form && form_deadline_ms(f->form) <= now_ms)

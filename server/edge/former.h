@@ -31,6 +31,7 @@ struct pledge {
     struct wire_id node_id; /* UP: as it said */
     uint64_t retry_ms;
     uint32_t backoff_ms;
+    unsigned attempt;
     int refused; /* error last told in the log */
 };
 

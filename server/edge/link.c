@@ -18,6 +18,11 @@ bool link_send(struct link *link, const struct wire_peer *msg)
     struct buf *out = conn_out(&link->conn);
     if (!out)
         return false;
+    if (conn_unsent(&link->conn) > LINK_OUT_BYTES_MAX) {
+        log_warn(link->conn.loop->log, "a peer takes messages too slowly: some are dropped",
+                 "worker=%u", link->wl->index);
+        return false;
+    }
     int rc = wire_peer_pack(msg, out);
     if (rc < 0) {
         log_warn(link->conn.loop->log, "a message to a peer was dropped", "error=%s", err_name(rc));

@@ -7,6 +7,10 @@
 struct worker_loop;
 struct peer_slot;
 
+/* A message to a peer that has this many bytes waiting for it is dropped, like a lost one: whoever
+ * waits for it asks again, and closing the link would lose all of them. Half of what closes it. */
+#define LINK_OUT_BYTES_MAX (32u << 20)
+
 struct link {
     struct conn conn; /* first */
     struct worker_loop *wl;

@@ -5,11 +5,12 @@
 #include "server/edge/address.h"
 #include <uv.h>
 
-/* done(ctx, a, b, to): `to` NULL if there is no such host. Numbers are answered before this
- * returns, names later, also while the loop is being closed. 0 or -ERR_NO_MEMORY (done is not
+/* done(ctx, a, b, to): `to` NULL if there is no such host. Of several addresses, attempt 0, 1, ...
+ * name one after the other, so that whoever dials again tries them all. Numbers are answered before
+ * this returns, names later, also while the loop is being closed. 0 or -ERR_NO_MEMORY (done is not
  * called). */
 typedef void lookup_done(void *ctx, uint32_t a, uint32_t b, const struct sockaddr *to);
-int lookup_start(uv_loop_t *uv, const struct address *address, lookup_done *done, void *ctx,
-                 uint32_t a, uint32_t b);
+int lookup_start(uv_loop_t *uv, const struct address *address, unsigned attempt, lookup_done *done,
+                 void *ctx, uint32_t a, uint32_t b);
 
 #endif

@@ -21,6 +21,10 @@ struct loop;
  * a few times LIMIT_FRAME_BYTES. */
 #define LOOP_LARGE_BYTES_MAX (96u << 20)
 
+/* Bytes that all connections of one loop may have unsent before those with more than
+ * CONN_OUT_RESUME_BYTES are no longer read: many slow readers together are no better than one. */
+#define LOOP_UNSENT_BYTES_MAX (256u << 20)
+
 /* Connections of one loop. Bounded above by the process-wide limit of the configuration. */
 #define LOOP_CONNS_MAX (1u << 20)
 
@@ -67,6 +71,7 @@ struct loop {
     uint8_t *receive;             /* LOOP_RECEIVE_BYTES */
     struct arena arena;           /* of the frame being handled */
     size_t large_bytes;           /* of incomplete large frames, as announced */
+    size_t unsent_bytes;          /* of all connections */
 
     struct list conns;   /* all */
     struct list dirty;   /* have bytes to write */

@@ -106,8 +106,8 @@ static void slot_dial(struct peer_slot *slot)
     struct peer *peer = slot->peer;
 
     slot->phase = SLOT_LOOKING_UP;
-    if (lookup_start(&peer->peers->wl->loop.uv, &peer->address, on_looked_up, peer->peers,
-                     peer->node, slot->worker) < 0)
+    if (lookup_start(&peer->peers->wl->loop.uv, &peer->address, slot->attempt++, on_looked_up,
+                     peer->peers, peer->node, slot->worker) < 0)
         wait_again(slot);
 }
 

@@ -31,6 +31,7 @@ struct peer_slot {
     struct link *link;
     uint64_t retry_ms;
     uint32_t backoff_ms;
+    unsigned attempt;
     int refused; /* error last told in the log, so that it is told once */
 };
 

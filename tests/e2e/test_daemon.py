@@ -378,6 +378,22 @@ def three_nodes_form_one_cluster():
             node.stop()
 
 
+def addresses_may_be_names():
+    ports = free_ports(2)
+    cluster = ",".join(f"localhost:{p}" for p in ports)
+    # One listens where the name leads first, the other where it may lead second.
+    with Node("--peer-listen", f"localhost:{ports[0]}", "--cluster", cluster, wait=None) as one, \
+         Node("--peer-listen", f"127.0.0.1:{ports[1]}", "--peer-advertise",
+              f"localhost:{ports[1]}", "--cluster", cluster, wait=None) as two:
+        for node in (one, two):
+            node.wait_line("serving")
+            node.wait_line("node up")
+        with one.client() as c:
+            c.put(b"k", b"v", level=3)
+        for node in (one, two):
+            node.stop()
+
+
 def used_directories_form_nothing():
     with Cluster(3) as cluster:
         node = cluster.nodes[0]
@@ -417,6 +433,14 @@ def clusters_are_not_mixed():
             equal(status, 1)
             has(said, f"belongs to cluster {theirs[:6]}, this data to {ours[:6]}. "
                       "They cannot be mixed.")
+        own = free_ports(1)[0]  # naming itself is no mistake that matters
+        with Node("--peer-listen", f"127.0.0.1:{own}", "--join", f"127.0.0.1:{own}",
+                  data=two.data) as two:
+            two.wait_line("this data directory is in use already: --cluster and --join form and "
+                          "join nothing")
+            with two.client() as c:
+                c.put(b"k", b"v")
+            two.stop()
         one.stop()
 
 
@@ -603,7 +627,7 @@ TESTS = [version_and_help, wrong_usage, config_files, open_addresses_need_insecu
          one_quoitd_per_directory, one_listener_per_address, boots_are_counted_and_synced,
          a_newer_format_is_refused, a_lost_store_is_noticed,
          a_suspect_store_is_served_only_on_demand, signals_stop_it_cleanly,
-         stopping_while_waiting_to_form, three_nodes_form_one_cluster,
+         stopping_while_waiting_to_form, three_nodes_form_one_cluster, addresses_may_be_names,
          used_directories_form_nothing, an_empty_node_cannot_join_yet, clusters_are_not_mixed,
          equal_names_do_not_form, an_old_copy_of_a_node_is_refused, idle_clients_are_closed,
          who_takes_no_answers_is_closed, strangers_at_the_peer_address, hellos_are_checked,
