@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "storage/fault_guard.h"
@@ -357,11 +358,29 @@ static int lmdb_open(struct store_lmdb *s, const struct store_config *config,
     return r < 0 ? explain(why, r, o->dir, "cannot start its thread") : 0;
 }
 
+/* A map that the data fills to the last page could not even take deletes, so one that is too small
+ * is made somewhat larger than the data: puts are then refused, and deletes make room. */
+static uint64_t choose_map_bytes(const struct store_lmdb_options *o)
+{
+    uint64_t bytes = o->map_bytes ? o->map_bytes : STORE_LMDB_MAP_DEFAULT, least;
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    char path[4096];
+    struct stat st;
+
+    if (bytes < STORE_LMDB_MAP_MIN)
+        bytes = STORE_LMDB_MAP_MIN;
+    if (snprintf(path, sizeof(path), "%s/" STORE_DIR_DATA, o->dir) < (int)sizeof(path) &&
+        stat(path, &st) == 0) {
+        least = (uint64_t)st.st_size + (uint64_t)st.st_size / 8;
+        bytes = bytes < least ? least : bytes;
+    }
+    return bytes - bytes % page;
+}
+
 int store_lmdb_open(const struct store_config *config, const struct store_lmdb_options *options,
                     struct store **ret, char *why)
 {
     struct store_lmdb *s;
-    long page = sysconf(_SC_PAGESIZE);
     int r = check_suspect(options, why);
 
     if (r < 0)
@@ -371,10 +390,7 @@ int store_lmdb_open(const struct store_config *config, const struct store_lmdb_o
         return explain(why, -ERR_NO_MEMORY, options->dir, "out of memory");
     s->store.ops = &lmdb_ops;
     s->n_queues = config->n_workers + 1;
-    s->map_bytes = options->map_bytes ? options->map_bytes : STORE_LMDB_MAP_DEFAULT;
-    if (s->map_bytes < STORE_LMDB_MAP_MIN)
-        s->map_bytes = STORE_LMDB_MAP_MIN;
-    s->map_bytes -= s->map_bytes % (uint64_t)page;
+    s->map_bytes = choose_map_bytes(options);
     r = lmdb_open(s, config, options, why);
     if (r < 0) {
         lmdb_free(s);

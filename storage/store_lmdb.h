@@ -9,7 +9,9 @@
 
 struct store_lmdb_options {
     const char *dir;    /* exists; the environment's files are made in it */
-    uint64_t map_bytes; /* 0 = default; the largest the data can grow to; fixed while open */
+    /* The largest the data can grow to; 0 = default. Fixed while open; one too small for the data
+     * that is there already is raised. */
+    uint64_t map_bytes;
     /* Open although the directory is marked SUSPECT (see README.md: what may be lost), and take the
      * mark away. An operator's decision, for one start. */
     bool accept_suspect;

@@ -33,20 +33,44 @@ struct world {
     uint64_t n_stored; /* keys 0 .. n_stored - 1 are acknowledged */
 };
 
-/* Mount namespaces are per process, and root's, or those of a user namespace. */
-static bool enter_namespace(void)
-{
-    if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
-        return false;
-    return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
-}
-
 static bool mount_tmpfs(const char *dir, unsigned mib)
 {
     char options[64];
 
     snprintf(options, sizeof(options), "size=%um,mode=0700", mib);
     return mount("quoit-test", dir, "tmpfs", 0, options) == 0;
+}
+
+static bool write_text(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    bool ok = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+/* A namespace in which this user is root, where the kernel lets anyone have one. */
+static bool enter_user_namespace(void)
+{
+    unsigned uid = geteuid(), gid = getegid();
+    char uid_map[32], gid_map[32];
+
+    snprintf(uid_map, sizeof(uid_map), "0 %u 1\n", uid);
+    snprintf(gid_map, sizeof(gid_map), "0 %u 1\n", gid);
+    return unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 &&
+           write_text("/proc/self/setgroups", "deny") &&
+           write_text("/proc/self/uid_map", uid_map) && write_text("/proc/self/gid_map", gid_map);
+}
+
+/* Makes mounts of this process its own, and finds out whether it may mount at all. */
+static bool enter_namespace(void)
+{
+    if (unshare(CLONE_NEWNS) != 0 && !enter_user_namespace())
+        return false;
+    return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 && mount_tmpfs("/mnt", 1) &&
+           umount("/mnt") == 0;
 }
 
 static void start(struct world *w, uint64_t map_bytes)
