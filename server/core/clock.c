@@ -5,7 +5,8 @@
 
 void clock_init(struct clock *c, uint64_t actor, uint64_t bound_ms)
 {
-    *c = (struct clock){.actor = actor, .start_ms = bound_ms, .bound_ms = bound_ms};
+    *c = (struct clock){
+        .actor = actor, .start_ms = bound_ms, .bound_ms = bound_ms, .lease_ms = CLOCK_LEASE_MS};
 }
 
 bool clock_guards(uint64_t wall_ms, uint64_t hlc)
@@ -41,16 +42,23 @@ uint64_t clock_renewal(struct clock *c, uint64_t wall_ms)
 {
     uint64_t next_ms = version_wall_ms(clock_next(c, wall_ms));
 
-    if (c->asked_ms || c->bound_ms > next_ms + CLOCK_RENEW_MS)
+    if (c->asked_ms || c->bound_ms > next_ms + c->lease_ms / 2)
         return 0;
-    return c->asked_ms = next_ms + CLOCK_LEASE_MS;
+    c->asked_at_ms = wall_ms;
+    return c->asked_ms = next_ms + c->lease_ms;
 }
 
-void clock_renewed(struct clock *c, int error)
+void clock_renewed(struct clock *c, uint64_t wall_ms, int error)
 {
+    uint64_t took_ms = wall_ms > c->asked_at_ms ? wall_ms - c->asked_at_ms : 0;
+
     if (!error && c->asked_ms > c->bound_ms)
         c->bound_ms = c->asked_ms;
     c->asked_ms = 0;
+    if (took_ms > c->lease_ms / 2 && c->lease_ms < CLOCK_LEASE_MAX_MS)
+        c->lease_ms *= 2;
+    else if (took_ms < c->lease_ms / 8 && c->lease_ms > CLOCK_LEASE_MS)
+        c->lease_ms /= 2;
 }
 
 bool clock_adopt(struct clock *c, uint64_t wall_ms, uint64_t hlc)

@@ -3,11 +3,15 @@
  * A stamp is max(wall clock, last stamp or adopted time + 1). Three rules keep it honest:
  *   guard   a remote time more than LIMIT_CLOCK_AHEAD_MS ahead of our wall clock is not adopted; a
  *           clock of our own that has got so far ahead (the wall clock was set back) stamps nothing
- *   lease   a stamp lies at or below a durable bound, which is renewed while stamping and never
- * more than CLOCK_LEASE_MS ahead of the stamp that asked for it start   nothing is stamped until
- * the wall clock has passed the bound found in the store, so that no stamp is ever made twice, even
- * if the process before us stamped ahead of its clock (Kulkarni et al., "Logical physical clocks",
- * 2014, for the clock; the lease is ours.)
+ *   lease   a stamp lies at or below a durable bound, which is renewed while stamping (at half its
+ *           length) and lies CLOCK_LEASE_MS ahead of the stamp that asked for it. Where making it
+ *           durable takes longer than that, no stamp could ever be made: the lease then doubles,
+ *           and shrinks when the disk is quick again. Its length decides how long a start may have
+ *           to wait; safety does not depend on it
+ *   start   nothing is stamped until the wall clock has passed the bound found in the store, so
+ *           that no stamp is ever made twice, even if the process before us stamped ahead of its
+ *           clock
+ * (Kulkarni et al., "Logical physical clocks", 2014, for the clock; the lease is ours.)
  */
 #ifndef QUOIT_CORE_CLOCK_H
 #define QUOIT_CORE_CLOCK_H
@@ -15,15 +19,16 @@
 #include "proto/version.h"
 
 #define CLOCK_LEASE_MS 1000u
-/* Renewed when less than this is left, so that a busy worker never waits for its lease. */
-#define CLOCK_RENEW_MS 500u
+#define CLOCK_LEASE_MAX_MS 16000u
 
 struct clock {
     uint64_t actor;
-    uint64_t last;     /* highest stamp made or time adopted */
-    uint64_t start_ms; /* bound found at start */
-    uint64_t bound_ms; /* durable bound: stamps up to here */
-    uint64_t asked_ms; /* bound on its way to the disk; 0 = none */
+    uint64_t last;        /* highest stamp made or time adopted */
+    uint64_t start_ms;    /* bound found at start */
+    uint64_t bound_ms;    /* durable bound: stamps up to here */
+    uint64_t asked_ms;    /* bound on its way to the disk; 0 = none */
+    uint64_t asked_at_ms; /* the wall clock when it was asked for */
+    uint64_t lease_ms;    /* CLOCK_LEASE_MS, or more while the disk is slow */
 };
 
 enum clock_verdict {
@@ -39,7 +44,7 @@ int clock_stamp(struct clock *c, uint64_t wall_ms, struct version *ret);
 /* The bound to make durable now, or 0 when the lease is long enough or already asked for. */
 uint64_t clock_renewal(struct clock *c, uint64_t wall_ms);
 /* The renewal asked for is durable, or failed. */
-void clock_renewed(struct clock *c, int error);
+void clock_renewed(struct clock *c, uint64_t wall_ms, int error);
 /* Adopts a remote time. False: too far ahead, not adopted. */
 bool clock_adopt(struct clock *c, uint64_t wall_ms, uint64_t hlc);
 /* A remote first-hand stamp is acceptable. */

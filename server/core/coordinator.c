@@ -7,7 +7,7 @@
  *   start    choose slots, ask
  *   recv     an answer of a slot for the present round
  *   review   timer, a node came or went, a new ring: ask again whoever should be, give up if
- * nothing can come of it any more
+ *            nothing can come of it any more
  *
  * An operation keeps the version of its write through all retries and the ring entry it goes by. On
  * a newer fence version it starts its round again, on a changed incarnation it asks that slot
@@ -534,8 +534,10 @@ static void op_follow_ring(struct worker *w, struct op *op)
         return;
     }
     for (uint32_t s = 0; s < now.n_slots; s++)
-        if (now.slots[s].incarnation != op->entry.slots[s].incarnation)
+        if (now.slots[s].incarnation != op->entry.slots[s].incarnation) {
+            op->slots[s].lost = op->slots[s].lost || op->slots[s].maybe;
             op->slots[s].phase = PHASE_IDLE;
+        }
     op->entry = now;
 }
 

@@ -2,7 +2,7 @@
  *
  *   STAMP --(clock)--> WRITE --W acks--> reply
  *                        |--superseded, fewer than W acks--> stamp above the highest seen, as
- * state; |                                   WRITE again (next round)
+ *                        |                                   state; WRITE again (next round)
  *                        |--too few slots left--> error
  *
  * The write goes to all slots that are up, READY and JOINING, and is acknowledged when W READY

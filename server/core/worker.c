@@ -216,7 +216,7 @@ static void recv_ring(struct worker *w, struct ring *ring)
 static void recv_stored(struct worker *w, const struct event *in, struct effects *out)
 {
     if (in->u.stored.cookie == COOKIE_CLOCK)
-        clock_renewed(&w->clock, in->u.stored.error);
+        clock_renewed(&w->clock, w->wall_ms, in->u.stored.error);
     else
         replica_stored(w, in, out);
 }

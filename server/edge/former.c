@@ -417,6 +417,7 @@ static int load_proposal(struct former *f, struct wire_ring *ret)
 
     buf_init(&bytes);
     int rc = s->ops->meta_get(s, f->control->loop.index, slice_str(FORM_META_PROPOSAL), &bytes);
+    s->ops->read_end(s, f->control->loop.index); /* nothing ends it otherwise */
     if (rc == 0)
         rc = wire_ring_unpack(buf_slice(&bytes), &f->arena, ret);
     buf_deinit(&bytes);

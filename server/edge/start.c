@@ -175,6 +175,7 @@ static int load_ring(struct control *c)
     buf_init(&bytes);
     arena_init(&arena, WIRE_ARENA_BUDGET_RING);
     int rc = s->ops->meta_get(s, c->loop.index, slice_str(FORM_META_RING), &bytes);
+    s->ops->read_end(s, c->loop.index); /* control has no wake-ups: it would pin this snapshot */
     if (rc == 0)
         rc = wire_ring_unpack(buf_slice(&bytes), &arena, &wire);
     if (rc == 0)

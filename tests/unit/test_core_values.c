@@ -54,7 +54,7 @@ static void test_no_stamp_beyond_the_lease(void **state)
     assert_int_equal(clock_renewal(&c, WALL + 11), WALL + 11 + CLOCK_LEASE_MS);
     assert_int_equal(clock_renewal(&c, WALL + 11), 0); /* asked for once */
     assert_int_equal(clock_stamp(&c, WALL + 11, &v), CLOCK_WAIT_LEASE);
-    clock_renewed(&c, 0);
+    clock_renewed(&c, WALL + 12, 0);
     assert_int_equal(clock_stamp(&c, WALL + 11, &v), CLOCK_OK);
 }
 
@@ -64,9 +64,33 @@ static void test_a_failed_renewal_gives_nothing(void **state)
     struct version v;
 
     clock_renewal(&c, WALL + 5);
-    clock_renewed(&c, -ERR_NO_SPACE);
+    clock_renewed(&c, WALL + 6, -ERR_NO_SPACE);
     assert_int_equal(clock_stamp(&c, WALL + 5, &v), CLOCK_WAIT_LEASE);
     assert_int_not_equal(clock_renewal(&c, WALL + 5), 0);
+}
+
+/* A disk whose syncs take longer than a lease must not keep a node from stamping for ever. */
+static void test_the_lease_outgrows_a_slow_disk(void **state)
+{
+    struct clock c = leased(WALL);
+    struct version v;
+    uint64_t now = WALL;
+    int stamped = 0;
+
+    for (int i = 0; i < 20; i++) {
+        clock_renewal(&c, now);
+        now += 3000; /* one sync */
+        clock_renewed(&c, now, 0);
+        stamped += clock_stamp(&c, now, &v) == CLOCK_OK;
+    }
+    assert_true(stamped >= 17);
+    assert_true(c.lease_ms <= CLOCK_LEASE_MAX_MS);
+    for (int i = 0; i < 20; i++) { /* quick again: a restart waits a second, not sixteen */
+        now += 20000;
+        clock_renewal(&c, now);
+        clock_renewed(&c, now + 1, 0);
+    }
+    assert_int_equal(c.lease_ms, CLOCK_LEASE_MS);
 }
 
 static void test_start_waits_for_the_old_bound(void **state)
@@ -239,6 +263,7 @@ int main(void)
         cmocka_unit_test(test_stamps_grow_when_time_goes_back),
         cmocka_unit_test(test_no_stamp_beyond_the_lease),
         cmocka_unit_test(test_a_failed_renewal_gives_nothing),
+        cmocka_unit_test(test_the_lease_outgrows_a_slow_disk),
         cmocka_unit_test(test_start_waits_for_the_old_bound),
         cmocka_unit_test(test_remote_time_is_adopted_within_the_guard),
         cmocka_unit_test(test_levels),
