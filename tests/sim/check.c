@@ -185,6 +185,8 @@ void check_message(struct world *w, const struct node *n, const struct wire_peer
         return; /* relayed */
     if (v.hlc <= by->stamp_before)
         sim_fail(w, "%s stamps below what it stamped before its restart", n->name);
+    if (version_wall_ms(v.hlc) > n->disk.store->ops->clock_bound(n->disk.store))
+        sim_fail(w, "%s stamps beyond the lease on its disk", n->name);
     by->stamp_most = v.hlc > by->stamp_most ? v.hlc : by->stamp_most;
 }
 

@@ -88,7 +88,7 @@ static void begin_sync(struct world *w, struct node *n)
     d->syncing = true;
     if (sim_chance(w, 200)) /* the rest came too late for this one */
         last = durable + 1 + sim_below(w, last - durable);
-    sim_push(w, w->now_us + 50 + sim_delay(w, 2 * MS) + sim_delay(w, d->sync_us + 1),
+    sim_push(w, w->now_us + 50 + sim_delay(w, w->sync_us) + sim_delay(w, d->sync_us + 1),
              (struct item){.type = ITEM_SYNC, .node = (uint16_t)n->index, .a = last});
 }
 
@@ -109,9 +109,15 @@ void disk_submit(struct world *w, struct node *n, uint32_t worker, const struct 
 {
     struct disk *d = &n->disk;
     uint64_t lsn;
-    int r = sim_chance(w, w->healed ? 0 : 1)
-                ? -ERR_FULL
-                : d->store->ops->submit(d->store, worker, ops, n_ops, &lsn);
+    int r;
+
+    if (d->near_full) {
+        d->full = sim_chance(w, 700);
+        store_mem_set_full(d->store, d->full);
+    }
+    r = sim_chance(w, w->healed ? 0 : 1)
+            ? -ERR_FULL
+            : d->store->ops->submit(d->store, worker, ops, n_ops, &lsn);
 
     if (r < 0) {
         refuse(w, n, worker, ops, n_ops, r);

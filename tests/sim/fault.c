@@ -21,7 +21,7 @@ static const struct {
 } rhythm[N_FAULTS] = {
     [FAULT_CRASH] = {3 * SECOND, 0},
     [FAULT_STOP] = {5 * SECOND, 0},
-    [FAULT_LINK] = {SECOND, 0},
+    [FAULT_LINK] = {300 * MS, 0},
     [FAULT_PARTITION] = {4 * SECOND, 3 * SECOND},
     [FAULT_ONE_WAY] = {3 * SECOND, 3 * SECOND},
     [FAULT_LOSS] = {2 * SECOND, 4 * SECOND},
@@ -33,7 +33,7 @@ static const struct {
     [FAULT_SLOW_READ] = {2 * SECOND, 3 * SECOND},
     [FAULT_FULL] = {3 * SECOND, 2 * SECOND},
     [FAULT_BAD_CLOCK] = {2 * SECOND, 0},
-    [FAULT_RING] = {2 * SECOND, 0},
+    [FAULT_RING] = {SECOND, 0},
 };
 
 const char *fault_text(enum fault fault)
@@ -214,7 +214,9 @@ static void begin_pause(struct world *w, uint64_t last_us)
 
     if (!n->alive)
         return;
-    n->paused_us = w->now_us + sim_delay(w, last_us);
+    /* Never shortened: what waits for the end of a pause keeps its order. */
+    if (w->now_us + last_us > n->paused_us)
+        n->paused_us = w->now_us + last_us;
     n->disturbed_us = n->paused_us;
     for (uint32_t i = 0; i < w->n_nodes; i++)
         if (i != n->index) {
@@ -236,10 +238,34 @@ static void set_slow(struct world *w, struct node *n, uint64_t slow_us)
     n->disturbed_us = w->now_us + 2 * slow_us;
 }
 
+/* Near its limit a disk has room for one and not for the next: see disk_submit. */
 static void set_full(struct node *n, bool full)
 {
-    n->disk.full = full;
-    store_mem_set_full(n->disk.store, full);
+    n->disk.near_full = full;
+    n->disk.full = false;
+    store_mem_set_full(n->disk.store, false);
+}
+
+/* One link, or all: somebody has restarted the switch. */
+static void begin_break(struct world *w, const struct node *n)
+{
+    uint32_t other = (uint32_t)sim_below(w, w->n_nodes);
+    bool all = sim_chance(w, 300);
+
+    for (uint32_t a = 0; a < w->n_nodes; a++)
+        for (uint32_t b = 0; b < w->n_nodes; b++)
+            if (all || (a == n->index && b == other))
+                net_break(w, a, b, 5 * MS);
+}
+
+/* Disks that were bought together fill up together. */
+static void begin_full(struct world *w, struct node *n)
+{
+    bool all = sim_chance(w, 500);
+
+    for (uint32_t i = 0; i < w->n_nodes; i++)
+        if (all || i == n->index)
+            set_full(&w->nodes[i], true);
 }
 
 /* Returns the node that the end concerns. */
@@ -255,7 +281,7 @@ static uint32_t begin(struct world *w, enum fault fault)
         begin_stop(w);
         break;
     case FAULT_LINK:
-        net_break(w, n->index, (uint32_t)sim_below(w, w->n_nodes), 5 * MS);
+        begin_break(w, n);
         break;
     case FAULT_PARTITION:
     case FAULT_ONE_WAY:
@@ -274,7 +300,7 @@ static uint32_t begin(struct world *w, enum fault fault)
         set_slow(w, n, sim_delay(w, 100 * MS));
         break;
     case FAULT_PAUSE:
-        begin_pause(w, rhythm[fault].last_us);
+        begin_pause(w, sim_delay(w, rhythm[fault].last_us));
         break;
     case FAULT_SLOW_DISK:
         n->disk.sync_us = sim_delay(w, SECOND);
@@ -283,7 +309,7 @@ static uint32_t begin(struct world *w, enum fault fault)
         n->disk.read_us = sim_delay(w, 300 * MS);
         break;
     case FAULT_FULL:
-        set_full(n, true);
+        begin_full(w, n);
         break;
     case FAULT_BAD_CLOCK:
         jump_clock(w, n);
@@ -324,7 +350,8 @@ static void end(struct world *w, enum fault fault, struct node *n)
         n->disk.read_us = 0;
         break;
     case FAULT_FULL:
-        set_full(n, false);
+        for (uint32_t i = 0; i < w->n_nodes; i++)
+            set_full(&w->nodes[i], false);
         break;
     default:
         break;

@@ -209,12 +209,16 @@ void node_item(struct world *w, struct node *n, struct item *item)
         net_arrive(w, n, item);
         return;
     case ITEM_NODE_UP:
+        sim_trace(w, "%s.%u hears that n%llu is up", n->name, item->worker,
+                  (unsigned long long)item->a);
         in.type = EVENT_NODE_UP;
         in.u.node_up.node = (uint32_t)item->a;
         in.u.node_up.n_workers = (uint32_t)item->b;
         node_step(w, n, item->worker, &in);
         return;
     case ITEM_NODE_DOWN:
+        sim_trace(w, "%s.%u hears that n%llu is down", n->name, item->worker,
+                  (unsigned long long)item->a);
         in.type = EVENT_NODE_DOWN;
         in.u.node_down.node = (uint32_t)item->a;
         node_step(w, n, item->worker, &in);

@@ -25,7 +25,7 @@
 #define SIM_PARTITIONS 64u
 #define SIM_VALUE_MAX 600u
 #define SIM_NEVER UINT64_MAX
-#define SIM_RINGS_MAX 16u
+#define SIM_RINGS_MAX 32u
 
 #define MS 1000ull
 #define SECOND (1000ull * MS)
@@ -154,7 +154,7 @@ struct shadow {
 struct disk {
     struct store *store;
     struct shadow shadow;
-    bool syncing, full;
+    bool syncing, near_full, full;
     uint64_t sync_us, read_us; /* extra delay at most */
 };
 
@@ -252,6 +252,7 @@ struct world {
     struct stats stats;
 
     uint32_t n_nodes, replicas, n_clients, n_keys;
+    uint64_t sync_us; /* a healthy disk's sync takes this at most */
     struct node nodes[SIM_NODES_MAX];
     struct link links[SIM_NODES_MAX][SIM_NODES_MAX]; /* [from][to] */
     bool blocked[SIM_NODES_MAX][SIM_NODES_MAX];      /* bytes from -> to do not pass */

@@ -181,6 +181,7 @@ static void build(struct world *w)
     w->n_nodes = w->options.n_nodes ? w->options.n_nodes : 1 + (uint32_t)sim_below(w, 6);
     w->replicas = w->n_nodes < 3 ? w->n_nodes : sim_chance(w, 800) || w->n_nodes < 5 ? 3 : 5;
     w->n_clients = 1 + (uint32_t)sim_below(w, SIM_CLIENTS_MAX);
+    w->sync_us = sim_chance(w, 700) ? 2 * MS : 60 * MS;
     w->n_keys = 1 + (uint32_t)sim_below(w, SIM_KEYS_MAX);
     for (uint32_t i = 0; i < w->n_nodes; i++)
         node_init(w, i);

@@ -1,0 +1,192 @@
+#!/usr/bin/python3
+"""Plants mistakes in the core, one at a time, and demands that the simulator finds each.
+
+Each mutant is one small change of the text of one source file, most of them mistakes that somebody
+made or that the literature reports; those that the simulator itself found are marked. The changed
+file is compiled with the flags of the build and linked in front of the libraries, so that
+everything else stays as it is. A mutant whose text is not found (because the code has moved on) is a
+failure: the list has to follow the code.
+
+    mutants.py SOURCE_ROOT BUILD_ROOT [NAME ...]      prints TAP
+
+A mutant must be caught within SEEDS runs.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+
+SEEDS = 400
+
+# (name, file, text, replacement)
+MUTANTS = [
+    ("answers before what it shows is durable", "server/core/replica.c",
+     "if (in->u.got.lsn > w->durable_lsn) {", "if (false) {"),
+    ("acknowledges before the sync", "storage/store_mem.c",
+     "q->dones[q->first].lsn <= m->durable", "true"),
+    ("one of three is a quorum", "server/core/quorum.c",
+     "return n / 2 + 1;", "return n > 2 ? n / 2 : n / 2 + 1;"),
+    ("all means a quorum", "server/core/quorum.c",
+     "case LEVEL_ALL:\n        return n;", "case LEVEL_ALL:\n        return n / 2 + 1;"),
+    ("superseded counts without a new stamp", "server/core/coordinator_put.c",
+     "(s->outcome == OUTCOME_SUPERSEDED && !op->first_hand)",
+     "s->outcome == OUTCOME_SUPERSEDED"),
+    # found by the simulator
+    ("a new ring counts as a new stamp", "server/core/coordinator_put.c",
+     "(s->outcome == OUTCOME_SUPERSEDED && !op->first_hand)",
+     "(s->outcome == OUTCOME_SUPERSEDED && op->round > 0)"),
+    ("stamps anew, not above what it saw", "server/core/coordinator_put.c",
+     "if (s->phase == PHASE_DONE && s->answer.version.hlc > highest)", "if (false)"),
+    ("forced stamps repeat themselves", "server/core/coordinator_put.c",
+     "version_hlc_from_ms(ms) | (n & 0xffff)", "version_hlc_from_ms(ms) | (n & 0)"),
+    # found by the simulator
+    ("gives up when one slot has something newer", "server/core/coordinator_put.c",
+     "(may_restamp ? t.done : acks) +", "acks +"),
+    ("forgets that a resent write may have arrived", "server/core/coordinator_put.c",
+     "s->lost = s->lost || s->phase == PHASE_ASKED;\n            put_ask", "put_ask"),
+    ("forgets that a write to a node that went down may have arrived",
+     "server/core/coordinator_put.c",
+     "s->lost = s->lost || s->phase == PHASE_ASKED; /* it may", "/* it may"),
+    # found by the simulator
+    ("a new ring forgets where a write may be", "server/core/coordinator.c",
+     "op->slots[0].maybe = op->slots[0].lost = maybe;", "op->slots[0].maybe = maybe;"),
+    ("a write past its deadline was not written", "server/core/coordinator.c",
+     "if ((op->kind == OP_PUT || op->kind == OP_DELETE) && op_tally(op).maybe)", "if (false)"),
+    ("never looks at the deadline", "server/core/coordinator.c",
+     "at_ms < op->deadline_ms ? at_ms : op->deadline_ms", "at_ms + 3600000"),
+    ("answers to an earlier operation count", "server/core/coordinator.c",
+     "(uint64_t)(op->generation & 0x7fffffffu) << 32 |", "(uint64_t)0 |"),
+    ("answers to an earlier round count", "server/core/coordinator.c",
+     "(uint64_t)op->round << 24 |", "(uint64_t)0 |"),
+    ("joining slots are counted", "server/core/coordinator_put.c",
+     "if (op->entry.slots[i].state != SLOT_READY || s->phase != PHASE_DONE)",
+     "if (op->entry.slots[i].state == SLOT_NONE || s->phase != PHASE_DONE)"),
+    ("never gives back the bytes of an operation", "server/core/coordinator.c",
+     "w->inflight_bytes -= op->charged;", ""),
+    ("a get answers what it saw on one slot", "server/core/coordinator_get.c",
+     "else if (view.agree)", "else if (true)"),
+    ("a get answers with any whole state", "server/core/coordinator_get.c",
+     "if (fresh && version_compare(fresh->version, answers[view.newest].version) == 0)",
+     "if (fresh)"),
+    ("a get takes who is silent for a holder", "server/core/quorum.c",
+     "if (!a->answered)\n        return false;", "if (!a->answered)\n        return true;"),
+    ("a read merges to the oldest", "server/core/quorum.c",
+     "version_compare(a->version, answers[view.newest].version) > 0",
+     "version_compare(a->version, answers[view.newest].version) < 0"),
+    ("a scan merges to the oldest", "server/core/coordinator_scan.c",
+     "version_compare(head->record->state.version, newest->state.version) > 0",
+     "version_compare(head->record->state.version, newest->state.version) < 0"),
+    ("a scan reads past where a page broke off", "server/core/coordinator_scan.c",
+     "else if (answer->more)", "else if (false)"),
+    # found by the simulator
+    ("a relayed put is never forgotten", "server/core/replica.c",
+     "if (p->from.kind == ADDR_WORKER && (p->id & RELAY_BIT))", "if (false)"),
+    ("stamps at once after a start", "server/core/clock.c",
+     ".start_ms = bound_ms", ".start_ms = 0"),
+    ("stamps without a lease", "server/core/clock.c",
+     "if (version_wall_ms(next) > c->bound_ms)", "if (false)"),
+    ("follows any clock", "server/core/clock.c",
+     "if (!clock_guards(wall_ms, hlc))\n        return false;", ""),
+    ("a failed renewal of the lease is never asked for again", "server/core/clock.c",
+     "c->asked_ms = 0;\n}", "}"),
+    ("the store keeps the older state", "storage/merge.c",
+     "return order > 0 ? OUTCOME_STORED", "return order < 0 ? OUTCOME_STORED"),
+]
+
+
+def command_of(build, path):
+    """The compiler call for a file, without its output and dependency options."""
+    with open(os.path.join(build, "compile_commands.json"), encoding="utf-8") as f:
+        for entry in json.load(f):
+            if entry["file"].endswith(path):
+                words = shlex.split(entry["command"])
+                break
+        else:
+            raise KeyError(path)
+    keep, skip = [], 0
+    for word in words:
+        if skip:
+            skip -= 1
+        elif word in ("-o", "-MF", "-MQ", "-c"):
+            skip = 1
+        elif word not in ("-MD",):
+            keep.append(word)
+    return keep
+
+
+def libraries():
+    """What an executable of the simulator is linked with, besides its own objects."""
+    archives = ["server/core/libcore.a", "server/base/libbase.a", "storage/libstorage.a",
+                "storage/libstorage_pure.a", "proto/libproto.a", "proto/libquoitpb.a"]
+    names = ["libprotobuf-c", "libmurmurhash", "libisal", "libxxhash", "lmdb"]
+    flags = subprocess.run(["pkg-config", "--libs"] + names, check=True, stdout=subprocess.PIPE,
+                           text=True).stdout.split()
+    return archives, flags + ["-lpthread"]
+
+
+def build_mutant(source, build, work, path, old, new):
+    """Compiles and links one mutant; returns the executable, or a reason in a one-element list."""
+    with open(os.path.join(source, path), encoding="utf-8") as f:
+        text = f.read()
+    if text.count(old) != 1:
+        return [f"its text occurs {text.count(old)} times in {path}"]
+    mutant = os.path.join(work, os.path.basename(path))
+    with open(mutant, "w", encoding="utf-8") as f:
+        f.write(text.replace(old, new))
+    compiler = command_of(build, path)
+    done = subprocess.run(compiler + ["-w", "-Wno-error", "-c", mutant, "-o", mutant + ".o"],
+                          cwd=build, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        return ["it does not compile: " + done.stderr.strip().splitlines()[0]]
+    archives, flags = libraries()
+    objects = os.path.join(build, "tests/sim/sim.p")
+    objects = [os.path.join(objects, name) for name in sorted(os.listdir(objects))
+               if name.endswith(".o")]
+    exe = os.path.join(work, "sim")
+    sanitize = [word for word in compiler if word.startswith("-fsanitize")]
+    done = subprocess.run([compiler[0]] + sanitize + ["-o", exe] + objects + [mutant + ".o"] +
+                          ["-Wl,--start-group"] + archives + ["-Wl,--end-group"] + flags,
+                          cwd=build, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        return ["it does not link: " + done.stderr.strip().splitlines()[-1]]
+    return exe
+
+
+def try_mutant(source, build, path, old, new):
+    """Returns (caught, what happened)."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as work:
+        exe = build_mutant(source, build, work, path, old, new)
+        if isinstance(exe, list):
+            return False, exe[0]
+        try:
+            run = subprocess.run([exe, "--first", "--quiet", "--seeds", f"1..{SEEDS}"],
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                 timeout=600, check=False)
+        except subprocess.TimeoutExpired:
+            return False, "no end within ten minutes"
+    lines = run.stdout.strip().splitlines()
+    for line in lines:
+        if " FAILED " in line:
+            return True, line
+    if run.returncode < 0 or "Assertion" in run.stdout:
+        return True, f"it crashes (signal {-run.returncode})"
+    return False, f"survived {SEEDS} seeds"
+
+
+def main():
+    source, build, names = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), sys.argv[3:]
+    chosen = [m for m in MUTANTS if not names or m[0] in names]
+    print(f"1..{len(chosen)}", flush=True)
+    failed = 0
+    for number, (name, path, old, new) in enumerate(chosen, 1):
+        caught, what = try_mutant(source, build, path, old, new)
+        failed += not caught
+        print(f"{'ok' if caught else 'not ok'} {number} - {name}\n# {what}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
