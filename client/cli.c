@@ -125,10 +125,21 @@ int cli_key(const struct cli *cli, const char *arg, struct buf *out)
     return CLI_OK;
 }
 
-/* Reads on past the limit only to learn the size of a regular file. */
+static void report_too_large(const char *name, const struct stat *st)
+{
+    char size[32];
+
+    if (!S_ISREG(st->st_mode)) {
+        report("put: %s has more than 8 MiB, the limit of a value. Split it.", name);
+        return;
+    }
+    text_show_bytes((uint64_t)st->st_size, size, sizeof(size));
+    report("put %s: value is %s, the limit is 8 MiB. Split it.", name, size);
+}
+
 static int read_all(int fd, const char *name, struct buf *out)
 {
-    struct stat st;
+    struct stat st = {0};
     ssize_t n;
 
     if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) {
@@ -151,11 +162,7 @@ static int read_all(int fd, const char *name, struct buf *out)
             return CLI_OK;
         out->len += (size_t)n;
         if (out->len > QUOIT_VALUE_BYTES_MAX) {
-            char size[32] = "more";
-
-            if (S_ISREG(st.st_mode))
-                text_show_bytes((uint64_t)st.st_size, size, sizeof(size));
-            report("put %s: value is %s, the limit is 8 MiB. Split it.", name, size);
+            report_too_large(name, &st);
             return CLI_ERROR;
         }
     }

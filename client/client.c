@@ -177,12 +177,10 @@ void quoit_free(struct quoit *q)
         return;
     assert(!q->in_turn);
     if (q->edge) {
-        session_close(&q->session, client_uv_now(q->edge));
+        session_close(&q->session);
         q->in_turn = true;
-        while (q->session.n_pending > 0) {
+        while (q->session.n_pending > 0)
             client_uv_flush(q->edge);
-            session_close(&q->session, client_uv_now(q->edge)); /* what callbacks added */
-        }
     }
     client_uv_free(q->edge);
     if (q->session_ready)

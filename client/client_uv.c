@@ -209,7 +209,7 @@ static void drain(struct link *l)
         r = answer(l, body);
     }
     if (r < 0) {
-        mark_broken(l, "what the node sends makes no sense");
+        mark_broken(l, "what answers there is no quoit node");
         return;
     }
     if (l->in_used < l->in.len) {

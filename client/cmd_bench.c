@@ -349,7 +349,7 @@ static void print_table(const struct team *team, const json_t *o)
            c->keys, c->value_size, c->clients, c->depth, c->reads);
     if (c->rate)
         printf(", open loop at %" PRIu64 "/s", c->rate);
-    printf("; this client used %.1f s of CPU\n", team->client_cpu);
+    printf("\nthis client used %.1f s of CPU\n", team->client_cpu);
     for (i = 0; i < BENCH_ERROR_CODES; i++) {
         if (s->error_codes[i])
             printf("%10" PRIu64 " x %s: %s\n", s->error_codes[i], quoit_error_name(i),

@@ -298,7 +298,7 @@ static void summary_line(const struct import *im, double seconds)
     text_show_count((uint64_t)((double)im->stored / seconds), rate, sizeof(rate));
     text_show_us(histogram_quantile(im->latency, 0.5) / 1000, p50, sizeof(p50));
     text_show_us(histogram_quantile(im->latency, 0.99) / 1000, p99, sizeof(p99));
-    report("import: %s records, %.1f MB in %.1f s: %s/s, p50 %s, p99 %s", count,
+    report("import: %s records, %.1f MB in %.1f s\n%s/s, p50 %s, p99 %s", count,
            (double)im->stored_bytes / 1e6, seconds, rate, p50, p99);
 }
 

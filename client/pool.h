@@ -27,7 +27,7 @@
 #define POOL_TARGETS_MAX (POOL_ENDPOINTS_MAX + 4 * LIMIT_MEMBERS_MAX)
 #define POOL_BACKOFF_FIRST_MS 20u
 #define POOL_BACKOFF_MAX_MS 2000u
-#define POOL_CONNECT_MS 1000u /* connection and Hello together */
+#define POOL_CONNECT_MS 2000u /* connection and Hello together */
 
 enum pool_state {
     POOL_IDLE = 0,

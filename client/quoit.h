@@ -131,11 +131,14 @@ struct quoit_config {
 
 QUOIT_API void quoit_config_init(struct quoit_config *config);
 
-/* Copies the configuration; connects to nothing yet. 0, -QUOIT_ERR_CONFIG, -QUOIT_ERR_NO_MEMORY. */
+/* Copies the configuration; connects to nothing yet. If the process has left SIGPIPE at its
+ * default, it is set to be ignored: writing to a lost connection must be an error and not the end.
+ * 0, -QUOIT_ERR_CONFIG, -QUOIT_ERR_NO_MEMORY. */
 QUOIT_API int quoit_new(const struct quoit_config *config, struct quoit **ret);
 
 /* Closes all connections. Callbacks of requests under way run first, with -QUOIT_ERR_CLOSED, or
- * -QUOIT_ERR_UNKNOWN_OUTCOME for a write that was sent. Not from a callback. Accepts NULL. */
+ * -QUOIT_ERR_UNKNOWN_OUTCOME for a write that was sent; what they queue is refused so. Not from a
+ * callback. Accepts NULL. */
 QUOIT_API void quoit_free(struct quoit *q);
 
 /* Sends what is queued, waits until at least one callback has run or timeout_ms has passed (0: does

@@ -378,6 +378,8 @@ int session_submit(struct session *s, uint64_t now_ms, const struct session_requ
 
     if (e < 0)
         return e;
+    if (s->closed)
+        return -ERR_CLOSED;
     if (s->n_pending >= s->config.requests_max)
         return -ERR_FULL;
     /* a request of any size is taken when it is alone */
@@ -602,11 +604,12 @@ void session_tick(struct session *s, uint64_t now_ms)
         slot_wake_at(s, s->ring_next_ms);
 }
 
-void session_close(struct session *s, uint64_t now_ms)
+void session_close(struct session *s)
 {
     struct session_slot *r;
     uint32_t i;
 
+    s->closed = true;
     for (i = 0; i < s->n_slots; i++) {
         r = &s->slots[i];
         if (r->state == SLOT_FREE || r->state == SLOT_DONE)
@@ -615,7 +618,6 @@ void session_close(struct session *s, uint64_t now_ms)
             r->lost = true;
         slot_fail(s, r, ERR_CLOSED, "the handle was closed");
     }
-    (void)now_ms;
 }
 
 uint64_t session_deadline(const struct session *s)

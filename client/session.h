@@ -122,7 +122,7 @@ struct session {
     uint64_t hlc, epoch_seen;
     uint64_t n_submitted;
     uint64_t ring_next_ms; /* no fetch before */
-    bool ring_fetching, ring_wanted;
+    bool ring_fetching, ring_wanted, closed;
     uint32_t rotor;
 };
 
@@ -148,8 +148,8 @@ int session_answer(struct session *s, uint64_t now_ms, uint32_t conn,
 /* The edge has more to write than it likes: no SEND for it until `blocked` is false again. */
 void session_block(struct session *s, uint32_t conn, bool blocked);
 void session_tick(struct session *s, uint64_t now_ms);
-/* Ends everything: requests become DONE with CLOSED or UNKNOWN_OUTCOME. */
-void session_close(struct session *s, uint64_t now_ms);
+/* Ends everything: requests become DONE with CLOSED or UNKNOWN_OUTCOME, new ones are refused. */
+void session_close(struct session *s);
 
 /* ---- actions ---- */
 bool session_next(struct session *s, uint64_t now_ms, struct session_action *ret);

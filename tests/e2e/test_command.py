@@ -603,6 +603,26 @@ def a_read_leaves_a_silent_node(n):
     check(time.monotonic() - began < 2.8, "before the timeout")
 
 
+def what_is_no_node_is_told_apart(n):
+    """Garbage, silence that ends, and an endless frame: named, and the next endpoint is used."""
+    for answer in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", b"\0\0\0\x04\xff\xff\xff\xff", b"\0\0\0\0"):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            def serve(server=server, answer=answer):
+                try:
+                    while True:
+                        with server.accept()[0] as s:
+                            s.sendall(answer)
+                            s.recv(1000)
+                except OSError:
+                    pass  # closed: the test is over
+            threading.Thread(target=serve, daemon=True).start()
+            address = f"127.0.0.1:{server.getsockname()[1]}"
+            run = quoit("put", "k", "v", e=address, ok=UNREACHABLE)
+            has(run.err, "no quoit node" if answer else "closed the connection")
+            quoit("put", "k", "v", e=f"{n.address},{address}")
+            server.shutdown(socket.SHUT_RDWR)
+
+
 def a_node_that_waits_for_its_cluster_is_not_serving(_):
     ports = [(free_port(), free_port()) for _ in range(2)]
     n = Node(ports=ports[0], cluster=[p for _, p in ports])
@@ -692,6 +712,60 @@ def the_library_through_its_header(n):
     equal(p.returncode, 0, p.stderr.decode() + p.stdout.decode())
 
 
+def it_installs_and_builds_by_pkg_config(_):
+    """As a program outside the tree would: only what is installed, found by pkg-config."""
+    build = QUOIT.parents[1]
+    root = Path(SCRATCH.name) / "root"
+    subprocess.run(["meson", "install", "-C", build, "--no-rebuild", "--destdir", root],
+                   check=True, capture_output=True)
+    found = {p.name: p for p in root.rglob("*") if p.is_file()}
+    for name in ("quoit", "quoitd", "quoit.h", "libquoit.a", "libquoit.pc", "quoit.bash", "_quoit",
+                 "quoit.fish"):
+        check(name in found, f"{name} is not installed")
+    env = {**os.environ, "PKG_CONFIG_PATH": str(found["libquoit.pc"].parent),
+           "PKG_CONFIG_SYSROOT_DIR": str(root)}
+    flags = subprocess.run(["pkg-config", "--cflags", "--libs", "libquoit"], env=env, check=True,
+                           capture_output=True, text=True).stdout.split()
+    source = Path(SCRATCH.name) / "outside.c"
+    source.write_text("#include <quoit.h>\n#include <stdio.h>\n"
+                      "int main(void) { return puts(quoit_version_string()) < 0; }\n")
+    program = Path(SCRATCH.name) / "outside"
+    # libraries of a sanitizer build leave symbols to the program
+    extra = ["-Wl,--unresolved-symbols=ignore-in-shared-libs"]
+    subprocess.run(["cc", str(source), "-o", str(program), *extra, *flags], check=True,
+                   capture_output=True)
+    needed = subprocess.run(["readelf", "-d", program], check=True, capture_output=True,
+                            text=True).stdout
+    has(needed, "libquoit.so.0")
+
+
+def completions_complete(_):
+    script = QUOIT.parent / "quoit.bash"
+
+    def complete(*words):
+        line = " ".join(words)
+        code = (f"source {script}; COMP_WORDS=({line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1));"
+                "_quoit; printf '%s\\n' \"${COMPREPLY[@]}\"")
+        return subprocess.run(["bash", "-c", code], capture_output=True, text=True,
+                              check=True).stdout.split()
+    equal(complete("quoit", "imp"), ["import"])
+    equal(complete("quoit", "-e", "n1:7400", "get", "--he"), ["--hex", "--help"])
+    equal(complete("quoit", "put", "--consistency", "q"), ["quorum"])
+    equal(complete("quoit", "export", "-o", '""'), ["raw", "jsonl"])
+    check("--jsonl" not in complete("quoit", "get", "--"), "an option of another verb")
+
+
+def man_pages_are_clean(_):
+    for name in ("quoit.1", "quoitd.1"):
+        page = QUOIT.parent / name
+        if not page.exists():  # built without scdoc
+            continue
+        text = page.read_text()
+        check(not re.search(r"@[A-Z]+@", text), f"{name}: something was not filled in")
+        for verb in ("get", "import", "bench") if name == "quoit.1" else ("data", "cluster"):
+            has(text, verb)
+
+
 def only_the_header_is_exported(_):
     needed = subprocess.run(["ldd", str(LIBRARY)], capture_output=True, text=True, check=True).stdout
     path = re.search(r"libquoit\.so\.0 => (\S+)", needed).group(1)
@@ -716,8 +790,10 @@ TESTS = [put_get_del, options_before_and_after_the_verb, values_from_everywhere,
          nobody_listens, the_next_endpoint_is_tried, a_stopped_node_costs_the_timeout_and_no_more,
          a_write_without_an_answer_is_unknown,
          a_lost_connection_repeats_reads_and_leaves_writes_open, a_read_leaves_a_silent_node,
-         a_node_that_waits_for_its_cluster_is_not_serving, three_nodes, a_node_dies_under_import,
-         the_library_through_its_header, only_the_header_is_exported]
+         what_is_no_node_is_told_apart, a_node_that_waits_for_its_cluster_is_not_serving,
+         three_nodes, a_node_dies_under_import,
+         the_library_through_its_header, it_installs_and_builds_by_pkg_config,
+         completions_complete, man_pages_are_clean, only_the_header_is_exported]
 
 
 def main():

@@ -704,7 +704,8 @@ static void test_close_ends_everything_and_says_what_may_have_happened(void **st
     up(&t, 'a');
     run(&t);
     get(&t, "2");
-    session_close(&t.s, t.now);
+    session_close(&t.s);
+    assert_int_equal(submit(&t, OP_GET, "3", 0), -ERR_CLOSED);
     forget(&t);
     EXPECT(&t, "1=UNKNOWN_OUTCOME; 2=CLOSED");
     assert_int_equal(t.s.n_pending, 0);
@@ -773,6 +774,134 @@ static void test_the_highest_clock_seen_is_sent_back(void **state)
     res.hlc = 5;
     deliver(&t, 0, &res);
     assert_int_equal(t.s.hlc, 77);
+    end(&t);
+}
+
+static void test_a_silent_node_makes_a_read_connect_to_another(void **state)
+{
+    struct story t;
+    uint64_t start;
+
+    (void)state;
+    begin(&t, "ab", true, 16);
+    start = t.now;
+    get(&t, "r");
+    run(&t);
+    up(&t, 'b');
+    run(&t);
+    forget(&t);
+    at(&t, start + 1001);
+    EXPECT(&t, "connect a");
+    up(&t, 'a');
+    EXPECT(&t, "");
+    at(&t, start + 1001 + SESSION_LOOK_AGAIN_MS);
+    EXPECT(&t, "send a r");
+    answer(&t, "r", 0);
+    EXPECT(&t, "r=OK");
+    end(&t);
+}
+
+static void test_a_word_about_the_connection_closes_it(void **state)
+{
+    struct wire_response res = {.error.code = ERR_TOO_MANY_CONNECTIONS,
+                                .error.text = slice_str("full")};
+    struct story t;
+
+    (void)state;
+    begin(&t, "a", true, 16);
+    assert_int_equal(submit(&t, OP_PUT, "k", SESSION_FAIL_FAST), 0);
+    run(&t);
+    forget(&t);
+    deliver(&t, 0, &res); /* id 0, instead of the hello */
+    EXPECT(&t, "close a; k=UNREACHABLE");
+    assert_string_equal(t.s.pool.targets[0]->reason, "refused: full");
+    end(&t);
+}
+
+static void test_a_node_of_another_cluster_is_not_used(void **state)
+{
+    struct wire_response res = {.id = SESSION_HELLO_ID, .type = RESULT_HELLO};
+    struct story t;
+
+    (void)state;
+    begin(&t, "ab", true, 16);
+    res.u.hello.protocol = WIRE_PROTOCOL;
+    get(&t, "1");
+    run(&t);
+    res.u.hello.cluster_id.b[0] = 1;
+    deliver(&t, conn_of(&t, 'b'), &res);
+    get(&t, "2");
+    run(&t);
+    forget(&t);
+    res.u.hello.cluster_id.b[0] = 2;
+    deliver(&t, conn_of(&t, 'a'), &res);
+    EXPECT(&t, "close a");
+    res.u.hello.cluster_id.b[0] = 0; /* a node without a cluster yet may become one of ours */
+    at(&t, t.now + POOL_BACKOFF_MAX_MS);
+    get(&t, "3");
+    run(&t);
+    forget(&t);
+    deliver(&t, conn_of(&t, 'a'), &res);
+    EXPECT(&t, "");
+    assert_int_equal(pool_conn(&t.s.pool, conn_of(&t, 'a'))->state, POOL_UP);
+    end(&t);
+}
+
+static void test_an_internal_error_leaves_a_write_open(void **state)
+{
+    struct story t;
+
+    (void)state;
+    begin(&t, "a", true, 16);
+    put(&t, "w");
+    get(&t, "r");
+    run(&t);
+    up(&t, 'a');
+    run(&t);
+    forget(&t);
+    answer(&t, "w", ERR_INTERNAL);
+    answer(&t, "r", ERR_INTERNAL);
+    EXPECT(&t, "w=UNKNOWN_OUTCOME; r=INTERNAL");
+    end(&t);
+}
+
+static void test_codes_of_newer_nodes_say_themselves_whether_to_repeat(void **state)
+{
+    struct wire_response res = {.error.code = 4711, .error.retryable = true};
+    struct story t;
+
+    (void)state;
+    begin(&t, "a", true, 16);
+    put(&t, "k");
+    run(&t);
+    up(&t, 'a');
+    run(&t);
+    forget(&t);
+    res.id = sent_of(&t, "k")->id;
+    deliver(&t, 0, &res);
+    at(&t, t.now + SESSION_BACKOFF_MAX_MS);
+    EXPECT(&t, "send a k");
+    res.id = sent_of(&t, "k")->id;
+    res.error.retryable = false;
+    deliver(&t, 0, &res);
+    EXPECT(&t, "k=INTERNAL");
+    end(&t);
+}
+
+static void test_an_answer_of_the_wrong_kind_breaks_the_connection(void **state)
+{
+    struct wire_response res = {.type = RESULT_PING};
+    struct session_done done;
+    struct story t;
+
+    (void)state;
+    begin(&t, "a", true, 16);
+    put(&t, "k");
+    run(&t);
+    up(&t, 'a');
+    run(&t);
+    res.id = sent_of(&t, "k")->id;
+    assert_int_equal(session_answer(&t.s, t.now, 0, &res, &done), -ERR_BAD_REQUEST);
     end(&t);
 }
 
@@ -1084,6 +1213,12 @@ int main(void)
         cmocka_unit_test(test_an_idle_connection_that_closes_is_no_failure),
         cmocka_unit_test(test_back_off_grows_and_stays_below_its_limit),
         cmocka_unit_test(test_the_highest_clock_seen_is_sent_back),
+        cmocka_unit_test(test_a_silent_node_makes_a_read_connect_to_another),
+        cmocka_unit_test(test_a_word_about_the_connection_closes_it),
+        cmocka_unit_test(test_a_node_of_another_cluster_is_not_used),
+        cmocka_unit_test(test_an_internal_error_leaves_a_write_open),
+        cmocka_unit_test(test_codes_of_newer_nodes_say_themselves_whether_to_repeat),
+        cmocka_unit_test(test_an_answer_of_the_wrong_kind_breaks_the_connection),
         cmocka_unit_test(test_the_ring_is_fetched_after_a_few_requests),
         cmocka_unit_test(test_direct_never_fetches_the_ring),
         cmocka_unit_test(test_requests_go_to_the_primary_and_elsewhere_until_it_is_connected),
