@@ -58,7 +58,8 @@ struct complaint {
     unsigned line, column;
 };
 
-static void complaint_take(cyaml_log_t level, void *ctx, const char *fmt, va_list args)
+__attribute__((format(printf, 3, 0))) static void complaint_take(cyaml_log_t level, void *ctx,
+                                                                 const char *fmt, va_list args)
 {
     struct complaint *c = ctx;
     char line[512];

@@ -204,8 +204,7 @@ static void on_woken(struct loop *l)
     list_init(&letters);
     loop_take_letters(l, &letters);
     while (!list_empty(&letters)) {
-        struct letter *letter = list_entry(letters.next, struct letter, link);
-        list_remove(&letter->link);
+        struct letter *letter = letters_pop(&letters);
         if (letter->type == LETTER_IDLE)
             c->n_idle++;
         letter_free(letter);

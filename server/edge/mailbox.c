@@ -13,8 +13,23 @@
  */
 #include "server/edge/mailbox.h"
 #include "server/core/ring.h"
+#include <assert.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+struct letter *letters_pop(struct list *letters)
+{
+    struct letter *l = list_entry(letters->next, struct letter, link);
+    list_remove(&l->link);
+    assert(letters->next != &l->link);
+    return l;
+}
+
+void letters_free(struct list *letters)
+{
+    while (!list_empty(letters))
+        letter_free(letters_pop(letters));
+}
 
 void mailbox_init(struct mailbox *m)
 {
@@ -25,11 +40,7 @@ void mailbox_init(struct mailbox *m)
 
 void mailbox_deinit(struct mailbox *m)
 {
-    while (!list_empty(&m->letters)) {
-        struct letter *l = list_entry(m->letters.next, struct letter, link);
-        list_remove(&l->link);
-        letter_free(l);
-    }
+    letters_free(&m->letters);
     pthread_mutex_destroy(&m->lock);
 }
 
@@ -51,9 +62,8 @@ bool mailbox_post(struct mailbox *m, struct list *batch)
     pthread_mutex_lock(&m->lock);
     bool was_empty = list_empty(&m->letters);
     while (!list_empty(batch)) {
-        struct letter *l = list_entry(batch->next, struct letter, link);
+        struct letter *l = letters_pop(batch);
         bool request = letter_is_request(l);
-        list_remove(&l->link);
         if (request && m->n_requests >= MAILBOX_REQUESTS_MAX) {
             list_append(&refused, &l->link);
             continue;

@@ -65,6 +65,9 @@ void mailbox_deinit(struct mailbox *m); /* frees what was not read */
 /* Puts the letters of `batch` in, in order, under one lock. Requests beyond the bound stay in
  * `batch`. Returns whether the box was empty before (the reader needs waking) and now is not. */
 bool mailbox_post(struct mailbox *m, struct list *batch);
+/* The first letter of a list that is not empty, taken out of it. */
+struct letter *letters_pop(struct list *letters);
+void letters_free(struct list *letters);
 /* Moves all letters to `out` (an initialised list). */
 void mailbox_take(struct mailbox *m, struct list *out);
 

@@ -218,7 +218,7 @@ static int refuse_join(const struct node *n)
 static int start(struct control *c)
 {
     struct node *n = c->node;
-    int fds[LIMIT_WORKERS_MAX], peer_fd;
+    int fds[LIMIT_WORKERS_MAX] = {0}, peer_fd;
 
     n->n_workers = n->config.workers ? n->config.workers : default_workers();
     settle_limits(n);

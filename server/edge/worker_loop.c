@@ -183,9 +183,7 @@ static void on_woken(struct loop *l)
     list_init(&letters);
     loop_take_letters(l, &letters);
     while (!list_empty(&letters)) {
-        struct letter *letter = list_entry(letters.next, struct letter, link);
-        list_remove(&letter->link);
-        take_letter(wl, letter);
+        take_letter(wl, letters_pop(&letters));
     }
     reap(wl);
 }
@@ -221,9 +219,7 @@ static bool post_outboxes(struct worker_loop *wl)
         list_init(&refused);
         list_splice(&refused, &wl->outboxes[i]);
         while (!list_empty(&refused)) {
-            struct letter *letter = list_entry(refused.next, struct letter, link);
-            list_remove(&letter->link);
-            bounce(wl, i, letter);
+            bounce(wl, i, letters_pop(&refused));
             bounced = true;
         }
     }
@@ -348,11 +344,7 @@ void worker_loop_free(struct worker_loop *wl)
     worker_effects_deinit(wl);
     ring_unref(wl->ring);
     for (uint32_t i = 0; wl->outboxes && i < wl->node->n_workers; i++)
-        while (!list_empty(&wl->outboxes[i])) {
-            struct letter *letter = list_entry(wl->outboxes[i].next, struct letter, link);
-            list_remove(&letter->link);
-            letter_free(letter);
-        }
+        letters_free(&wl->outboxes[i]);
     free(wl->outboxes);
     loop_deinit(&wl->loop);
     free(wl);
