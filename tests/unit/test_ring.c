@@ -3,10 +3,10 @@
  * The base of every case is a small ring that is right; a case breaks one thing. */
 #include "server/core/ring.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
-#include <threads.h>
 
 #include <cmocka.h>
 
@@ -313,21 +313,21 @@ static void a_slot_that_does_not_exist_may_hold_any_member_number(void **state)
     ring_unref(ring);
 }
 
-static int ref_and_unref(void *arg)
+static void *ref_and_unref(void *arg)
 {
     struct ring *ring = arg;
 
     for (int i = 0; i < 100000; i++)
         ring_unref(ring_ref(ring));
     ring_unref(ring);
-    return 0;
+    return NULL;
 }
 
 static void references_are_counted_across_threads(void **state)
 {
     struct fixture f;
     struct ring *ring;
-    thrd_t threads[3];
+    pthread_t threads[3];
 
     (void)state;
     ring_unref(NULL);
@@ -335,10 +335,10 @@ static void references_are_counted_across_threads(void **state)
     fill(&f);
     assert_int_equal(ring_new(&f.wire, NULL, NULL, &ring), 0);
     for (size_t i = 0; i < 3; i++)
-        assert_int_equal(thrd_create(&threads[i], ref_and_unref, ring_ref(ring)), thrd_success);
+        assert_int_equal(pthread_create(&threads[i], NULL, ref_and_unref, ring_ref(ring)), 0);
     ref_and_unref(ring);
     for (size_t i = 0; i < 3; i++)
-        thrd_join(threads[i], NULL);
+        pthread_join(threads[i], NULL);
 }
 
 int main(void)
