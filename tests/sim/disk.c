@@ -65,6 +65,8 @@ static void shadow_sync(struct shadow *s, uint64_t lsn)
         raise(&s->durable[s->ops[n].key], s->ops[n].version);
         n++;
     }
+    if (n == 0)
+        return; /* maybe there is no array yet */
     s->n_ops -= n;
     memmove(s->ops, s->ops + n, s->n_ops * sizeof(*s->ops));
 }
