@@ -15,8 +15,9 @@ LOGS=$ROOT/build/logs
 FAILED_PARTS=()
 RUNS=() # NAME=LOGS of each suite run, for tally
 
-ASAN=(-Db_sanitize=address,undefined)
-TSAN=(-Db_sanitize=thread)
+# -O1: the sanitizers' own advice, and it halves the time of the build.
+ASAN=(-Db_sanitize=address,undefined -Doptimization=1)
+TSAN=(-Db_sanitize=thread -Doptimization=1)
 
 say() {
     printf '%s\n' "$*"
@@ -112,7 +113,7 @@ suite() {
 sanitizer_environment() {
     export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
     export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
-    export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+    export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=$ROOT/tests/tsan.supp
 }
 
 # Sums all suites run so far; the last line is "N passed, N failed, N skipped".
