@@ -22,10 +22,12 @@
 #define CHECK_CODE(name, number, retry, text)                                                      \
     static_assert((int)QUOIT_ERR_##name == (int)ERR_##name, "quoit.h and the table differ");
 ERR_TABLE(CHECK_CODE)
+/* equal by value, which is the point: NOLINTBEGIN(misc-redundant-expression) */
 static_assert(QUOIT_KEY_BYTES_MAX == LIMIT_KEY_BYTES, "limit");
 static_assert(QUOIT_VALUE_BYTES_MAX == LIMIT_VALUE_BYTES, "limit");
 static_assert(QUOIT_TIMEOUT_MS_MAX == LIMIT_DEADLINE_MAX_MS, "limit");
 static_assert(QUOIT_ENDPOINTS_MAX == POOL_ENDPOINTS_MAX, "limit");
+/* NOLINTEND(misc-redundant-expression) */
 static_assert((int)QUOIT_ONE == LEVEL_ONE && (int)QUOIT_QUORUM == LEVEL_QUORUM &&
                   (int)QUOIT_ALL == LEVEL_ALL,
               "levels");

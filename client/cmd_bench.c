@@ -36,14 +36,14 @@ struct team {
 static int parse_mix(const struct cli *cli, struct bench_config *c)
 {
     static const struct {
-        char mix;
         uint64_t reads;
         enum bench_distribution distribution;
-    } mixes[] = {{'a', 50, BENCH_ZIPF},
-                 {'b', 95, BENCH_ZIPF},
-                 {'c', 100, BENCH_ZIPF},
-                 {'d', 95, BENCH_LATEST},
-                 {'f', 50, BENCH_ZIPF}};
+        char mix;
+    } mixes[] = {{50, BENCH_ZIPF, 'a'},
+                 {95, BENCH_ZIPF, 'b'},
+                 {100, BENCH_ZIPF, 'c'},
+                 {95, BENCH_LATEST, 'd'},
+                 {50, BENCH_ZIPF, 'f'}};
     const char *name = cli->opt.of[OPT_MIX];
     size_t i;
 

@@ -49,8 +49,8 @@ enum opt_id {
 
 struct opt {
     enum opt_id id;
-    const char *name; /* without the dashes */
     char letter;      /* 0: none */
+    const char *name; /* without the dashes */
     const char *arg;  /* what follows it, for people; NULL: a switch */
     const char *env;  /* twin in the environment, or NULL; such options are common to all verbs */
     const char *help;

@@ -9,7 +9,7 @@
 #define OPTIONS(...)                                                                               \
     (const enum opt_id[])                                                                          \
     {                                                                                              \
-        __VA_ARGS__ __VA_OPT__(, ) OPT_END                                                         \
+        __VA_ARGS__                                                                                \
     }
 
 static const struct verb verbs[] = {
@@ -24,8 +24,9 @@ static const struct verb verbs[] = {
                     "  quoit get -o json user:42           value, version, replicas that answered\n"
                     "  quoit get -- --odd                  a key that starts with a dash\n",
         .outputs = "raw|json|jsonl|table",
-        .options = OPTIONS(OPT_HEX),
-        .common = OPTIONS(OPT_CONSISTENCY, OPT_TIMEOUT, OPT_ENDPOINTS, OPT_OUTPUT, OPT_DIRECT),
+        .options = OPTIONS(OPT_HEX, OPT_END),
+        .common =
+            OPTIONS(OPT_CONSISTENCY, OPT_TIMEOUT, OPT_ENDPOINTS, OPT_OUTPUT, OPT_DIRECT, OPT_END),
         .exits = "0 found, 3 not found, 5 no node reachable, 6 timed out, 8 no quorum",
         .see_also = "quoit put, quoit where, `quoit help exit-codes`",
         .min_args = 1,
@@ -44,8 +45,9 @@ static const struct verb verbs[] = {
                     "  quoit put at --value @home          literally: no @ and no -\n"
                     "  quoit put -c all user:42 Ada        only if every replica has it\n",
         .outputs = "raw|json|jsonl",
-        .options = OPTIONS(OPT_HEX, OPT_VALUE, OPT_REPEAT),
-        .common = OPTIONS(OPT_CONSISTENCY, OPT_TIMEOUT, OPT_ENDPOINTS, OPT_OUTPUT, OPT_DIRECT),
+        .options = OPTIONS(OPT_HEX, OPT_VALUE, OPT_REPEAT, OPT_END),
+        .common =
+            OPTIONS(OPT_CONSISTENCY, OPT_TIMEOUT, OPT_ENDPOINTS, OPT_OUTPUT, OPT_DIRECT, OPT_END),
         .exits = "0 stored, 5 no node reachable (not stored), 6 outcome unknown,\n"
                  "      8 no quorum (not stored), 1 other refusals (not stored)",
         .see_also = "quoit get, quoit import, `quoit help exit-codes`",
@@ -61,8 +63,9 @@ static const struct verb verbs[] = {
         .examples = "  quoit del user:42\n"
                     "  quoit del --hex 00ff10              a key that is not text\n",
         .outputs = "raw|json|jsonl",
-        .options = OPTIONS(OPT_HEX, OPT_REPEAT),
-        .common = OPTIONS(OPT_CONSISTENCY, OPT_TIMEOUT, OPT_ENDPOINTS, OPT_OUTPUT, OPT_DIRECT),
+        .options = OPTIONS(OPT_HEX, OPT_REPEAT, OPT_END),
+        .common =
+            OPTIONS(OPT_CONSISTENCY, OPT_TIMEOUT, OPT_ENDPOINTS, OPT_OUTPUT, OPT_DIRECT, OPT_END),
         .exits = "0 deleted, 5 no node reachable (not deleted), 6 outcome unknown,\n"
                  "      8 no quorum (not deleted)",
         .see_also = "quoit put, `quoit help exit-codes`",
@@ -85,9 +88,9 @@ static const struct verb verbs[] = {
                     "  quoit export | quoit -e other:7400 import -\n"
                     "  quoit import --jsonl -o json - < people.jsonl\n",
         .outputs = "json|jsonl|raw",
-        .options = OPTIONS(OPT_JSONL, OPT_IN_FLIGHT, OPT_MAX_ERRORS),
-        .common =
-            OPTIONS(OPT_CONSISTENCY, OPT_TIMEOUT, OPT_ENDPOINTS, OPT_OUTPUT, OPT_DIRECT, OPT_QUIET),
+        .options = OPTIONS(OPT_JSONL, OPT_IN_FLIGHT, OPT_MAX_ERRORS, OPT_END),
+        .common = OPTIONS(OPT_CONSISTENCY, OPT_TIMEOUT, OPT_ENDPOINTS, OPT_OUTPUT, OPT_DIRECT,
+                          OPT_QUIET, OPT_END),
         .exits = "0 all stored, 10 some stored, 1 none stored, 5 no node reachable",
         .see_also = "quoit export",
         .min_args = 1,
@@ -103,9 +106,9 @@ static const struct verb verbs[] = {
         .examples = "  quoit export > backup.tsv\n"
                     "  quoit export --jsonl | jq .key\n",
         .outputs = "raw|jsonl",
-        .options = OPTIONS(OPT_JSONL),
-        .common =
-            OPTIONS(OPT_CONSISTENCY, OPT_TIMEOUT, OPT_ENDPOINTS, OPT_OUTPUT, OPT_DIRECT, OPT_QUIET),
+        .options = OPTIONS(OPT_JSONL, OPT_END),
+        .common = OPTIONS(OPT_CONSISTENCY, OPT_TIMEOUT, OPT_ENDPOINTS, OPT_OUTPUT, OPT_DIRECT,
+                          OPT_QUIET, OPT_END),
         .exits = "0 all printed, 10 incomplete, 5 no node reachable",
         .see_also = "quoit import",
         .min_args = 0,
@@ -120,8 +123,8 @@ static const struct verb verbs[] = {
         .examples = "  quoit where user:42\n"
                     "  quoit where user:42 -o json\n",
         .outputs = "table|json|jsonl",
-        .options = OPTIONS(OPT_HEX),
-        .common = OPTIONS(OPT_TIMEOUT, OPT_ENDPOINTS, OPT_OUTPUT),
+        .options = OPTIONS(OPT_HEX, OPT_END),
+        .common = OPTIONS(OPT_TIMEOUT, OPT_ENDPOINTS, OPT_OUTPUT, OPT_END),
         .exits = "0 shown, 5 no node reachable or none in a ring, 6 timed out",
         .see_also = "quoit get, quoit ping",
         .min_args = 1,
@@ -136,8 +139,8 @@ static const struct verb verbs[] = {
         .examples = "  quoit ping\n"
                     "  quoit ping -e n1:7400,n2:7400,n3:7400\n",
         .outputs = "table|json|jsonl",
-        .options = OPTIONS(),
-        .common = OPTIONS(OPT_TIMEOUT, OPT_ENDPOINTS, OPT_OUTPUT),
+        .options = OPTIONS(OPT_END),
+        .common = OPTIONS(OPT_TIMEOUT, OPT_ENDPOINTS, OPT_OUTPUT, OPT_END),
         .exits = "0 all serve, 10 some do, 5 none does",
         .see_also = "quoit where",
         .min_args = 0,
@@ -160,9 +163,9 @@ static const struct verb verbs[] = {
         .outputs = "table|json|jsonl",
         .options = OPTIONS(OPT_MIX, OPT_READS, OPT_KEYS, OPT_VALUE_SIZE, OPT_CLIENTS, OPT_DEPTH,
                            OPT_DISTRIBUTION, OPT_RATE, OPT_DURATION, OPT_WARMUP, OPT_THREADS,
-                           OPT_SEED, OPT_PREFIX, OPT_NO_LOAD, OPT_REPEAT, OPT_ASSERT),
-        .common =
-            OPTIONS(OPT_CONSISTENCY, OPT_TIMEOUT, OPT_ENDPOINTS, OPT_OUTPUT, OPT_DIRECT, OPT_QUIET),
+                           OPT_SEED, OPT_PREFIX, OPT_NO_LOAD, OPT_REPEAT, OPT_ASSERT, OPT_END),
+        .common = OPTIONS(OPT_CONSISTENCY, OPT_TIMEOUT, OPT_ENDPOINTS, OPT_OUTPUT, OPT_DIRECT,
+                          OPT_QUIET, OPT_END),
         .exits = "0 measured, 11 an assertion failed, 5 no node reachable, 1 nothing worked",
         .see_also = "quoit ping",
         .min_args = 0,
