@@ -30,6 +30,7 @@
 #define IMPORT_IN_FLIGHT_MAX 65536u
 #define IMPORT_ERRORS_DEFAULT 20u
 #define IMPORT_ERROR_BYTES 120
+#define IMPORT_COLUMNS 80
 
 struct import;
 
@@ -251,27 +252,43 @@ static int read_all(struct import *im)
 
 /* ---- summary ----------------------------------------------------------------------------- */
 
+/* Items like "line 17: no TAB", as many to a line as fit. */
+static void report_items(const struct import *im)
+{
+    size_t column = 0, i;
+    char item[IMPORT_ERROR_BYTES + 64], line[32];
+    int n;
+
+    for (i = 0; i < im->n_errors; i++) {
+        text_show_count(im->errors[i].line, line, sizeof(line));
+        n = snprintf(item, sizeof(item), "line %s: %s%s", line, im->errors[i].text,
+                     i + 1 < im->n_errors ? ";" : "");
+        if (column == 0 || column + 2 + (size_t)n > IMPORT_COLUMNS) {
+            fprintf(stderr, "%s       ", column ? "\n" : "");
+            column = 7;
+        } else {
+            fputs("  ", stderr);
+            column += 2;
+        }
+        fputs(item, stderr);
+        column += (size_t)n;
+    }
+    if (im->failed > im->n_errors)
+        fprintf(stderr, "%sand %" PRIu64 " more", column ? ";  " : "       ",
+                im->failed - im->n_errors);
+    fputs(".\n", stderr);
+}
+
 static void report_errors(const struct import *im)
 {
-    char text[4096], stored[32], all[32], failed[32];
-    size_t at = 0, i;
+    char stored[32], all[32], failed[32];
 
     text_show_count(im->stored, stored, sizeof(stored));
     text_show_count(im->stored + im->failed, all, sizeof(all));
     text_show_count(im->failed, failed, sizeof(failed));
     report("import: %s of %s lines stored, %s refused:", stored, all, failed);
-    for (i = 0; i < im->n_errors; i++) {
-        text_show_count(im->errors[i].line, all, sizeof(all));
-        at += (size_t)snprintf(text + at, sizeof(text) - at, "%sline %s: %s", i ? ";  " : "", all,
-                               im->errors[i].text);
-        if (at > sizeof(text) - IMPORT_ERROR_BYTES - 64)
-            break;
-    }
-    fprintf(stderr, "       %.*s", (int)at, text);
-    if (im->failed > im->n_errors)
-        fprintf(stderr, ";  and %" PRIu64 " more", im->failed - im->n_errors);
-    fputs(".\n       Correct them and run it again: importing a line twice does no harm.\n",
-          stderr);
+    report_items(im);
+    fputs("       Correct them and run it again: importing a line twice does no harm.\n", stderr);
 }
 
 static int summary_json(const struct import *im, double seconds)

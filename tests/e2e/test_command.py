@@ -364,6 +364,9 @@ def a_partial_import_names_the_lines(n):
     equal(run.out, b"")
     run = quoit("import", "-", "--max-errors", "2", e=n, stdin=b"x\n" * 50, ok=ERROR)
     has(run.err, "and 48 more")
+    run = quoit("import", "-", "--max-errors", "5000", e=n, stdin=b"x\n" * 3000, ok=ERROR)
+    equal([int(l.replace(b",", b"")) for l in re.findall(rb"\bline ([\d,]+): no TAB", run.err)],
+          list(range(1, 3001)), "every refused line")
     run = quoit("import", "-", "--jsonl", e=n, ok=PARTIAL,
                 stdin=b'{"key":"a","value":"b"}\nnot json\n{"key":"a"}\n')
     has(run.err, "line 2: not JSON; line 3: no value")
