@@ -340,7 +340,7 @@ static void on_written(uv_write_t *req, int status)
 
     free(w->data);
     free(w);
-    c->writing = false;
+    c->writing = NULL;
     if (c->state == CONN_CLOSING)
         return;
     if (status < 0) {
@@ -363,17 +363,18 @@ static void conn_queue(struct conn *c, size_t done)
     }
     w->conn = c;
     w->data = c->out.data;
+    c->writing = w;
     uv_buf_t rest = uv_buf_init((char *)w->data + done, (unsigned)(c->out.len - done));
     buf_init(&c->out);
     int rc = uv_write(&w->req, &c->stream, &rest, 1, on_written);
     if (rc < 0) {
+        c->writing = NULL;
         free(w->data);
         free(w);
         c->os_error = rc;
         conn_close(c, -ERR_CLOSED);
         return;
     }
-    c->writing = true;
     c->progress_left = rest.len;
 }
 

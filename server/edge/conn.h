@@ -50,6 +50,8 @@ enum conn_verdict {
     CONN_MOVE_WITH = 2 /* ... and this frame too */
 };
 
+struct conn_write;
+
 struct conn_handler {
     /* Dialled connections: answered (0), or failed: on_closed follows. */
     void (*on_open)(struct conn *c);
@@ -83,7 +85,8 @@ struct conn {
     int error;    /* why it was closed: 0 by the other side, or a negative err */
     int os_error; /* the same as libuv's code, or 0 */
     uint8_t holds;
-    bool reading, writing, eof, shut;
+    bool reading, eof, shut;
+    struct conn_write *writing; /* what the kernel did not take, or NULL; owned by its request */
     struct list all, dirty, resume, starved;
 
     struct buf in;      /* bytes not yet parsed: a partial small frame, or all while held */

@@ -22,7 +22,7 @@ struct node {
     struct address client_address, peer_address; /* as told to others */
     char client_text[ADDRESS_TEXT_BYTES], peer_text[ADDRESS_TEXT_BYTES];
     uint32_t n_workers;
-    struct worker_loop **workers;
+    struct worker_loop *workers[LIMIT_WORKERS_MAX]; /* n_workers of them */
     struct control *control;
     atomic_uint n_clients; /* connections of clients, all workers */
     uint32_t clients_max;

@@ -152,9 +152,6 @@ static int start_workers(struct node *n, const int fds[LIMIT_WORKERS_MAX])
 {
     uint64_t bound_ms = n->store->ops->clock_bound(n->store);
 
-    n->workers = calloc(n->n_workers, sizeof(struct worker_loop *));
-    if (!n->workers)
-        return fail("out of memory");
     for (uint32_t i = 0; i < n->n_workers; i++)
         if (worker_loop_new(n, i, fds[i], bound_ms, &n->workers[i]) < 0)
             return fail("out of memory");
@@ -248,7 +245,6 @@ static void finish(struct control *c)
     n->store->ops->close(n->store); /* its threads may wake loops until here */
     for (uint32_t i = 0; i < n->n_workers; i++)
         worker_loop_free(n->workers[i]);
-    free(n->workers);
     control_deinit(c);
     directory_deinit(n->directory);
     disk_close(&n->disk);

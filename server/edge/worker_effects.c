@@ -17,21 +17,9 @@
 
 /* ---- done events --------------------------------------------------------------------------- */
 
-static struct done *dones_add(struct worker_loop *wl, enum event_type type)
-{
-    struct dones *d = &wl->dones;
-    assert(d->n < DONES_MAX);
-    if (d->n == 0)
-        d->head = 0; /* stay in the pages already touched */
-    struct done *done = &d->ring[(d->head + d->n++) % DONES_MAX];
-    done->event.type = type;
-    done->page = NULL;
-    return done;
-}
-
 static void store_failed(struct worker_loop *wl, uint64_t cookie, int error)
 {
-    struct done *done = dones_add(wl, EVENT_STORED);
+    struct done *done = dones_add(&wl->dones, EVENT_STORED);
     done->event.u.stored = (struct store_done){.cookie = cookie, .error = error};
 }
 
@@ -93,7 +81,7 @@ static void run_send(struct worker_loop *wl, const struct effect *e)
 static void run_get(struct worker_loop *wl, const struct effect *e)
 {
     struct store *s = wl->node->store;
-    struct done *done = dones_add(wl, EVENT_GOT);
+    struct done *done = dones_add(&wl->dones, EVENT_GOT);
     struct event *ev = &done->event;
 
     ev->u.got.cookie = e->u.get.cookie;
@@ -107,23 +95,19 @@ static void run_get(struct worker_loop *wl, const struct effect *e)
 static void run_scan(struct worker_loop *wl, const struct effect *e)
 {
     struct store *s = wl->node->store;
-    struct done *done = dones_add(wl, EVENT_SCANNED);
-    struct scan_page *page = wl->spare_page;
+    struct scan_page *page = dones_page(&wl->dones);
+    int error = -ERR_NO_MEMORY;
 
-    wl->spare_page = NULL;
-    if (!page)
-        page = malloc(sizeof(*page));
+    if (page) {
+        error = s->ops->scan(s, wl->index, e->u.scan.range, e->u.scan.cursor, e->u.scan.bytes_max,
+                             &page->page);
+        wl->read = true;
+    }
+    struct done *done = dones_add(&wl->dones, EVENT_SCANNED);
     done->page = page;
     done->event.u.scanned.cookie = e->u.scan.cookie;
+    done->event.u.scanned.error = error;
     done->event.u.scanned.page = page ? &page->page : NULL;
-    if (!page) {
-        done->event.u.scanned.error = -ERR_NO_MEMORY;
-        return;
-    }
-    page->page = (struct store_page){.items = page->items, .cap = LIMIT_SCAN_PAGE_RECORDS};
-    done->event.u.scanned.error = s->ops->scan(s, wl->index, e->u.scan.range, e->u.scan.cursor,
-                                               e->u.scan.bytes_max, &page->page);
-    wl->read = true;
 }
 
 /* ---- the store's batch --------------------------------------------------------------------- */
@@ -284,19 +268,15 @@ int worker_effects_init(struct worker_loop *wl)
 {
     arena_init(&wl->batch.arena, STORE_QUEUE_BYTES_MAX);
     wl->effects = malloc(sizeof(*wl->effects));
-    wl->dones.ring = malloc(DONES_MAX * sizeof(*wl->dones.ring));
-    return wl->effects && wl->dones.ring ? 0 : -ERR_NO_MEMORY;
+    return wl->effects ? dones_init(&wl->dones) : -ERR_NO_MEMORY;
 }
 
 void worker_effects_deinit(struct worker_loop *wl)
 {
-    for (uint32_t i = 0; i < wl->dones.n; i++)
-        free(wl->dones.ring[(wl->dones.head + i) % DONES_MAX].page);
     for (uint32_t i = 0; i < wl->batch.n; i++)
         blob_unref(wl->batch.ops[i].owner);
     arena_deinit(&wl->batch.arena);
     free(wl->batch.ops);
-    free(wl->dones.ring);
+    dones_deinit(&wl->dones);
     free(wl->effects);
-    free(wl->spare_page);
 }

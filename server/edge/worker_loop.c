@@ -45,15 +45,11 @@ static void step_once(struct worker_loop *wl, struct event *event)
 
 static void feed_dones(struct worker_loop *wl)
 {
-    while (wl->dones.n > 0) {
-        struct done done = wl->dones.ring[wl->dones.head];
-        wl->dones.head = (wl->dones.head + 1) % DONES_MAX;
-        wl->dones.n--;
+    struct done done;
+
+    while (dones_take(&wl->dones, &done)) {
         step_once(wl, &done.event);
-        if (done.page && !wl->spare_page)
-            wl->spare_page = done.page;
-        else
-            free(done.page);
+        dones_release(&wl->dones, &done);
     }
 }
 

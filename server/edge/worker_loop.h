@@ -4,13 +4,10 @@
 #define QUOIT_EDGE_WORKER_LOOP_H
 
 #include "server/core/worker.h"
+#include "server/edge/dones.h"
 #include "server/edge/listener.h"
 #include "server/edge/node.h"
 #include "server/edge/peers.h"
-
-/* Done events that wait between two steps: each belongs to an operation or a pending answer of the
- * core, so what they can be is bounded by those. Memory is touched only as far as it is used. */
-#define DONES_MAX (WORKER_PENDING_MAX + 2u * WORKER_OPS_MAX + 2u * EFFECTS_MAX)
 
 /* One submit to the store. */
 #define STORE_SUBMIT_MAX 4096u
@@ -20,21 +17,6 @@
 
 /* Connections refused for their number that may linger to read why. */
 #define REFUSED_MAX 64u
-
-struct scan_page {
-    struct store_page page;
-    struct wire_record items[LIMIT_SCAN_PAGE_RECORDS];
-};
-
-struct done {
-    struct event event;
-    struct scan_page *page; /* SCANNED: freed after the step */
-};
-
-struct dones {
-    struct done *ring; /* [DONES_MAX] */
-    uint32_t head, n;
-};
 
 /* Operations of one wake-up, and their bytes. */
 struct store_batch {
@@ -58,7 +40,6 @@ struct worker_loop {
     uint64_t armed_ms; /* what it is set to; UINT64_MAX = not set */
     uint64_t durable;  /* last told to the core */
     struct ring *ring; /* last told to the core, or NULL */
-    struct scan_page *spare_page;
     uint32_t n_refused;
     bool stepping, read, stopping, idle_told, closing;
     uv_thread_t thread;

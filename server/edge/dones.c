@@ -1,0 +1,65 @@
+/* dones: done events that wait for the end of the effect list.
+ *
+ * The core's effects are a list that its next step overwrites, so what an effect brings at once (a
+ * read, a failed submit) cannot be told while the list is being carried out. It waits here, in a
+ * ring that starts at its beginning whenever it runs empty, so that it stays in the pages that were
+ * touched before.
+ */
+#include "server/edge/dones.h"
+#include "proto/err.h"
+#include <assert.h>
+#include <stdlib.h>
+
+int dones_init(struct dones *d)
+{
+    *d = (struct dones){.ring = malloc(DONES_MAX * sizeof(*d->ring))};
+    return d->ring ? 0 : -ERR_NO_MEMORY;
+}
+
+void dones_deinit(struct dones *d)
+{
+    for (uint32_t i = 0; i < d->n; i++)
+        free(d->ring[(d->head + i) % DONES_MAX].page);
+    free(d->ring);
+    free(d->spare);
+}
+
+struct done *dones_add(struct dones *d, enum event_type type)
+{
+    assert(d->n < DONES_MAX);
+    if (d->n == 0)
+        d->head = 0;
+    struct done *done = &d->ring[(d->head + d->n++) % DONES_MAX];
+    done->event.type = type;
+    done->page = NULL;
+    return done;
+}
+
+bool dones_take(struct dones *d, struct done *ret)
+{
+    if (d->n == 0)
+        return false;
+    *ret = d->ring[d->head];
+    d->head = (d->head + 1) % DONES_MAX;
+    d->n--;
+    return true;
+}
+
+void dones_release(struct dones *d, struct done *done)
+{
+    if (done->page && !d->spare)
+        d->spare = done->page;
+    else
+        free(done->page);
+    done->page = NULL;
+}
+
+struct scan_page *dones_page(struct dones *d)
+{
+    struct scan_page *page = d->spare ? d->spare : malloc(sizeof(*page));
+
+    d->spare = NULL;
+    if (page)
+        page->page = (struct store_page){.items = page->items, .cap = LIMIT_SCAN_PAGE_RECORDS};
+    return page;
+}
