@@ -139,7 +139,7 @@ int lmdb_meta_get(struct store *store, uint32_t queue, struct slice name, struct
 {
     struct store_lmdb *s = lmdb_of(store);
     uint8_t bytes[META_PREFIX_BYTES + STORE_META_NAME_MAX];
-    struct slice value;
+    struct slice value = {0};
     MDB_txn *txn;
     int r;
 
@@ -159,6 +159,7 @@ int lmdb_meta_get(struct store *store, uint32_t queue, struct slice name, struct
 struct walk {
     MDB_cursor *cursor;
     struct store_range range;
+    uint8_t first[8]; /* range.first as the beginning of a key */
     struct slice previous;
     struct slice store_key; /* where it stands; empty: cannot be told */
     uint64_t token;
@@ -201,7 +202,6 @@ static int walk_next(struct walk *w)
 static int walk_first(struct store_lmdb *s, MDB_txn *txn, struct store_range range,
                       struct slice after, struct walk *w)
 {
-    uint8_t first[8];
     MDB_val k, v;
     int rc;
 
@@ -209,9 +209,10 @@ static int walk_first(struct store_lmdb *s, MDB_txn *txn, struct store_range ran
     rc = mdb_cursor_open(txn, s->kv, &w->cursor);
     if (rc != 0)
         return lmdb_err(rc);
-    lmdb_token_bytes(range.first, first);
-    if (slice_compare(after, slice_of(first, sizeof(first))) < 0)
-        after = slice_of(first, sizeof(first)); /* shorter than any key, so never equal to one */
+    lmdb_token_bytes(range.first, w->first);
+    if (slice_compare(after, slice_of(w->first, sizeof(w->first))) < 0)
+        after =
+            slice_of(w->first, sizeof(w->first)); /* shorter than any key, so never equal to one */
     k = lmdb_val(after);
     w->previous = after;
     rc = mdb_cursor_get(w->cursor, &k, &v, MDB_SET_RANGE);
