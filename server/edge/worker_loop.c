@@ -18,6 +18,7 @@
 #include "server/edge/client.h"
 #include "server/edge/control.h"
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -318,6 +319,10 @@ int worker_loop_new(struct node *node, uint32_t index, int fd, uint64_t clock_bo
 static void thread_main(void *arg)
 {
     struct worker_loop *wl = arg;
+    char name[16]; /* the kernel's limit */
+
+    snprintf(name, sizeof(name), "worker-%u", wl->index);
+    pthread_setname_np(pthread_self(), name);
     loop_run(&wl->loop);
 }
 
