@@ -13,7 +13,7 @@
  *
  * Each change of stage starts a new round, so that answers to the stage before match nothing.
  */
-#include "server/core/core.h"
+#include "server/core/op.h"
 #include "storage/merge.h"
 
 static void get_decide(struct worker *w, struct op *op, struct effects *out);

@@ -15,7 +15,8 @@
  * The re-stamped version goes out as state, which no replica's clock guard refuses and no clock
  * adopts: a key poisoned by a clock that ran ahead stays writable.
  */
-#include "server/core/core.h"
+#include "server/core/op.h"
+#include "server/core/replica.h"
 
 /* ---- asking -------------------------------------------------------------------------------- */
 
@@ -68,7 +69,7 @@ static uint64_t put_ask_due(struct worker *w, struct op *op, struct effects *out
 
 /* ---- stamping ------------------------------------------------------------------------------ */
 
-void coordinator_renew_clock(struct worker *w, struct effects *out)
+static void put_renew_clock(struct worker *w, struct effects *out)
 {
     uint64_t bound = clock_renewal(&w->clock, w->wall_ms);
     struct effect *e;
@@ -95,7 +96,7 @@ static void put_wait_for_clock(struct worker *w, struct op *op, int verdict, str
 }
 
 /* Begins the first round once the clock gives a version; the deadline's timer stays armed. */
-void coordinator_stamp(struct worker *w, struct op *op, struct effects *out)
+void put_stamp(struct worker *w, struct op *op, struct effects *out)
 {
     int verdict = clock_stamp(&w->clock, w->wall_ms, &op->state.version);
 
@@ -103,7 +104,7 @@ void coordinator_stamp(struct worker *w, struct op *op, struct effects *out)
         op_reply_error(w, op, -verdict, out);
         return;
     }
-    coordinator_renew_clock(w, out);
+    put_renew_clock(w, out);
     if (verdict > 0) {
         put_wait_for_clock(w, op, verdict, out);
         return;
@@ -133,7 +134,7 @@ void put_start(struct worker *w, struct op *op, struct effects *out)
         put_wait_for_clock(w, op, CLOCK_WAIT_LEASE, out);
         return;
     }
-    coordinator_stamp(w, op, out);
+    put_stamp(w, op, out);
 }
 
 /* A version just above `highest` that our clock cannot or must not reach. It must differ from every

@@ -7,7 +7,7 @@
  * the most telling refusal. Reads have no effect, so they may be asked anywhere, any number of
  * times.
  */
-#include "server/core/core.h"
+#include "server/core/op.h"
 
 int read_pick(struct worker *w, const struct op *op)
 {

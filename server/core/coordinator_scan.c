@@ -7,7 +7,7 @@
  * fits a frame whatever the replicas send. A scan writes nothing back: it is for export and
  * comparison, and each key by itself is as fresh as a quorum get that started with the page.
  */
-#include "server/core/core.h"
+#include "server/core/op.h"
 #include <stdlib.h>
 
 /* ---- asking -------------------------------------------------------------------------------- */

@@ -14,7 +14,7 @@
  * First-hand puts (stamped by a coordinator for a client) from a clock too far ahead of ours are
  * refused; what arrives as state is merged whatever its time and moves no clock.
  */
-#include "server/core/core.h"
+#include "server/core/replica.h"
 #include "storage/merge.h"
 #include <assert.h>
 

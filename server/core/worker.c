@@ -4,72 +4,16 @@
  * became runnable as long as the effect list has room. Nothing in here waits: what needs time arms
  * a timer, what needs the disk or a peer comes back as an event.
  */
-#include "server/core/core.h"
+#include "server/core/coordinator.h"
+#include "server/core/op.h"
+#include "server/core/replica.h"
 #include <assert.h>
 #include <stdlib.h>
-
-/* ---- making effects ------------------------------------------------------------------------ */
-
-struct effect *worker_emit(struct effects *out, enum effect_type type)
-{
-    struct effect *e;
-
-    assert(out->n < EFFECTS_MAX); /* units are bounded: see WORKER_UNIT_EFFECTS */
-    e = &out->list[out->n++];
-    e->type = type;
-    return e;
-}
-
-void worker_trace(struct effects *out, enum trace_type type, uint64_t a, uint64_t b)
-{
-    struct effect *e = worker_emit(out, EFFECT_TRACE);
-
-    e->u.trace.type = type;
-    e->u.trace.a = a;
-    e->u.trace.b = b;
-}
-
-void worker_send(struct worker *w, struct addr to, const struct wire_peer *msg, struct blob *owner,
-                 struct effects *out)
-{
-    struct effect *e;
-
-    if (to.kind == ADDR_SELF) {
-        assert(w->self_n < WORKER_SELF_MAX);
-        w->self[w->self_n].msg = *msg;
-        w->self[w->self_n++].owner = owner;
-        return;
-    }
-    e = worker_emit(out, EFFECT_SEND);
-    e->u.send.to = to;
-    e->u.send.msg = *msg;
-    e->u.send.owner = owner;
-}
-
-void worker_bury(struct worker *w, struct blob *blob)
-{
-    if (!blob)
-        return;
-    assert(w->graves_n < WORKER_GRAVES_MAX); /* a step frees at most what its effects allow */
-    w->graves[w->graves_n++] = blob;
-}
 
 static void empty_graves(struct worker *w)
 {
     while (w->graves_n > 0)
         blob_unref(w->graves[--w->graves_n]);
-}
-
-uint32_t worker_owner(const struct worker *w, uint32_t partition, uint32_t n_workers)
-{
-    uint32_t n_partitions = ring_wire(w->ring)->n_partitions;
-
-    return token_worker(token_partition_first(partition, n_partitions), n_workers);
-}
-
-bool worker_node_up(const struct worker *w, uint32_t node)
-{
-    return node == w->node || (node < WORKER_NODES_MAX && w->nodes[node].up);
 }
 
 /* ---- messages ------------------------------------------------------------------------------ */
@@ -153,7 +97,7 @@ static bool drain_stamping(struct worker *w, struct effects *out)
 
         if (!worker_room(w, out))
             return false;
-        coordinator_stamp(w, op, out);
+        put_stamp(w, op, out);
         drain_self(w, out);
         if (w->stamping.next == &op->stamping)
             break;
