@@ -23,7 +23,7 @@ struct form;
 struct form_config {
     struct wire_member self; /* copied; names and addresses as given at the command line */
     const char *const *list; /* sorted, distinct peer addresses, own one included */
-    size_t n_list; /* 1 .. FORM_NODES_MAX: the caller has refused longer lists */
+    size_t n_list;           /* 1 .. FORM_NODES_MAX: the caller has refused longer lists */
     size_t self_index;
     uint32_t replicas;
     /* Random bytes for the cluster's id and token space; used only by the leader. */
@@ -33,23 +33,28 @@ struct form_config {
     const struct wire_ring *proposal;
 };
 
-enum form_event_type { FORM_EVENT_TICK = 1, FORM_EVENT_LINK_UP, FORM_EVENT_LINK_DOWN,
-                       FORM_EVENT_MESSAGE, FORM_EVENT_SYNCED };
+enum form_event_type {
+    FORM_EVENT_TICK = 1,
+    FORM_EVENT_LINK_UP,
+    FORM_EVENT_LINK_DOWN,
+    FORM_EVENT_MESSAGE,
+    FORM_EVENT_SYNCED
+};
 
 struct form_event {
     enum form_event_type type;
     uint64_t now_ms;
-    size_t from;                      /* LINK_*, MESSAGE: position in the list */
-    const struct wire_form *message;  /* MESSAGE; borrowed */
-    int error;                        /* SYNCED: 0 or negative */
+    size_t from;                     /* LINK_*, MESSAGE: position in the list */
+    const struct wire_form *message; /* MESSAGE; borrowed */
+    int error;                       /* SYNCED: 0 or negative */
 };
 
 enum form_effect_type {
-    FORM_EFFECT_SEND = 1,  /* message to position `to` */
-    FORM_EFFECT_PERSIST,   /* sync `ring` under the name `name`, then FORM_EVENT_SYNCED */
-    FORM_EFFECT_DECIDED,   /* done: `ring` (durable) is the ring of epoch 1; publish it */
-    FORM_EFFECT_FAIL,      /* stop the process: exit 1 with `why` */
-    FORM_EFFECT_WAIT       /* for the log, at most every few seconds: `why` says for whom we wait */
+    FORM_EFFECT_SEND = 1, /* message to position `to` */
+    FORM_EFFECT_PERSIST,  /* sync `ring` under the name `name`, then FORM_EVENT_SYNCED */
+    FORM_EFFECT_DECIDED,  /* done: `ring` (durable) is the ring of epoch 1; publish it */
+    FORM_EFFECT_FAIL,     /* stop the process: exit 1 with `why` */
+    FORM_EFFECT_WAIT      /* for the log, at most every few seconds: `why` says for whom we wait */
 };
 
 struct form_effect {
