@@ -447,7 +447,7 @@ PASSED in {seconds:.0f} s. 0 of {number(total)} acknowledged records lost.
 # ---- keeping and stopping -------------------------------------------------------------------
 
 def kept_pids():
-    """Processes of an earlier --keep that are still ours: same data directory on their command line."""
+    """Processes of an earlier --keep: those that have the same data directory in their command."""
     if not PIDS.exists():
         return []
     found = []

@@ -1,5 +1,5 @@
-"""scripts/tally.py must not call green what is not: meson's logs are written by hand here, one way of
-going wrong at a time, as meson 1.0 writes them. Output is TAP.
+"""scripts/tally.py must not call green what is not: meson's logs are written by hand here, one way
+of going wrong at a time, as meson 1.0 writes them. Output is TAP.
 """
 
 import json
