@@ -129,6 +129,7 @@ void disk_submit(struct world *w, struct node *n, uint32_t worker, const struct 
         int key = ops[i].type == STORE_OP_MERGE ? client_key_index(w, &ops[i].key) : -1;
         bool room = !d->full || ops[i].state.deleted;
 
+        room = room && (key < 0 || !d->rotten[key]);
         if (ops[i].type != STORE_OP_MERGE)
             continue;
         if (key < 0) {
@@ -288,6 +289,21 @@ static void make_read(struct world *w, struct node *n, struct item *item)
     }
     if (n->alive)
         s->ops->read_end(s, item->worker);
+}
+
+bool disk_rot(struct world *w, struct node *n, uint32_t key)
+{
+    struct disk *d = &n->disk;
+    char text[16];
+    struct key k = client_key(key, text);
+
+    if (version_is_none(d->shadow.durable[key]) ||
+        version_compare(d->shadow.durable[key], d->shadow.current[key]) != 0)
+        return false;
+    if (store_mem_corrupt(d->store, ring_token(w->rings[0], &k), &k) != 0)
+        sim_fail(w, "%s has no record of a key that its shadow knows", n->name);
+    d->rotten[key] = true;
+    return true;
 }
 
 /* ---- items and life ---------------------------------------------------------------------- */

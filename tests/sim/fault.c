@@ -31,6 +31,7 @@ static const struct {
     [FAULT_PAUSE] = {4 * SECOND, 3 * SECOND},
     [FAULT_SLOW_DISK] = {2 * SECOND, 3 * SECOND},
     [FAULT_SLOW_READ] = {2 * SECOND, 3 * SECOND},
+    [FAULT_ROT] = {2 * SECOND, 0},
     [FAULT_FULL] = {3 * SECOND, 2 * SECOND},
     [FAULT_BAD_CLOCK] = {2 * SECOND, 0},
     [FAULT_RING] = {SECOND, 0},
@@ -258,6 +259,17 @@ static void begin_break(struct world *w, const struct node *n)
                 net_break(w, a, b, 5 * MS);
 }
 
+/* One slot of a key at most, where two others can still answer for it. */
+static void begin_rot(struct world *w, struct node *n)
+{
+    uint32_t key = (uint32_t)sim_below(w, w->n_keys);
+
+    if (w->replicas >= 3 && !w->rotten[key] && disk_rot(w, n, key)) {
+        w->rotten[key] = true;
+        sim_trace(w, "%s: the record of key %u is corrupt", n->name, key);
+    }
+}
+
 /* Disks that were bought together fill up together. */
 static void begin_full(struct world *w, struct node *n)
 {
@@ -307,6 +319,9 @@ static uint32_t begin(struct world *w, enum fault fault)
         break;
     case FAULT_SLOW_READ:
         n->disk.read_us = sim_delay(w, 300 * MS);
+        break;
+    case FAULT_ROT:
+        begin_rot(w, n);
         break;
     case FAULT_FULL:
         begin_full(w, n);

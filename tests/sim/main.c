@@ -44,7 +44,7 @@ static const char *const trace_text[] = {"",
                                          "waits for the clock",
                                          "stamped anew",
                                          "read repairs",
-                                         NULL, /* corruption: not among the faults here */
+                                         "records found corrupt",
                                          "requests shed",
                                          "hedged reads"};
 

@@ -25,6 +25,9 @@ SEEDS = 400
 MUTANTS = [
     ("answers before what it shows is durable", "server/core/replica.c",
      "if (in->u.got.lsn > w->durable_lsn) {", "if (false) {"),
+    ("a corrupt record is taken for an absent one", "server/core/replica.c",
+     "err = in->u.got.error ? -in->u.got.error : check_replica(w, &p->replica);",
+     "err = check_replica(w, &p->replica);"),
     ("acknowledges before the sync", "storage/store_mem.c",
      "q->dones[q->first].lsn <= m->durable", "true"),
     ("one of three is a quorum", "server/core/quorum.c",

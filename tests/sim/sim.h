@@ -44,6 +44,7 @@
     X(PAUSE, "paused node")                                                                        \
     X(SLOW_DISK, "slow syncs")                                                                     \
     X(SLOW_READ, "slow reads")                                                                     \
+    X(ROT, "records that fail their checksum")                                                     \
     X(FULL, "full disk")                                                                           \
     X(SKEW, "clocks apart within the guard")                                                       \
     X(BAD_CLOCK, "clocks apart beyond the guard, jumps")                                           \
@@ -155,6 +156,7 @@ struct disk {
     struct store *store;
     struct shadow shadow;
     bool syncing, near_full, full;
+    bool rotten[SIM_KEYS_MAX]; /* the record of this key is corrupt */
     uint64_t sync_us, read_us; /* extra delay at most */
 };
 
@@ -264,6 +266,7 @@ struct world {
 
     bool enabled[N_FAULTS], healed, demanding;
     uint32_t loss, duplicate, reorder; /* per mille, now */
+    bool rotten[SIM_KEYS_MAX];         /* some node has a corrupt record of the key */
 
     struct effects effects;
     struct arena arena;
@@ -305,6 +308,8 @@ void disk_crash(struct world *w, struct node *n, uint32_t n_workers);
 void disk_submit(struct world *w, struct node *n, uint32_t worker, const struct store_op *ops,
                  size_t n_ops);
 void disk_read(struct world *w, struct node *n, uint32_t worker, const struct effect *e);
+/* Damages the record of a key, if there is one and it is on the disk. */
+bool disk_rot(struct world *w, struct node *n, uint32_t key);
 void disk_item(struct world *w, struct node *n, struct item *item);
 void read_free(struct read *r);
 
