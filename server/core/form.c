@@ -29,65 +29,14 @@
  * member of another cluster) ends the process with a sentence. Nothing is decided here by a
  * majority or by time: a listed node that never comes keeps the others waiting, and they say so.
  */
-#include "server/core/form.h"
-
-#include "server/core/ring.h"
+#include "server/core/form_peers.h"
 
 #include <assert.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 /* Long enough for a sync and a round trip, short enough that starting feels immediate. */
 #define FORM_REPEAT_MS 250u
 #define FORM_WAIT_MS 5000u
-
-/* Own strings, one member per listed node, and one ring of the default size while it is built. */
-#define FORM_ARENA_BYTES (4u << 20)
-
-enum form_state {
-    FORM_STATE_BROKEN, /* what form_new found; told by the first step */
-    FORM_STATE_GATHER,
-    FORM_STATE_SYNC_PROPOSAL,
-    FORM_STATE_PROPOSED,
-    FORM_STATE_SYNC_RING,
-    FORM_STATE_DECIDED,
-    FORM_STATE_FAILED
-};
-
-struct form_peer {
-    bool up;
-    bool heard;  /* GATHER: member is what its EMPTY said */
-    bool synced; /* PROPOSED, leader */
-    struct wire_member member;
-    uint8_t text[3 * LIMIT_NAME_BYTES + 2 * LIMIT_ADDRESS_BYTES];
-};
-
-struct form {
-    enum form_state state;
-    size_t n, self_index;
-    uint32_t replicas;
-    struct wire_id cluster_id;
-    struct token_space space;
-    uint64_t list_hash;
-    uint64_t repeat_ms, wait_ms; /* when to repeat, when to complain */
-    struct slice *list;
-    struct form_peer *peers; /* own place included */
-    struct ring *ring;       /* the proposal */
-    struct wire_ring bare;   /* the same without its table, for SYNCED */
-    struct arena arena;
-    char why[FORM_WHY_BYTES];
-};
-
-static bool is_leader(const struct form *f)
-{
-    return f->self_index == 0;
-}
-
-static const struct wire_member *self_of(const struct form *f)
-{
-    return &f->peers[f->self_index].member;
-}
 
 /* ---- effects ----------------------------------------------------------------------------- */
 
@@ -99,15 +48,6 @@ static struct form_effect *emit(struct form_effects *out, enum form_effect_type 
     out->n++;
     *e = (struct form_effect){.type = type};
     return e;
-}
-
-__attribute__((format(printf, 2, 3))) static void explain(struct form *f, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(f->why, sizeof(f->why), format, args);
-    va_end(args);
 }
 
 /* The sentence is in f->why. */
@@ -125,7 +65,7 @@ static void send_phase(struct form *f, size_t to, enum wire_form_phase phase,
     e->to = to;
     e->message.phase = phase;
     e->message.list_hash = f->list_hash;
-    e->message.self = *self_of(f);
+    e->message.self = *form_self(f);
     e->message.replicas = f->replicas;
     if (phase == FORM_SYNCED)
         e->message.ring = &f->bare;
@@ -151,7 +91,7 @@ static enum wire_form_phase phase_for(const struct form *f, size_t peer)
         return FORM_EMPTY;
     if (f->state != FORM_STATE_PROPOSED)
         return FORM_NONE;
-    if (!is_leader(f))
+    if (!form_is_leader(f))
         return FORM_SYNCED;
     return f->peers[peer].synced ? FORM_NONE : FORM_PROPOSE;
 }
@@ -170,162 +110,14 @@ static void tell_all(struct form *f, struct form_effects *out)
         tell(f, i, out);
 }
 
-/* ---- who is who -------------------------------------------------------------------------- */
-
-static struct slice keep_text(struct slice s, uint8_t **at)
-{
-    struct slice copy = slice_of(*at, s.len);
-
-    if (s.len > 0)
-        memcpy(*at, s.data, s.len);
-    *at += s.len;
-    return copy;
-}
-
-static bool keep_member(struct form_peer *peer, const struct wire_member *m)
-{
-    uint8_t *at = peer->text;
-
-    if (m->name.len > LIMIT_NAME_BYTES || m->zone.len > LIMIT_NAME_BYTES ||
-        m->client_address.len > LIMIT_ADDRESS_BYTES || m->peer_address.len > LIMIT_ADDRESS_BYTES)
-        return false;
-    peer->member = *m;
-    peer->member.name = keep_text(m->name, &at);
-    peer->member.zone = keep_text(m->zone, &at);
-    peer->member.client_address = keep_text(m->client_address, &at);
-    peer->member.peer_address = keep_text(m->peer_address, &at);
-    peer->heard = true;
-    return true;
-}
-
-#define TEXT(s) (int)(s).len, (const char *)(s).data
-
-/* Whether two nodes can be members of one ring; else explains. */
-static bool distinct(struct form *f, size_t a, size_t b)
-{
-    const struct wire_member *x = &f->peers[a].member, *y = &f->peers[b].member;
-
-    if (wire_id_equal(&x->id, &y->id)) {
-        explain(f,
-                "%.*s and %.*s have the same node id: one data directory is a copy of the other; "
-                "start that node on an empty directory",
-                TEXT(f->list[a]), TEXT(f->list[b]));
-        return false;
-    }
-    if (slice_equal(x->name, y->name)) {
-        explain(f, "%.*s and %.*s are both named \"%.*s\": give each node a --name of its own",
-                TEXT(f->list[a]), TEXT(f->list[b]), TEXT(x->name));
-        return false;
-    }
-    return true;
-}
-
-/* Whether an empty node belongs to what this node is forming; else explains. Remembers it. */
-static bool fits(struct form *f, size_t from, const struct wire_form *m)
-{
-    if (m->list_hash != f->list_hash) {
-        explain(f, "%.*s was started with another --cluster list: give each first node the same",
-                TEXT(f->list[from]));
-        return false;
-    }
-    if (m->replicas != f->replicas) {
-        explain(f, "%.*s was started with --replicas %u and this node with %u", TEXT(f->list[from]),
-                m->replicas, f->replicas);
-        return false;
-    }
-    if (!slice_equal(m->self.peer_address, f->list[from]) ||
-        !keep_member(&f->peers[from], &m->self)) {
-        explain(f, "the node at %.*s says that its peer address is %.*s: use that in --cluster",
-                TEXT(f->list[from]), TEXT(m->self.peer_address));
-        return false;
-    }
-    for (size_t i = 0; i < f->n; i++)
-        if (i != from && f->peers[i].heard && !distinct(f, i, from))
-            return false;
-    return true;
-}
-
-static int member_at(const struct wire_ring *w, struct slice peer_address)
-{
-    for (size_t i = 0; i < w->n_members; i++)
-        if (slice_equal(w->members[i].peer_address, peer_address))
-            return (int)i;
-    return -1;
-}
-
-/* Takes a ring as this machine's own; false (explained) if it is not sound, or not of these nodes.
- */
-static bool adopt(struct form *f, const struct wire_ring *wire, const char *whence)
-{
-    struct ring *ring;
-    int r = ring_new(wire, NULL, NULL, &ring);
-    const struct wire_ring *w;
-    bool ours;
-
-    if (r < 0) {
-        explain(f, "the first ring %s cannot be used: %s", whence, err_text(r));
-        return false;
-    }
-    w = ring_wire(ring);
-    ours = w->n_members == f->n;
-    for (size_t i = 0; ours && i < f->n; i++)
-        ours = member_at(w, f->list[i]) >= 0;
-    if (!ours) {
-        explain(f,
-                "the first ring %s is of other nodes than the --cluster list names: start with "
-                "the list of the first attempt, or on an empty directory",
-                whence);
-        ring_unref(ring);
-        return false;
-    }
-    if (ring_member_of(ring, &self_of(f)->id) != member_at(w, f->list[f->self_index])) {
-        explain(f, "the first ring %s was made with another data directory at %.*s", whence,
-                TEXT(f->list[f->self_index]));
-        ring_unref(ring);
-        return false;
-    }
-    f->ring = ring;
-    f->bare = *w;
-    f->bare.fence = f->bare.primary = f->bare.slot_member = f->bare.slot_state = NULL;
-    f->bare.slot_incarnation = NULL;
-    return true;
-}
-
-/* A cluster's id is random and belongs to one proposal: it tells proposals apart. */
-static bool same_cluster(const struct form *f, const struct wire_ring *ring)
-{
-    return ring && f->ring && wire_id_equal(&ring->cluster_id, &ring_wire(f->ring)->cluster_id);
-}
-
 /* ---- the leader -------------------------------------------------------------------------- */
-
-static bool make_proposal(struct form *f)
-{
-    struct ring_form_input in = {
-        .n_members = f->n, .replicas = f->replicas, .cluster_id = f->cluster_id, .space = f->space};
-    struct wire_member *members = arena_alloc(&f->arena, f->n * sizeof(*members));
-    struct wire_ring wire;
-    int r = -ERR_NO_MEMORY;
-
-    if (members) {
-        for (size_t i = 0; i < f->n; i++)
-            members[i] = f->peers[i].member;
-        in.members = members;
-        r = ring_form(&in, &f->arena, &wire);
-    }
-    if (r < 0) {
-        explain(f, "cannot make the first ring: %s", err_text(r));
-        return false;
-    }
-    return adopt(f, &wire, "that these nodes would make");
-}
 
 /* Goes on when nobody is missing any more. */
 static void advance(struct form *f, struct form_effects *out)
 {
     bool all = true;
 
-    if (!is_leader(f))
+    if (!form_is_leader(f))
         return;
     for (size_t i = 0; i < f->n; i++)
         all &= i == f->self_index ||
@@ -334,7 +126,7 @@ static void advance(struct form *f, struct form_effects *out)
         return;
     if (f->state == FORM_STATE_PROPOSED)
         persist(f, FORM_STATE_SYNC_RING, FORM_META_RING, out);
-    else if (f->state == FORM_STATE_GATHER && make_proposal(f))
+    else if (f->state == FORM_STATE_GATHER && form_propose(f))
         persist(f, FORM_STATE_SYNC_PROPOSAL, FORM_META_PROPOSAL, out);
     else if (f->state == FORM_STATE_GATHER)
         fail(f, out);
@@ -346,19 +138,21 @@ static void recv_empty(struct form *f, size_t from, const struct wire_form *m,
                        struct form_effects *out)
 {
     if (f->state == FORM_STATE_GATHER) {
-        if (fits(f, from, m))
+        if (form_fits(f, from, m))
             advance(f, out);
         else
             fail(f, out);
-    } else if (f->state == FORM_STATE_PROPOSED && is_leader(f)) {
-        if (ring_member_of(f->ring, &m->self.id) == member_at(ring_wire(f->ring), f->list[from])) {
+    } else if (f->state == FORM_STATE_PROPOSED && form_is_leader(f)) {
+        if (ring_member_of(f->ring, &m->self.id) ==
+            form_member_at(ring_wire(f->ring), f->list[from])) {
             tell(f, from, out);
             return;
         }
-        explain(f,
-                "%.*s has a new data directory since the cluster began to form: start all listed "
-                "nodes on empty directories",
-                TEXT(f->list[from]));
+        form_explain(
+            f,
+            "%.*s has a new data directory since the cluster began to form: start all listed "
+            "nodes on empty directories",
+            TEXT(f->list[from]));
         fail(f, out);
     }
 }
@@ -366,22 +160,22 @@ static void recv_empty(struct form *f, size_t from, const struct wire_form *m,
 static void recv_propose(struct form *f, size_t from, const struct wire_form *m,
                          struct form_effects *out)
 {
-    if (from != 0 || is_leader(f) || !m->ring)
+    if (from != 0 || form_is_leader(f) || !m->ring)
         return;
     if (f->state == FORM_STATE_GATHER) {
-        if (adopt(f, m->ring, "proposed by the first node of the list"))
+        if (form_adopt(f, m->ring, "proposed by the first node of the list"))
             persist(f, FORM_STATE_SYNC_PROPOSAL, FORM_META_PROPOSAL, out);
         else
             fail(f, out);
     } else if (f->state == FORM_STATE_PROPOSED) {
-        if (same_cluster(f, m->ring)) {
+        if (form_same_cluster(f, m->ring)) {
             tell(f, from, out);
             return;
         }
-        explain(f,
-                "%.*s proposes a first ring and this node holds another one, of an earlier "
-                "attempt: start all listed nodes on empty directories",
-                TEXT(f->list[from]));
+        form_explain(f,
+                     "%.*s proposes a first ring and this node holds another one, of an earlier "
+                     "attempt: start all listed nodes on empty directories",
+                     TEXT(f->list[from]));
         fail(f, out);
     }
 }
@@ -389,18 +183,19 @@ static void recv_propose(struct form *f, size_t from, const struct wire_form *m,
 static void recv_synced(struct form *f, size_t from, const struct wire_form *m,
                         struct form_effects *out)
 {
-    if (!is_leader(f) || (f->state != FORM_STATE_GATHER && f->state != FORM_STATE_PROPOSED))
+    if (!form_is_leader(f) || (f->state != FORM_STATE_GATHER && f->state != FORM_STATE_PROPOSED))
         return;
-    if (f->state == FORM_STATE_PROPOSED && same_cluster(f, m->ring) &&
-        ring_member_of(f->ring, &m->self.id) == member_at(ring_wire(f->ring), f->list[from])) {
+    if (f->state == FORM_STATE_PROPOSED && form_same_cluster(f, m->ring) &&
+        ring_member_of(f->ring, &m->self.id) == form_member_at(ring_wire(f->ring), f->list[from])) {
         f->peers[from].synced = true;
         advance(f, out);
         return;
     }
-    explain(f,
-            "%.*s holds a first ring of an earlier attempt that this node does not know: start "
-            "all listed nodes on empty directories",
-            TEXT(f->list[from]));
+    form_explain(
+        f,
+        "%.*s holds a first ring of an earlier attempt that this node does not know: start "
+        "all listed nodes on empty directories",
+        TEXT(f->list[from]));
     fail(f, out);
 }
 
@@ -409,11 +204,12 @@ static void recv_decided(struct form *f, size_t from, const struct wire_form *m,
 {
     if (!m->ring || (f->state != FORM_STATE_GATHER && f->state != FORM_STATE_PROPOSED))
         return;
-    if (f->state == FORM_STATE_PROPOSED && !same_cluster(f, m->ring)) {
-        explain(f, "%.*s belongs to another cluster than the one that this directory began to form",
-                TEXT(f->list[from]));
+    if (f->state == FORM_STATE_PROPOSED && !form_same_cluster(f, m->ring)) {
+        form_explain(
+            f, "%.*s belongs to another cluster than the one that this directory began to form",
+            TEXT(f->list[from]));
         fail(f, out);
-    } else if (f->ring || adopt(f, m->ring, "decided by the other nodes")) {
+    } else if (f->ring || form_adopt(f, m->ring, "decided by the other nodes")) {
         persist(f, FORM_STATE_SYNC_RING, FORM_META_RING, out);
     } else {
         fail(f, out);
@@ -423,13 +219,15 @@ static void recv_decided(struct form *f, size_t from, const struct wire_form *m,
 static void recv_member(struct form *f, size_t from, struct form_effects *out)
 {
     if (f->state == FORM_STATE_GATHER)
-        explain(f,
-                "%.*s belongs to a cluster already, so this empty node would have to join it, and "
-                "joining a running cluster (--join) comes with a later version",
-                TEXT(f->list[from]));
+        form_explain(
+            f,
+            "%.*s belongs to a cluster already, so this empty node would have to join it, and "
+            "joining a running cluster (--join) comes with a later version",
+            TEXT(f->list[from]));
     else if (f->state == FORM_STATE_PROPOSED)
-        explain(f, "%.*s belongs to another cluster than the one that this directory began to form",
-                TEXT(f->list[from]));
+        form_explain(
+            f, "%.*s belongs to another cluster than the one that this directory began to form",
+            TEXT(f->list[from]));
     else
         return;
     fail(f, out);
@@ -441,7 +239,7 @@ static void recv_message(struct form *f, size_t from, const struct wire_form *m,
     struct wire_form answer;
 
     if (f->state == FORM_STATE_DECIDED) {
-        if (form_answer(ring_wire(f->ring), self_of(f), m, &answer)) {
+        if (form_answer(ring_wire(f->ring), form_self(f), m, &answer)) {
             struct form_effect *e = emit(out, FORM_EFFECT_SEND);
 
             e->to = from;
@@ -489,30 +287,6 @@ bool form_answer(const struct wire_ring *ring, const struct wire_member *self,
 
 /* ---- time and disk ----------------------------------------------------------------------- */
 
-static void complain(struct form *f, struct form_effects *out)
-{
-    size_t at = 0, n_missing = 0;
-
-    for (size_t i = 0; i < f->n; i++) {
-        const struct form_peer *p = &f->peers[i];
-        bool missing = f->state == FORM_STATE_GATHER ? !p->heard
-                       : is_leader(f)                ? !p->synced
-                                                     : i == 0;
-        int n;
-
-        if (i == f->self_index || !missing)
-            continue;
-        n = snprintf(f->why + at, sizeof(f->why) - at, "%s%.*s%s",
-                     n_missing++ ? ", " : "waiting to form a cluster with ", TEXT(f->list[i]),
-                     p->up ? "" : " (not reachable)");
-        at += n > 0 ? (size_t)n : 0;
-        if (at >= sizeof(f->why))
-            break;
-    }
-    if (n_missing > 0)
-        emit(out, FORM_EFFECT_WAIT)->why = f->why;
-}
-
 static void repeat(struct form *f, uint64_t now_ms, struct form_effects *out)
 {
     if (now_ms < f->repeat_ms || f->state == FORM_STATE_DECIDED || f->state == FORM_STATE_FAILED)
@@ -523,7 +297,8 @@ static void repeat(struct form *f, uint64_t now_ms, struct form_effects *out)
         f->wait_ms = now_ms + FORM_WAIT_MS;
     if (now_ms >= f->wait_ms) {
         f->wait_ms = now_ms + FORM_WAIT_MS;
-        complain(f, out);
+        if (form_explain_wait(f))
+            emit(out, FORM_EFFECT_WAIT)->why = f->why;
     }
 }
 
@@ -532,7 +307,7 @@ static void recv_disk(struct form *f, int error, struct form_effects *out)
     if (f->state != FORM_STATE_SYNC_PROPOSAL && f->state != FORM_STATE_SYNC_RING)
         return;
     if (error < 0) {
-        explain(f, "cannot write the first ring to the data directory: %s", err_text(error));
+        form_explain(f, "cannot write the first ring to the data directory: %s", err_text(error));
         fail(f, out);
     } else if (f->state == FORM_STATE_SYNC_PROPOSAL) {
         f->state = FORM_STATE_PROPOSED;
@@ -540,7 +315,7 @@ static void recv_disk(struct form *f, int error, struct form_effects *out)
         tell_all(f, out);
     } else {
         f->state = FORM_STATE_DECIDED;
-        for (size_t i = 0; is_leader(f) && i < f->n; i++)
+        for (size_t i = 0; form_is_leader(f) && i < f->n; i++)
             if (i != f->self_index && f->peers[i].up)
                 send_phase(f, i, FORM_DECIDED, out);
         emit(out, FORM_EFFECT_DECIDED)->ring = ring_wire(f->ring);
@@ -627,14 +402,14 @@ static bool copy_list(struct form *f, const struct form_config *config)
 static void begin(struct form *f, const struct form_config *config)
 {
     f->state = FORM_STATE_BROKEN;
-    if (!keep_member(&f->peers[f->self_index], &config->self))
-        explain(f, "the node's name, zone or an address is too long");
+    if (!form_keep_member(&f->peers[f->self_index], &config->self))
+        form_explain(f, "the node's name, zone or an address is too long");
     else if (!slice_equal(config->self.peer_address, f->list[f->self_index]))
-        explain(f, "--cluster names this node %.*s, but its peer address is %.*s",
-                TEXT(f->list[f->self_index]), TEXT(config->self.peer_address));
+        form_explain(f, "--cluster names this node %.*s, but its peer address is %.*s",
+                     TEXT(f->list[f->self_index]), TEXT(config->self.peer_address));
     else if (!config->proposal)
         f->state = FORM_STATE_GATHER;
-    else if (adopt(f, config->proposal, "in this data directory"))
+    else if (form_adopt(f, config->proposal, "in this data directory"))
         f->state = FORM_STATE_PROPOSED;
 }
 
