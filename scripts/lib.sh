@@ -47,18 +47,16 @@ require_writable() {
     done
 }
 
-# configure DIR [MESON OPTION...]: makes the build directory, or brings it to these options. What
-# Debian packages are there decides whether tests are built, so that is remembered too; and the
-# place, since a build directory does not survive being moved.
+# configure DIR [MESON OPTION...]: makes the build directory, anew if options, place or the packages
+# that decide what is built have changed (objects stay). One made by hand is only looked at again.
 configure() {
     local dir=$ROOT/$1 mark=$ROOT/$1/.configured wanted how=()
     shift
     wanted="$ROOT ${CC:-cc} $* $(pkg-config --modversion cmocka 2>/dev/null || true)"
-    if [[ -f $mark && $(<"$mark") != "$ROOT "* ]]; then
+    if [[ -f $mark ]]; then
+        [[ -f $dir/build.ninja && $(<"$mark") == "$wanted" ]] && return 0
         rm -rf "$dir/meson-private" "$dir/build.ninja"
-    fi
-    if [[ -f $dir/build.ninja ]]; then
-        [[ -f $mark && $(<"$mark") == "$wanted" ]] && return 0
+    elif [[ -f $dir/build.ninja ]]; then
         how=(--reconfigure)
     fi
     meson setup "${how[@]}" "$dir" "$ROOT" "$@" || return
