@@ -55,7 +55,8 @@ static struct pool_list *list_of(struct session *s, const struct session_slot *r
     case SLOT_DONE:
         return &s->done;
     }
-    return NULL;
+    assert(!"a slot is in one of these states");
+    return &s->free;
 }
 
 void slot_move(struct session *s, struct session_slot *r, enum slot_state state, uint32_t conn)
