@@ -159,7 +159,9 @@ int report_result(const struct cli *cli, const char *what, struct slice key,
                *r->node ? " from " : "", r->node);
         break;
     case QUOIT_ERR_NO_QUORUM:
-        report("%s: refused, nothing was written: %s.", head, text);
+        report("%s: refused%s: %s.", head,
+               strcmp(what, "put") == 0 || strcmp(what, "del") == 0 ? ", nothing was written" : "",
+               text);
         break;
     case QUOIT_ERR_KEY_TOO_LARGE:
     case QUOIT_ERR_VALUE_TOO_LARGE:

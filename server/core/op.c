@@ -226,7 +226,7 @@ void op_reply(struct worker *w, struct op *op, struct wire_response *res, struct
     op_free(w, op);
 }
 
-/* "1 of 3 replicas is up, 2 are needed; down: n2 n3; nothing was written" */
+/* "1 of 3 replicas is up, 2 are needed. Down: n2, n3"; that nothing was written, the code says. */
 static struct blob *no_quorum_text(const struct worker *w, const struct op *op)
 {
     const struct wire_ring *ring = ring_wire(w->ring);
@@ -237,9 +237,8 @@ static struct blob *no_quorum_text(const struct worker *w, const struct op *op)
 
     for (uint32_t s = 0; s < op->entry.n_slots; s++)
         up += op->entry.slots[s].state == SLOT_READY && op_slot_reachable(w, op, s);
-    n = snprintf(text, sizeof text, "%u of %u replicas %s up, %u %s needed; nothing was written",
-                 up, op->entry.n_ready, up == 1 ? "is" : "are", (unsigned)op->need,
-                 op->need == 1 ? "is" : "are");
+    n = snprintf(text, sizeof text, "%u of %u replicas %s up, %u %s needed", up, op->entry.n_ready,
+                 up == 1 ? "is" : "are", (unsigned)op->need, op->need == 1 ? "is" : "are");
     len = (size_t)n;
     for (uint32_t s = 0, listed = 0; s < op->entry.n_slots; s++) {
         const struct slice *name;
