@@ -32,9 +32,9 @@ static const struct {
     [FAULT_SLOW_DISK] = {2 * SECOND, 3 * SECOND},
     [FAULT_SLOW_READ] = {2 * SECOND, 3 * SECOND},
     [FAULT_ROT] = {2 * SECOND, 0},
-    [FAULT_FULL] = {3 * SECOND, 2 * SECOND},
+    [FAULT_FULL] = {SECOND, 3 * SECOND},
     [FAULT_BAD_CLOCK] = {2 * SECOND, 0},
-    [FAULT_RING] = {SECOND, 0},
+    [FAULT_RING] = {300 * MS, 0},
 };
 
 const char *fault_text(enum fault fault)
@@ -251,7 +251,7 @@ static void set_full(struct node *n, bool full)
 static void begin_break(struct world *w, const struct node *n)
 {
     uint32_t other = (uint32_t)sim_below(w, w->n_nodes);
-    bool all = sim_chance(w, 300);
+    bool all = sim_chance(w, 600);
 
     for (uint32_t a = 0; a < w->n_nodes; a++)
         for (uint32_t b = 0; b < w->n_nodes; b++)

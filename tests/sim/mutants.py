@@ -21,81 +21,81 @@ import tempfile
 
 SEEDS = 400
 
-# (name, file, text, replacement)
+# (name, folder, text that occurs once in the folder's sources, replacement)
 MUTANTS = [
-    ("answers before what it shows is durable", "server/core/replica.c",
+    ("answers before what it shows is durable", "server/core",
      "if (in->u.got.lsn > w->durable_lsn) {", "if (false) {"),
-    ("a corrupt record is taken for an absent one", "server/core/replica.c",
+    ("a corrupt record is taken for an absent one", "server/core",
      "err = in->u.got.error ? -in->u.got.error : check_replica(w, &p->replica);",
      "err = check_replica(w, &p->replica);"),
-    ("acknowledges before the sync", "storage/store_mem.c",
+    ("acknowledges before the sync", "storage",
      "q->dones[q->first].lsn <= m->durable", "true"),
-    ("one of three is a quorum", "server/core/quorum.c",
+    ("one of three is a quorum", "server/core",
      "return n / 2 + 1;", "return n > 2 ? n / 2 : n / 2 + 1;"),
-    ("all means a quorum", "server/core/quorum.c",
+    ("all means a quorum", "server/core",
      "case LEVEL_ALL:\n        return n;", "case LEVEL_ALL:\n        return n / 2 + 1;"),
-    ("superseded counts without a new stamp", "server/core/coordinator_put.c",
+    ("superseded counts without a new stamp", "server/core",
      "(s->outcome == OUTCOME_SUPERSEDED && !op->first_hand)",
      "s->outcome == OUTCOME_SUPERSEDED"),
     # found by the simulator
-    ("a new ring counts as a new stamp", "server/core/coordinator_put.c",
+    ("a new ring counts as a new stamp", "server/core",
      "(s->outcome == OUTCOME_SUPERSEDED && !op->first_hand)",
      "(s->outcome == OUTCOME_SUPERSEDED && op->round > 0)"),
-    ("stamps anew, not above what it saw", "server/core/coordinator_put.c",
+    ("stamps anew, not above what it saw", "server/core",
      "if (s->phase == PHASE_DONE && s->answer.version.hlc > highest)", "if (false)"),
-    ("forced stamps repeat themselves", "server/core/coordinator_put.c",
+    ("forced stamps repeat themselves", "server/core",
      "version_hlc_from_ms(ms) | (n & 0xffff)", "version_hlc_from_ms(ms) | (n & 0)"),
     # found by the simulator
-    ("gives up when one slot has something newer", "server/core/coordinator_put.c",
+    ("gives up when one slot has something newer", "server/core",
      "(may_restamp ? t.done : acks) +", "acks +"),
-    ("forgets that a resent write may have arrived", "server/core/coordinator_put.c",
+    ("forgets that a resent write may have arrived", "server/core",
      "s->lost = s->lost || s->phase == PHASE_ASKED;\n            put_ask", "put_ask"),
     ("forgets that a write to a node that went down may have arrived",
-     "server/core/coordinator_put.c",
+     "server/core",
      "s->lost = s->lost || s->phase == PHASE_ASKED; /* it may", "/* it may"),
     # found by the simulator
-    ("a new ring forgets where a write may be", "server/core/coordinator.c",
+    ("a new ring forgets where a write may be", "server/core",
      "op->slots[0].maybe = op->slots[0].lost = maybe;", "op->slots[0].maybe = maybe;"),
-    ("a write past its deadline was not written", "server/core/coordinator.c",
+    ("a write past its deadline was not written", "server/core",
      "if ((op->kind == OP_PUT || op->kind == OP_DELETE) && op_tally(op).maybe)", "if (false)"),
-    ("never looks at the deadline", "server/core/coordinator.c",
+    ("never looks at the deadline", "server/core",
      "at_ms < op->deadline_ms ? at_ms : op->deadline_ms", "at_ms + 3600000"),
-    ("answers to an earlier operation count", "server/core/coordinator.c",
+    ("answers to an earlier operation count", "server/core",
      "(uint64_t)(op->generation & 0x7fffffffu) << 32 |", "(uint64_t)0 |"),
-    ("answers to an earlier round count", "server/core/coordinator.c",
+    ("answers to an earlier round count", "server/core",
      "(uint64_t)op->round << 24 |", "(uint64_t)0 |"),
-    ("joining slots are counted", "server/core/coordinator_put.c",
+    ("joining slots are counted", "server/core",
      "if (op->entry.slots[i].state != SLOT_READY || s->phase != PHASE_DONE)",
      "if (op->entry.slots[i].state == SLOT_NONE || s->phase != PHASE_DONE)"),
-    ("never gives back the bytes of an operation", "server/core/coordinator.c",
+    ("never gives back the bytes of an operation", "server/core",
      "w->inflight_bytes -= op->charged;", ""),
-    ("a get answers what it saw on one slot", "server/core/coordinator_get.c",
+    ("a get answers what it saw on one slot", "server/core",
      "else if (view.agree)", "else if (true)"),
-    ("a get answers with any whole state", "server/core/coordinator_get.c",
+    ("a get answers with any whole state", "server/core",
      "if (fresh && version_compare(fresh->version, answers[view.newest].version) == 0)",
      "if (fresh)"),
-    ("a get takes who is silent for a holder", "server/core/quorum.c",
+    ("a get takes who is silent for a holder", "server/core",
      "if (!a->answered)\n        return false;", "if (!a->answered)\n        return true;"),
-    ("a read merges to the oldest", "server/core/quorum.c",
+    ("a read merges to the oldest", "server/core",
      "version_compare(a->version, answers[view.newest].version) > 0",
      "version_compare(a->version, answers[view.newest].version) < 0"),
-    ("a scan merges to the oldest", "server/core/coordinator_scan.c",
+    ("a scan merges to the oldest", "server/core",
      "version_compare(head->record->state.version, newest->state.version) > 0",
      "version_compare(head->record->state.version, newest->state.version) < 0"),
-    ("a scan reads past where a page broke off", "server/core/coordinator_scan.c",
+    ("a scan reads past where a page broke off", "server/core",
      "else if (answer->more)", "else if (false)"),
     # found by the simulator
-    ("a relayed put is never forgotten", "server/core/replica.c",
+    ("a relayed put is never forgotten", "server/core",
      "if (p->from.kind == ADDR_WORKER && (p->id & RELAY_BIT))", "if (false)"),
-    ("stamps at once after a start", "server/core/clock.c",
+    ("stamps at once after a start", "server/core",
      ".start_ms = bound_ms", ".start_ms = 0"),
-    ("stamps without a lease", "server/core/clock.c",
+    ("stamps without a lease", "server/core",
      "if (version_wall_ms(next) > c->bound_ms)", "if (false)"),
-    ("follows any clock", "server/core/clock.c",
+    ("follows any clock", "server/core",
      "if (!clock_guards(wall_ms, hlc))\n        return false;", ""),
-    ("a failed renewal of the lease is never asked for again", "server/core/clock.c",
-     "c->asked_ms = 0;\n}", "}"),
-    ("the store keeps the older state", "storage/merge.c",
+    ("a failed renewal of the lease is never asked for again", "server/core",
+     "c->asked_ms = 0;\n    if (took_ms", "if (took_ms"),
+    ("the store keeps the older state", "storage",
      "return order > 0 ? OUTCOME_STORED", "return order < 0 ? OUTCOME_STORED"),
 ]
 
@@ -130,12 +130,17 @@ def libraries():
     return archives, flags + ["-lpthread"]
 
 
-def build_mutant(source, build, work, path, old, new):
+def build_mutant(source, build, work, folder, old, new):
     """Compiles and links one mutant; returns the executable, or a reason in a one-element list."""
-    with open(os.path.join(source, path), encoding="utf-8") as f:
-        text = f.read()
-    if text.count(old) != 1:
-        return [f"its text occurs {text.count(old)} times in {path}"]
+    found = []
+    for name in sorted(os.listdir(os.path.join(source, folder))):
+        if name.endswith(".c"):
+            with open(os.path.join(source, folder, name), encoding="utf-8") as f:
+                text = f.read()
+            found += [(f"{folder}/{name}", text)] * text.count(old)
+    if len(found) != 1:
+        return [f"its text occurs {len(found)} times in {folder}"]
+    path, text = found[0]
     mutant = os.path.join(work, os.path.basename(path))
     with open(mutant, "w", encoding="utf-8") as f:
         f.write(text.replace(old, new))
@@ -158,10 +163,10 @@ def build_mutant(source, build, work, path, old, new):
     return exe
 
 
-def try_mutant(source, build, path, old, new):
+def try_mutant(source, build, folder, old, new):
     """Returns (caught, what happened)."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as work:
-        exe = build_mutant(source, build, work, path, old, new)
+        exe = build_mutant(source, build, work, folder, old, new)
         if isinstance(exe, list):
             return False, exe[0]
         try:
@@ -184,8 +189,8 @@ def main():
     chosen = [m for m in MUTANTS if not names or m[0] in names]
     print(f"1..{len(chosen)}", flush=True)
     failed = 0
-    for number, (name, path, old, new) in enumerate(chosen, 1):
-        caught, what = try_mutant(source, build, path, old, new)
+    for number, (name, folder, old, new) in enumerate(chosen, 1):
+        caught, what = try_mutant(source, build, folder, old, new)
         failed += not caught
         print(f"{'ok' if caught else 'not ok'} {number} - {name}\n# {what}", flush=True)
     return 1 if failed else 0

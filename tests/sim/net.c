@@ -120,7 +120,7 @@ static void send_request(struct world *w, struct node *n, uint32_t worker, const
         blob_unref(bytes);
         return;
     }
-    if (w->enabled[FAULT_MISROUTE] && sim_chance(w, 100)) {
+    if (w->enabled[FAULT_MISROUTE] && sim_chance(w, 300)) {
         w->stats.faults[FAULT_MISROUTE]++;
         other = (uint32_t)sim_below(w, w->nodes[to->node].n_workers);
     }

@@ -25,7 +25,7 @@
 #define SIM_PARTITIONS 64u
 #define SIM_VALUE_MAX 600u
 #define SIM_NEVER UINT64_MAX
-#define SIM_RINGS_MAX 32u
+#define SIM_RINGS_MAX 64u
 
 #define MS 1000ull
 #define SECOND (1000ull * MS)
