@@ -537,6 +537,7 @@ def hello(node, **fields):
                  n_workers=1, software=b"test")
     known.update(fields)
     with node.peer() as s:
+        s.settimeout(10)
         s.sendall(frame(PEER.Message(hello=PEER.Hello(**known)).SerializeToString()))
         head = b""
         while len(head) < 4:
@@ -603,6 +604,8 @@ def running_out_of_descriptors():
             except OSError:
                 return False
         wait_until("it serves again", served)
+        # The listener that had to rest listens again: a node gets its answer there.
+        equal(hello(node, link=PEER.LINK_CONTROL)[0], 0, "a hello afterwards")
         node.stop()
 
 
