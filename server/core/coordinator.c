@@ -235,6 +235,8 @@ static void op_follow_ring(struct worker *w, struct op *op)
         if (op->kind == OP_SCAN)
             for (uint32_t s = 0; s < op->entry.n_slots; s++)
                 worker_bury(w, op->scans[s].blob);
+        if (op->kind == OP_GET && op->stage != STAGE_BACK)
+            get_forget(w, op);
         op_enter(w, op);
         op->round++;
         op->need = (uint8_t)quorum_need((enum wire_level)op->level, op->entry.n_ready);

@@ -260,6 +260,16 @@ void get_recv(struct worker *w, struct op *op, uint32_t slot, const struct wire_
     }
 }
 
+/* Begins to read anew under another fence version. A state from before it must go too: it would be
+ * taken for the newest of the new round, and slots that hold less for its holders. */
+void get_forget(struct worker *w, struct op *op)
+{
+    worker_bury(w, op->value);
+    op->value = NULL;
+    op->have_state = false;
+    op->stage = STAGE_READ;
+}
+
 /* ---- start and review ---------------------------------------------------------------------- */
 
 void get_start(struct worker *w, struct op *op, struct effects *out)

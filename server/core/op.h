@@ -150,6 +150,8 @@ void get_start(struct worker *w, struct op *op, struct effects *out);
 void get_recv(struct worker *w, struct op *op, uint32_t slot, const struct wire_peer *msg,
               struct effects *out);
 void get_review(struct worker *w, struct op *op, struct effects *out);
+/* Drops what was read under an older fence version. */
+void get_forget(struct worker *w, struct op *op);
 
 void scan_start(struct worker *w, struct op *op, struct effects *out);
 void scan_recv(struct worker *w, struct op *op, uint32_t slot, const struct wire_peer *msg,
