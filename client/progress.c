@@ -2,6 +2,7 @@
 #include "client/progress.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -12,7 +13,7 @@
 #define PROGRESS_NS 100000000ull
 #define PROGRESS_CELLS 20
 
-static volatile sig_atomic_t got_signal;
+static atomic_bool got_signal;
 
 uint64_t clock_ns(void)
 {
@@ -64,7 +65,7 @@ void progress_clear(struct progress *p)
 
 static void on_signal(int number)
 {
-    got_signal = 1;
+    got_signal = true;
     signal(number, SIG_DFL);
 }
 
@@ -79,5 +80,5 @@ void interrupt_catch(void)
 
 bool interrupted(void)
 {
-    return got_signal != 0;
+    return got_signal;
 }
