@@ -65,7 +65,7 @@ configure() {
 
 # build DIR [MESON OPTION...]
 build() {
-    configure "$@" && ninja -C "$ROOT/$1" -j "$JOBS"
+    configure "$@" && ninja --quiet -C "$ROOT/$1" -j "$JOBS"
 }
 
 # part NAME COMMAND...: runs it with its output in a log, prints one line with the time. Its status
