@@ -55,7 +55,7 @@ static struct pool_list *list_of(struct session *s, const struct session_slot *r
     case SLOT_DONE:
         return &s->done;
     }
-    assert(!"a slot is in one of these states");
+    assert(0 && "a slot is in one of these states");
     return &s->free;
 }
 
