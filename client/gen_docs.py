@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes man pages and completions from the built commands themselves, so that they cannot disagree.
+"""Writes man pages and completions from the built commands themselves: they cannot disagree.
 
     gen_docs.py QUOIT scd TEMPLATE          quoit.1.scd: the template with @...@ filled in
     gen_docs.py QUOIT bash|zsh|fish         a completion script
@@ -20,7 +20,8 @@ CHOICES = re.compile(r"^[a-z0-9]+(\|[a-z0-9]+)+$")
 def load(quoit):
     tables = json.loads(subprocess.run([quoit, "__tables"], check=True, capture_output=True).stdout)
     tables["by_name"] = {o["name"]: o for o in tables["options"]}
-    tables["common"] = [o for o in tables["options"] if "env" in o or o["name"] in ("help", "version")]
+    tables["common"] = [o for o in tables["options"]
+                        if "env" in o or o["name"] in ("help", "version")]
     return tables
 
 
@@ -83,9 +84,10 @@ GROUP = re.compile(r"^ (\S.*)$")
 
 
 def daemon_options(quoitd):
-    """The options of `quoitd --help`, one per line when its margin is wide, under their headings."""
+    """The options of `quoitd --help` under their headings, one per line when its margin is wide."""
     env = {**os.environ, "ARGP_HELP_FMT": "rmargin=1000,opt-doc-col=60", "LC_ALL": "C"}
-    text = subprocess.run([quoitd, "--help"], check=True, capture_output=True, env=env).stdout.decode()
+    help_text = subprocess.run([quoitd, "--help"], check=True, capture_output=True, env=env)
+    text = help_text.stdout.decode()
     out = []
     for line in text.split("Examples:")[0].splitlines():
         option, group = OPTION.match(line), GROUP.match(line)
@@ -112,7 +114,8 @@ def man_daemon(quoitd, template):
 
 
 def flags(options):
-    return [f"--{o['name']}" for o in options] + [f"-{o['letter']}" for o in options if "letter" in o]
+    return ([f"--{o['name']}" for o in options]
+            + [f"-{o['letter']}" for o in options if "letter" in o])
 
 
 def bash(tables):
@@ -131,7 +134,8 @@ def bash(tables):
             words = choices(option, verb)
             if words:
                 names = "|".join(f"{verb['name']}:{f}" for f in flags([option]))
-                out.append(f"    {names}) COMPREPLY=($(compgen -W '{' '.join(words)}' -- \"$cur\"));"
+                out.append(f"    {names})"
+                           f" COMPREPLY=($(compgen -W '{' '.join(words)}' -- \"$cur\"));"
                            " return ;;")
     out += ["    esac", "    if [[ $cur == @* ]]; then",
             "        COMPREPLY=($(compgen -P @ -f -- \"${cur#@}\")); return", "    fi",
@@ -141,7 +145,8 @@ def bash(tables):
     for verb in tables["verbs"]:
         words = " ".join(flags(verb_options(tables, verb)))
         out.append(f"    {verb['name']}) COMPREPLY=($(compgen -W '{words}' -- \"$cur\")) ;;")
-    out.append(f"    help) COMPREPLY=($(compgen -W '{verbs} exit-codes environment' -- \"$cur\")) ;;")
+    out.append(f"    help)"
+               f" COMPREPLY=($(compgen -W '{verbs} exit-codes environment' -- \"$cur\")) ;;")
     return "\n".join(out + ["    esac", "}", "complete -o default -F _quoit quoit", ""])
 
 
@@ -181,7 +186,8 @@ def fish(tables):
     none = f"not __fish_seen_subcommand_from {verbs} help"
     out = ["# fish completion of quoit, generated from its tables", "complete -c quoit -f"]
     for verb in tables["verbs"]:
-        out.append(f"complete -c quoit -n {quote(none)} -a {verb['name']} -d {quote(verb['summary'])}")
+        out.append(f"complete -c quoit -n {quote(none)} -a {verb['name']}"
+                   f" -d {quote(verb['summary'])}")
     out.append(f"complete -c quoit -n {quote(none)} -a help -d 'Explain a verb'")
     out.append(f"complete -c quoit -n '__fish_seen_subcommand_from help' -a '{verbs} exit-codes"
                " environment'")

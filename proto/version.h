@@ -1,9 +1,9 @@
 /* version: when a record was written, and by whom.
  *
  * A version is a hybrid logical clock (u64: 48 bits of milliseconds since 1970, 16 bits of counter,
- * so it compares as a plain number) and an actor (48 bits of node id, 16 bits of worker and start). Two
- * workers never make equal versions, and one worker never makes one twice (server/core/clock leases
- * its time), so equal versions mean the same write. Compared by clock, then actor. {0, 0} is
+ * so it compares as a plain number) and an actor (48 bits of node id, 16 bits of worker and start).
+ * Two workers never make equal versions, and one worker never makes one twice (server/core/clock
+ * leases its time), so equal versions mean the same write. Compared by clock, then actor. {0, 0} is
  * "none".
  */
 #ifndef QUOIT_PROTO_VERSION_H

@@ -8,7 +8,7 @@
 #define STORE_LMDB_MAP_MIN (4ull << 20)
 
 struct store_lmdb_options {
-    const char *dir;    /* exists; the environment's files are made in it */
+    const char *dir; /* exists; the environment's files are made in it */
     /* The largest the data can grow to; 0 = default. Fixed while open; one too small for the data
      * that is there already is raised. */
     uint64_t map_bytes;

@@ -1,8 +1,8 @@
 /* form: how the first nodes agree on epoch 1. Pure; the protocol is drawn in form.c.
  *
  * Every first node is started with the same --cluster list of peer addresses. Positions in the
- * *sorted* list name the nodes here; position 0 leads. The edge keeps one control link to each other
- * address and tells this machine what arrives. A lone node is a list of one.
+ * *sorted* list name the nodes here; position 0 leads. The edge keeps one control link to each
+ * other address and tells this machine what arrives. A lone node is a list of one.
  *
  * Every text that the machine gives out (why) and every ring lives as long as the machine.
  */
@@ -79,8 +79,8 @@ void form_step(struct form *form, const struct form_event *in, struct form_effec
 uint64_t form_deadline_ms(const struct form *form);
 
 /* What a node that has a ring answers to a FORM message, also when it has no such machine any more
- * (it was restarted): fills *ret (its ring borrowed from `ring`). False: nothing. `self` is what this
- * node would say of itself; list_hash is echoed. */
+ * (it was restarted): fills *ret (its ring borrowed from `ring`). False: nothing. `self` is what
+ * this node would say of itself; list_hash is echoed. */
 bool form_answer(const struct wire_ring *ring, const struct wire_member *self,
                  const struct wire_form *in, struct wire_form *ret);
 

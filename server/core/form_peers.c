@@ -143,7 +143,7 @@ bool form_same_cluster(const struct form *f, const struct wire_ring *ring)
     return ring && f->ring && wire_id_equal(&ring->cluster_id, &ring_wire(f->ring)->cluster_id);
 }
 
-/* ---- the first ring --------------------------------------------------------------------------- */
+/* ---- the first ring -------------------------------------------------------------------------- */
 
 bool form_propose(struct form *f)
 {
@@ -166,7 +166,7 @@ bool form_propose(struct form *f)
     return form_adopt(f, &wire, "that these nodes would make");
 }
 
-/* ---- waiting ---------------------------------------------------------------------------------- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 bool form_explain_wait(struct form *f)
 {

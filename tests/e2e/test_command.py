@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""The command `quoit` against real nodes: every exit code that can be provoked, what goes to stdout and
-what to stderr, any bytes through keys, values, import and export, and the library through its header.
+"""The command `quoit` against real nodes: every exit code that can be provoked, what goes to stdout
+and what to stderr, any bytes through keys, values, import and export, and the library through its
+header.
 
     test_command.py QUOITD QUOIT LIBRARY_PROGRAM        prints TAP
 
@@ -333,8 +334,8 @@ def random_bytes_survive_import_and_export(_):
     with Node() as a, Node() as b:
         summary = quoit("import", "-", "-o", "json", e=a,
                         stdin=b"\n".join(lines_of(records))).json()
-        equal(sorted(summary), sorted(["records", "bytes", "seconds", "ops_per_s", "errors", "p50_us",
-                                       "p99_us", "max_us"]))
+        equal(sorted(summary), sorted(["records", "bytes", "seconds", "ops_per_s", "errors",
+                                       "p50_us", "p99_us", "max_us"]))
         equal((summary["records"], summary["errors"]), (len(records), 0))
         equal(summary["bytes"], sum(len(k) + len(v) for k, v in records.items()))
         raw = quoit("export", e=a)
@@ -527,8 +528,8 @@ def a_stopped_node_costs_the_timeout_and_no_more(_):
 
 
 class Swallow:
-    """A proxy to a node that swallows every answer but the first, which is to the hello. With `cut` it
-    closes the connection when the node has answered a request."""
+    """A proxy to a node that swallows every answer but the first, which is to the hello. With `cut`
+    it closes the connection when the node has answered a request."""
 
     def __init__(self, node, cut=False):
         self.node, self.cut = node, cut
@@ -588,7 +589,8 @@ def a_read_leaves_a_silent_node(n):
 
 def what_is_no_node_is_told_apart(n):
     """Garbage, silence that ends, and an endless frame: named, and the next endpoint is used."""
-    for answer in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", b"\0\0\0\x04\xff\xff\xff\xff", b"\0\0\0\0"):
+    for answer in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", b"\0\0\0\x04\xff\xff\xff\xff",
+                   b"\0\0\0\0"):
         with socket.create_server(("127.0.0.1", 0)) as server:
             def serve(server=server, answer=answer):
                 try:
@@ -634,7 +636,8 @@ def three_nodes(_):
         w = quoit("where", "k1", "-o", "json", e=everywhere).json()
         equal(sorted(o["node"] for o in w["owners"]), ["n1", "n2", "n3"])
         equal(sum(o["primary"] for o in w["owners"]), 1)
-        equal(quoit("-o", "json", "put", "-c", "all", "k1", "1", e=everywhere).json()["replicas"], 3)
+        put = quoit("-o", "json", "put", "-c", "all", "k1", "1", e=everywhere)
+        equal(put.json()["replicas"], 3)
 
         nodes[1].kill()
         for i in range(20):
@@ -750,7 +753,8 @@ def man_pages_are_clean(_):
 
 
 def only_the_header_is_exported(_):
-    needed = subprocess.run(["ldd", str(LIBRARY)], capture_output=True, text=True, check=True).stdout
+    needed = subprocess.run(["ldd", str(LIBRARY)], capture_output=True, text=True,
+                            check=True).stdout
     path = re.search(r"libquoit\.so\.0 => (\S+)", needed).group(1)
     names = subprocess.run(["nm", "-D", "--defined-only", path], capture_output=True, text=True,
                            check=True).stdout.split()[2::3]

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """quoitd as a process: options, its directory, its addresses, signals, forming, and bad company.
 
-What the client protocol promises is test_client.py's; here a node is started wrongly, twice, on used
-and foreign directories, told to stop, and connected to by those who send nothing, take nothing, or
-are no nodes.
+What the client protocol promises is test_client.py's; here a node is started wrongly, twice, on
+used and foreign directories, told to stop, and connected to by those who send nothing, take
+nothing, or are no nodes.
 
     test_daemon.py QUOITD SCHEMAS       prints TAP
 """

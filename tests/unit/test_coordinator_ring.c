@@ -1,7 +1,7 @@
 /* test_coordinator_ring: operations under way while a ring with higher fence versions is published.
  *
- * Each of these was once wrong and was found by the simulator; there a schedule has to come about by
- * chance, here it is told. Node n0 is the coordinator and holds slot 0. */
+ * Each of these was once wrong and was found by the simulator; there a schedule has to come about
+ * by chance, here it is told. Node n0 is the coordinator and holds slot 0. */
 #include "tests/unit/story.h"
 #include "tests/unit/test.h"
 
