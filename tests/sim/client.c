@@ -174,7 +174,7 @@ void client_act(struct world *w, uint32_t index)
     }
     if (client->n_open < client->depth)
         client_call(w, index, call);
-    sim_push(w, w->now_us + 100 + sim_delay(w, client->pause_us),
+    sim_push(w, w->now_us + 100 + sim_delay(w, w->healed ? 300 * MS : client->pause_us),
              (struct item){.type = ITEM_CLIENT, .a = index});
 }
 
@@ -274,14 +274,14 @@ void client_late(struct world *w, uint64_t id)
 
 void client_init(struct world *w)
 {
-    uint64_t pause = (sim_chance(w, 300) ? 30 : 400) * MS;
+    uint64_t pause = w->storm ? 30 * MS : (sim_chance(w, 300) ? 30 : 400) * MS;
 
     for (uint32_t i = 0; i < w->n_clients; i++) {
         struct client *c = &w->clients[i];
 
         c->echoes = sim_chance(w, 500);
         c->active = true;
-        c->depth = 1 + (uint32_t)sim_below(w, SIM_DEPTH_MAX);
+        c->depth = w->storm ? SIM_DEPTH_MAX : 1 + (uint32_t)sim_below(w, SIM_DEPTH_MAX);
         c->pause_us = pause;
         sim_push(w, 500 * MS + sim_below(w, SECOND), (struct item){.type = ITEM_CLIENT, .a = i});
     }

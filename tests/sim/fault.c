@@ -34,7 +34,7 @@ static const struct {
     [FAULT_ROT] = {2 * SECOND, 0},
     [FAULT_FULL] = {SECOND, 3 * SECOND},
     [FAULT_BAD_CLOCK] = {2 * SECOND, 0},
-    [FAULT_RING] = {300 * MS, 0},
+    [FAULT_RING] = {100 * MS, 0},
 };
 
 const char *fault_text(enum fault fault)
@@ -107,8 +107,9 @@ static void add_joining(struct world *w, struct wire_ring *wire, uint32_t p, uin
     incarnation[at] = wire->next_incarnation++;
 }
 
-/* The next epoch: READY slots stay, some fence versions grow, some partitions get a joining slot.
- */
+/* The next epoch: READY slots stay where they are, some as another incarnation (as if the slot had
+ * moved and had taken along all it knew), or some fence versions grow, and some partitions get a
+ * joining slot. */
 static void next_ring(struct world *w, bool joining)
 {
     const struct wire_ring *old = ring_wire(w->rings[w->n_rings - 1]);
@@ -116,6 +117,8 @@ static void next_ring(struct world *w, bool joining)
     uint32_t fence[SIM_PARTITIONS], member[SIM_PARTITIONS * LIMIT_SLOTS_MAX] = {0};
     uint32_t state[SIM_PARTITIONS * LIMIT_SLOTS_MAX] = {0};
     uint64_t incarnation[SIM_PARTITIONS * LIMIT_SLOTS_MAX] = {0};
+
+    uint32_t renamed = sim_chance(w, 300) ? 300 : 0;
 
     if (w->n_rings == SIM_RINGS_MAX)
         return;
@@ -127,9 +130,10 @@ static void next_ring(struct world *w, bool joining)
 
             member[to] = old->slot_member[from];
             state[to] = old->slot_state[from];
-            incarnation[to] = old->slot_incarnation[from];
+            incarnation[to] =
+                sim_chance(w, renamed) ? wire.next_incarnation++ : old->slot_incarnation[from];
         }
-        fence[p] = old->fence[p] + (uint32_t)sim_below(w, 2);
+        fence[p] = old->fence[p] + (renamed ? 0 : (uint32_t)sim_below(w, 2));
         if (joining && sim_chance(w, 500))
             add_joining(w, &wire, p, member, incarnation, state);
     }

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 
-SEEDS = 400
+SEEDS = 1500
 
 # (name, folder, text that occurs once in the folder's sources, replacement)
 MUTANTS = [

@@ -25,7 +25,7 @@
 #define SIM_PARTITIONS 64u
 #define SIM_VALUE_MAX 600u
 #define SIM_NEVER UINT64_MAX
-#define SIM_RINGS_MAX 64u
+#define SIM_RINGS_MAX 192u
 
 #define MS 1000ull
 #define SECOND (1000ull * MS)
@@ -264,7 +264,7 @@ struct world {
     struct client clients[SIM_CLIENTS_MAX];
     struct history history;
 
-    bool enabled[N_FAULTS], healed, demanding;
+    bool enabled[N_FAULTS], healed, demanding, storm;
     uint32_t loss, duplicate, reorder; /* per mille, now */
     bool rotten[SIM_KEYS_MAX];         /* some node has a corrupt record of the key */
 

@@ -179,10 +179,16 @@ static void run_until(struct world *w, uint64_t until_us)
 static void build(struct world *w)
 {
     w->n_nodes = w->options.n_nodes ? w->options.n_nodes : 1 + (uint32_t)sim_below(w, 6);
-    w->replicas = w->n_nodes < 3 ? w->n_nodes : sim_chance(w, 800) || w->n_nodes < 5 ? 3 : 5;
+    w->replicas = sim_chance(w, 600) ? 3 : 1 + (uint32_t)sim_below(w, 5);
+    w->replicas = w->replicas < w->n_nodes ? w->replicas : w->n_nodes;
     w->n_clients = 1 + (uint32_t)sim_below(w, SIM_CLIENTS_MAX);
     w->sync_us = sim_chance(w, 700) ? 2 * MS : 60 * MS;
     w->n_keys = 1 + (uint32_t)sim_below(w, SIM_KEYS_MAX);
+    w->storm = sim_chance(w, 120);
+    if (w->storm) { /* short, and all at once on one key */
+        w->n_keys = 1;
+        w->n_clients = SIM_CLIENTS_MAX;
+    }
     for (uint32_t i = 0; i < w->n_nodes; i++)
         node_init(w, i);
     fault_first_ring(w);
@@ -210,7 +216,7 @@ static void read_all(struct world *w)
 
 static void run(struct world *w)
 {
-    run_until(w, 6 * SECOND + sim_below(w, 12 * SECOND));
+    run_until(w, w->storm ? 5 * SECOND : 6 * SECOND + sim_below(w, 12 * SECOND));
     sim_trace(w, "healing");
     fault_heal(w);
     run_until(w, w->now_us + (w->enabled[FAULT_BAD_CLOCK] ? 9 : 5) * SECOND);
