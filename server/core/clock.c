@@ -27,8 +27,8 @@ int clock_stamp(struct clock *c, uint64_t wall_ms, struct version *ret)
     uint64_t next = clock_next(c, wall_ms);
 
     if (wall_ms <= c->start_ms) /* waited for once: a lease is short, a wrong clock is not */
-        return c->start_ms - wall_ms <= CLOCK_LEASE_MS + LIMIT_CLOCK_AHEAD_MS ? CLOCK_WAIT_START
-                                                                              : -ERR_CLOCK;
+        return c->start_ms - wall_ms <= CLOCK_LEASE_MAX_MS + LIMIT_CLOCK_AHEAD_MS ? CLOCK_WAIT_START
+                                                                                  : -ERR_CLOCK;
     if (!clock_guards(wall_ms, next))
         return -ERR_CLOCK;
     if (version_wall_ms(next) > c->bound_ms)

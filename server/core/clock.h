@@ -34,7 +34,8 @@ struct clock {
 enum clock_verdict {
     CLOCK_OK = 0,
     CLOCK_WAIT_LEASE = 1, /* renew (clock_renewal) and try again when it is durable */
-    CLOCK_WAIT_START = 2  /* the wall clock will pass the start bound within CLOCK_LEASE_MS */
+    CLOCK_WAIT_START =
+        2 /* the wall clock will pass the start bound: it lies a lease ahead at most */
 };
 
 /* actor: 48 bits of node id and 16 of worker. bound_ms: from the store. */

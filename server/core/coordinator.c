@@ -250,6 +250,7 @@ static void op_follow_ring(struct worker *w, struct op *op)
             op->slots[s].phase = PHASE_IDLE;
         }
     op->entry = now;
+    op->need = (uint8_t)quorum_need((enum wire_level)op->level, now.n_ready);
 }
 
 void coordinator_review(struct worker *w, struct op *op, struct effects *out)

@@ -11,6 +11,9 @@
  * the write that it saw may never have been acknowledged. What is written back is the state as it
  * is, under its own version: merging it anywhere is harmless.
  *
+ * A fetch that is slow is hedged like any read: the next slot is asked for its whole state in the same
+ * round, and the announced one is still waited for. Only a slot that goes down or refuses is given up.
+ *
  * Each change of stage starts a new round, so that answers to the stage before match nothing.
  */
 #include "server/core/op.h"
@@ -123,13 +126,15 @@ static void get_back(struct worker *w, struct op *op, const struct quorum_answer
     get_decide(w, op, out);
 }
 
-/* Keeps the state if it is the newest whole one so far. False: out of memory. */
+/* Keeps the state if it is the newest whole one so far. False: no room for it. */
 static bool get_keep(struct worker *w, struct op *op, const struct state *state)
 {
     struct blob *copy;
 
     if (op->have_state && version_compare(op->state.version, state->version) >= 0)
         return true;
+    if (!op_charge(w, op, state->value.len))
+        return false;
     copy = state->value.len ? blob_copy(state->value) : NULL;
     if (state->value.len && !copy)
         return false;
@@ -139,6 +144,16 @@ static bool get_keep(struct worker *w, struct op *op, const struct state *state)
     op->state.value = blob_slice(copy);
     op->have_state = true;
     return true;
+}
+
+/* A slot that announced this version has been asked for the whole of it. */
+static bool get_is_coming(const struct op *op, struct version newest)
+{
+    for (uint32_t i = 0; op->stage == STAGE_FETCH && i < op->entry.n_slots; i++)
+        if (op->slots[i].phase == PHASE_ASKED && op->slots[i].answer.answered &&
+            version_compare(op->slots[i].answer.version, newest) == 0)
+            return true;
+    return false;
 }
 
 static void get_decide_read(struct worker *w, struct op *op, const struct state *fresh,
@@ -162,12 +177,14 @@ static void get_decide_read(struct worker *w, struct op *op, const struct state 
     else if (!op->have_state ||
              version_compare(op->state.version, answers[view.newest].version) != 0)
         state = NULL;
+    if (!state && get_is_coming(op, answers[view.newest].version))
+        return;
     if (!state)
         get_fetch(w, op, (uint32_t)view.newest, out);
     else if (view.agree)
         get_reply(w, op, state, view.n_answered, out);
     else if (state == fresh && !get_keep(w, op, fresh))
-        op_reply_error(w, op, ERR_NO_MEMORY, out);
+        op_reply_error(w, op, ERR_OVERLOADED, out);
     else
         get_back(w, op, &answers[view.newest], out);
 }
@@ -222,7 +239,7 @@ static void get_recv_read(struct worker *w, struct op *op, uint32_t slot,
      * for it in a copy. */
     get_decide_read(w, op, whole ? state : NULL, out);
     if (whole && op->used && op->generation == generation && op->stage == STAGE_READ)
-        get_keep(w, op, state); /* out of memory: it is fetched again */
+        get_keep(w, op, state); /* no room: it is fetched once it can go out at once */
 }
 
 static void get_fetch_failed(struct worker *w, struct op *op, uint32_t slot, int err,
@@ -251,6 +268,8 @@ void get_recv(struct worker *w, struct op *op, uint32_t slot, const struct wire_
     } else if (msg->error) {
         read_refused(w, op, slot, msg->error, op->stage == STAGE_BACK ? get_back_ask : get_ask,
                      out);
+    } else if (op->stage == STAGE_BACK && msg->u.put_reply.outcome == OUTCOME_SUPERSEDED_FLOOR) {
+        read_refused(w, op, slot, ERR_NO_QUORUM, get_back_ask, out); /* it holds nothing */
     } else if (op->stage == STAGE_BACK) {
         /* stored, had it, or has something newer: it holds what we answer with */
         op->slots[slot].phase = PHASE_DONE;
@@ -278,21 +297,50 @@ void get_start(struct worker *w, struct op *op, struct effects *out)
     read_start(w, op, get_ask, out);
 }
 
-void get_review(struct worker *w, struct op *op, struct effects *out)
+/* Slots that went down take their announcements with them; then hedge, and ask again. */
+static void get_review_fetch(struct worker *w, struct op *op, struct effects *out)
 {
-    if (op->stage == STAGE_FETCH) {
-        for (uint32_t i = 0; i < op->entry.n_slots; i++) {
-            if (op->slots[i].phase != PHASE_ASKED)
-                continue;
-            if (!op_slot_reachable(w, op, i) ||
-                (op->slots[i].asked_ms + COORDINATOR_HEDGE_MS <= w->now_ms &&
-                 read_pick(w, op) >= 0)) { /* slow, and somebody else can be asked */
-                get_fetch_failed(w, op, i, 0, out);
-                return;
-            }
+    uint64_t next = op->deadline_ms;
+    int other;
+
+    for (uint32_t i = 0; i < op->entry.n_slots; i++)
+        if (op->slots[i].phase == PHASE_ASKED && !op_slot_reachable(w, op, i)) {
+            get_fetch_failed(w, op, i, 0, out);
+            return;
         }
-        op_arm(w, op, w->now_ms + COORDINATOR_HEDGE_MS);
+    if (op_tally(op).asked == 0) { /* a new incarnation took the place of the one asked */
+        get_decide(w, op, out);
         return;
     }
-    read_review(w, op, op->stage == STAGE_BACK ? get_back_ask : get_ask, out);
+    for (uint32_t i = 0; i < op->entry.n_slots; i++) {
+        struct op_slot *s = &op->slots[i];
+
+        if (s->phase != PHASE_ASKED)
+            continue;
+        if (s->asked_ms + op_resend_ms(s) <= w->now_ms)
+            get_ask(w, op, i, out);
+        else if (s->tries == 1 && s->asked_ms + COORDINATOR_HEDGE_MS <= w->now_ms &&
+                 (other = read_pick(w, op)) >= 0)
+            get_ask(w, op, (uint32_t)other, out);
+    }
+    for (uint32_t i = 0; i < op->entry.n_slots; i++) {
+        const struct op_slot *s = &op->slots[i];
+        uint64_t hedge = s->asked_ms + COORDINATOR_HEDGE_MS;
+        uint64_t due = s->asked_ms + op_resend_ms(s);
+
+        if (s->phase != PHASE_ASKED)
+            continue;
+        if (hedge > w->now_ms && read_pick(w, op) >= 0)
+            due = hedge;
+        next = due < next ? due : next;
+    }
+    op_arm(w, op, next);
+}
+
+void get_review(struct worker *w, struct op *op, struct effects *out)
+{
+    if (op->stage == STAGE_FETCH)
+        get_review_fetch(w, op, out);
+    else
+        read_review(w, op, op->stage == STAGE_BACK ? get_back_ask : get_ask, out);
 }

@@ -52,10 +52,7 @@ static uint64_t put_ask_due(struct worker *w, struct op *op, struct effects *out
         if (s->phase == PHASE_RETRY) {
             due = s->asked_ms + op_backoff_ms(s);
         } else if (s->phase == PHASE_ASKED) {
-            uint64_t wait = (uint64_t)COORDINATOR_RESEND_MS << (s->tries < 4 ? s->tries - 1 : 3);
-
-            due =
-                s->asked_ms + (wait < COORDINATOR_RESEND_MAX_MS ? wait : COORDINATOR_RESEND_MAX_MS);
+            due = s->asked_ms + op_resend_ms(s);
         }
         if (due <= w->now_ms) {
             s->lost = s->lost || s->phase == PHASE_ASKED;
@@ -95,6 +92,17 @@ static void put_wait_for_clock(struct worker *w, struct op *op, int verdict, str
     op_arm(w, op, verdict == CLOCK_WAIT_START ? w->now_ms + 1 : op->deadline_ms);
 }
 
+static bool put_has_quorum(const struct worker *w, const struct op *op)
+{
+    uint32_t up = 0, joining = 0;
+
+    for (uint32_t i = 0; i < op->entry.n_slots; i++) {
+        joining += op->entry.slots[i].state == SLOT_JOINING;
+        up += op->entry.slots[i].state == SLOT_READY && op_slot_reachable(w, op, i);
+    }
+    return up >= op->need && !(op->level == LEVEL_ALL && joining);
+}
+
 /* Begins the first round once the clock gives a version; the deadline's timer stays armed. */
 void put_stamp(struct worker *w, struct op *op, struct effects *out)
 {
@@ -110,6 +118,10 @@ void put_stamp(struct worker *w, struct op *op, struct effects *out)
         return;
     }
     list_remove(&op->stamping);
+    if (!put_has_quorum(w, op)) { /* it was there when the wait for the clock began */
+        op_reply_error(w, op, ERR_NO_QUORUM, out);
+        return;
+    }
     op->stage = STAGE_WRITE;
     op->first_hand = true;
     put_review(w, op, out);
@@ -117,16 +129,10 @@ void put_stamp(struct worker *w, struct op *op, struct effects *out)
 
 void put_start(struct worker *w, struct op *op, struct effects *out)
 {
-    uint32_t up = 0, joining = 0;
-
     op->state.kind = STATE_LWW;
     op->state.deleted = op->kind == OP_DELETE;
     op->stage = 0;
-    for (uint32_t i = 0; i < op->entry.n_slots; i++) {
-        joining += op->entry.slots[i].state == SLOT_JOINING;
-        up += op->entry.slots[i].state == SLOT_READY && op_slot_reachable(w, op, i);
-    }
-    if (up < op->need || (op->level == LEVEL_ALL && joining)) {
+    if (!put_has_quorum(w, op)) {
         op_reply_error(w, op, ERR_NO_QUORUM, out);
         return;
     }
@@ -146,6 +152,8 @@ static struct version put_force_version(struct worker *w, uint64_t highest)
     uint64_t n = w->forced_n++;
     uint64_t ms = version_wall_ms(highest) + 1;
 
+    if (ms > version_wall_ms(UINT64_MAX)) /* no honest clock: there is nothing above it */
+        return (struct version){0};
     return (struct version){.hlc = version_hlc_from_ms(ms) | (n & 0xffff),
                             .actor = w->forced_actor};
 }
@@ -206,7 +214,8 @@ static uint32_t put_acks(const struct op *op)
         if (op->entry.slots[i].state != SLOT_READY || s->phase != PHASE_DONE)
             continue;
         acks += s->outcome == OUTCOME_STORED || s->outcome == OUTCOME_DUPLICATE ||
-                (s->outcome == OUTCOME_SUPERSEDED && !op->first_hand);
+                (s->outcome == OUTCOME_SUPERSEDED && !op->first_hand &&
+                 version_compare(s->answer.version, op->state.version) > 0);
     }
     return acks;
 }
@@ -244,7 +253,10 @@ static bool put_decide(struct worker *w, struct op *op, struct effects *out)
     }
     if (t.done >= op->need && may_restamp) {
         put_restamp(w, op, out); /* W answers, and not all of them acks: superseded */
-        return false;
+        if (!version_is_none(op->state.version))
+            return false;
+        op_reply_error(w, op, t.maybe ? ERR_UNKNOWN_OUTCOME : ERR_CLOCK, out);
+        return true;
     }
     /* A superseded slot will take the next stamp. Slots that are down may come back within the
      * deadline; as long as nobody can hold the write it is better to say so at once. */
@@ -261,7 +273,8 @@ void put_review(struct worker *w, struct op *op, struct effects *out)
         return;
     }
     op_arm(w, op, put_ask_due(w, op, out));
-    put_decide(w, op, out);
+    if (!put_decide(w, op, out)) /* which may have begun a round: ask for it */
+        op_arm(w, op, put_ask_due(w, op, out));
 }
 
 /* A refusal before anything was stored. The slot may still hold the write from an earlier message,

@@ -3,7 +3,8 @@
  * A read asks W slots, the nearest first: this node's own, then the primary, then the others in
  * turn from a random start (so that readers spread). A slot that goes down or refuses is replaced
  * by the next; one that is slow is hedged: after COORDINATOR_HEDGE_MS the next is asked as well and
- * whoever answers counts. When fewer than W answers can still come, the read ends with NO_QUORUM or
+ * whoever answers counts; one that stays silent is asked again, for messages can be lost without
+ * their node going down. When fewer than W answers can still come, the read ends with NO_QUORUM or
  * the most telling refusal. Reads have no effect, so they may be asked anywhere, any number of
  * times.
  */
@@ -73,11 +74,30 @@ static uint64_t read_hedge_ms(const struct op *op)
     return last ? last + COORDINATOR_HEDGE_MS : UINT64_MAX;
 }
 
+/* Asks silent slots again; returns when the next one is due. */
+static uint64_t read_resend(struct worker *w, struct op *op, read_ask_fn *ask, struct effects *out)
+{
+    uint64_t next = op->deadline_ms;
+
+    for (uint32_t i = 0; i < op->entry.n_slots; i++) {
+        struct op_slot *s = &op->slots[i];
+        uint64_t due;
+
+        if (s->phase != PHASE_ASKED)
+            continue;
+        if (s->asked_ms + op_resend_ms(s) <= w->now_ms)
+            ask(w, op, i, out);
+        due = s->asked_ms + op_resend_ms(s);
+        next = due < next ? due : next;
+    }
+    return next;
+}
+
 void read_review(struct worker *w, struct op *op, read_ask_fn *ask, struct effects *out)
 {
     uint64_t next = read_refresh(w, op);
     struct op_tally t = op_tally(op);
-    uint64_t hedge;
+    uint64_t hedge, resend;
 
     while (t.done + t.asked < op->need && read_ask_one(w, op, ask, out))
         t = op_tally(op);
@@ -96,11 +116,19 @@ void read_review(struct worker *w, struct op *op, read_ask_fn *ask, struct effec
             hedge = UINT64_MAX;
         }
     }
+    resend = read_resend(w, op, ask, out);
+    next = resend < next ? resend : next;
     op_arm(w, op, hedge < next ? hedge : next);
 }
 
 void read_start(struct worker *w, struct op *op, read_ask_fn *ask, struct effects *out)
 {
+    for (uint32_t i = 0; op->level == LEVEL_ALL && i < op->entry.n_slots; i++) {
+        if (op->entry.slots[i].state != SLOT_JOINING)
+            continue;
+        op_reply_error(w, op, ERR_NO_QUORUM, out); /* "all" cannot be had while one is filling */
+        return;
+    }
     read_review(w, op, ask, out);
 }
 

@@ -46,7 +46,8 @@ static struct slice put_bytes(uint8_t **at, struct slice s)
 }
 
 /* Records and their bytes in one blob. */
-static int scan_keep(struct scan_answer *answer, const struct wire_record *records, size_t n)
+static int scan_keep(struct worker *w, struct op *op, struct scan_answer *answer,
+                     const struct wire_record *records, size_t n)
 {
     size_t bytes = n * sizeof *records;
     struct wire_record *copy;
@@ -54,6 +55,10 @@ static int scan_keep(struct scan_answer *answer, const struct wire_record *recor
 
     for (size_t i = 0; i < n; i++)
         bytes += record_bytes(&records[i]);
+    worker_bury(w, answer->blob); /* of an incarnation that is no more */
+    answer->blob = NULL;
+    if (!op_charge(w, op, bytes))
+        return -ERR_OVERLOADED;
     answer->blob = blob_new(bytes + _Alignof(struct wire_record));
     if (!answer->blob)
         return -ERR_NO_MEMORY;
@@ -209,6 +214,7 @@ void scan_recv(struct worker *w, struct op *op, uint32_t slot, const struct wire
                struct effects *out)
 {
     struct scan_answer *answer = &op->scans[slot];
+    int rc;
 
     if (msg->error == ERR_CORRUPT) {
         w->stats.n_corrupt++;
@@ -218,8 +224,9 @@ void scan_recv(struct worker *w, struct op *op, uint32_t slot, const struct wire
         read_refused(w, op, slot, msg->error, scan_ask, out);
         return;
     }
-    if (scan_keep(answer, msg->u.scan_reply.records, msg->u.scan_reply.n_records) < 0) {
-        op_reply_error(w, op, ERR_NO_MEMORY, out);
+    rc = scan_keep(w, op, answer, msg->u.scan_reply.records, msg->u.scan_reply.n_records);
+    if (rc < 0) {
+        op_reply_error(w, op, -rc, out);
         return;
     }
     answer->more = msg->u.scan_reply.cursor.len > 0;

@@ -66,7 +66,8 @@ struct form_effect {
     const char *why;              /* FAIL, WAIT */
 };
 
-#define FORM_EFFECTS_MAX (FORM_NODES_MAX + 4u)
+/* One step may tell everybody something new and repeat what it said before. */
+#define FORM_EFFECTS_MAX (2 * FORM_NODES_MAX + 4u)
 
 struct form_effects {
     size_t n;

@@ -53,6 +53,15 @@ void op_free(struct worker *w, struct op *op)
     w->ops_free = (uint32_t)(op - w->ops);
 }
 
+bool op_charge(struct worker *w, struct op *op, size_t bytes)
+{
+    if (w->inflight_bytes + bytes > w->inflight_bytes_max && w->ops_used > 1)
+        return false;
+    op->charged += bytes;
+    w->inflight_bytes += bytes;
+    return true;
+}
+
 void op_arm(struct worker *w, struct op *op, uint64_t at_ms)
 {
     wheel_set(&w->wheel, &op->timer, at_ms < op->deadline_ms ? at_ms : op->deadline_ms);
@@ -151,6 +160,14 @@ uint64_t op_backoff_ms(const struct op_slot *slot)
     return ms < COORDINATOR_RETRY_MAX_MS ? ms : COORDINATOR_RETRY_MAX_MS;
 }
 
+uint64_t op_resend_ms(const struct op_slot *slot)
+{
+    uint32_t shift = slot->tries > 1 ? slot->tries - 1u : 0;
+    uint64_t ms = (uint64_t)COORDINATOR_RESEND_MS << (shift < 4 ? shift : 4);
+
+    return ms < COORDINATOR_RESEND_MAX_MS ? ms : COORDINATOR_RESEND_MAX_MS;
+}
+
 /* Which refusal tells the client most: causes before mere absence. */
 static int refusal_weight(int err)
 {
@@ -243,7 +260,8 @@ static struct blob *no_quorum_text(const struct worker *w, const struct op *op)
     for (uint32_t s = 0, listed = 0; s < op->entry.n_slots; s++) {
         const struct slice *name;
 
-        if (op->entry.slots[s].state == SLOT_NONE || op_slot_reachable(w, op, s))
+        if (op->entry.slots[s].state == SLOT_NONE || op_slot_reachable(w, op, s) ||
+            op->entry.slots[s].member >= ring->n_members) /* of an older ring */
             continue;
         name = &ring->members[op->entry.slots[s].member].name;
         n = snprintf(text + len, sizeof text - len, "%s%.*s",

@@ -123,8 +123,13 @@ bool op_slot_reachable(const struct worker *w, const struct op *op, uint32_t slo
 /* Whether the refusal may pass within the deadline. */
 bool op_refusal_passes(int err);
 uint64_t op_backoff_ms(const struct op_slot *slot);
+/* How long an unanswered message is waited for before it is sent again. */
+uint64_t op_resend_ms(const struct op_slot *slot);
 void op_reply_error(struct worker *w, struct op *op, int err, struct effects *out);
 void op_reply(struct worker *w, struct op *op, struct wire_response *res, struct effects *out);
+/* Charges bytes that the operation keeps to the worker's budget; they are given back with it.
+ * False: there is no room (an operation that is alone always has some). */
+bool op_charge(struct worker *w, struct op *op, size_t bytes);
 /* The operation and slot that a message answers, or NULL. */
 struct op *op_of_message(struct worker *w, const struct wire_peer *msg, uint32_t *ret_slot);
 

@@ -163,6 +163,16 @@ static int check_replica(const struct worker *w, const struct wire_replica *r)
     return 0;
 }
 
+/* The key lies in the partition that the request names: what is stored here stays findable. */
+static bool key_belongs(const struct worker *w, const struct wire_peer *msg)
+{
+    const struct key *key = msg->type == PEER_GET ? &msg->u.get.key : &msg->u.put.key;
+
+    if (msg->type == PEER_SCAN)
+        return true;
+    return ring_partition(w->ring, ring_token(w->ring, key)) == msg->replica.partition;
+}
+
 /* ---- requests ------------------------------------------------------------------------------ */
 
 static struct slice key_pack(const struct key *key, struct blob *into)
@@ -266,6 +276,10 @@ void replica_recv(struct worker *w, struct addr from, const struct wire_peer *ms
     }
     if (worker_owner(w, msg->replica.partition, w->n_workers) != w->index) {
         replica_relay(w, from, msg, owner, out);
+        return;
+    }
+    if (!key_belongs(w, msg)) {
+        refuse(w, from, msg, ERR_BAD_REQUEST, out);
         return;
     }
     if (msg->type == PEER_GET)

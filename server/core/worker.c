@@ -38,7 +38,7 @@ static void recv_peer(struct worker *w, struct addr from, uint32_t node,
     adopt_time(w, msg->hlc, out);
     if (!is_reply(msg->type))
         replica_recv(w, from, msg, owner, out);
-    else if (msg->id & RELAY_BIT)
+    else if ((msg->id & RELAY_BIT) && from.kind == ADDR_WORKER)
         replica_relayed(w, msg, owner, out);
     else
         coordinator_recv_reply(w, node, msg, out);
@@ -263,7 +263,7 @@ struct worker *worker_new(const struct worker_config *config)
     w->n_workers = config->n_workers;
     w->ops_max = config->ops_max ? config->ops_max : WORKER_OPS_MAX;
     w->inflight_bytes_max = config->inflight_bytes_max ? config->inflight_bytes_max
-                                                       : LIMIT_INFLIGHT_BYTES / config->n_workers;
+                                                       : WORKER_INFLIGHT_BYTES(config->n_workers);
     prng_init(&w->prng, config->seed);
     clock_init(&w->clock, actor_of(config, false), config->clock_bound_ms);
     w->forced_actor = actor_of(config, true);

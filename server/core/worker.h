@@ -13,6 +13,12 @@ struct worker;
 /* Answers of peers outstanding at the replica: bounded by what all peers may have in flight. */
 #define WORKER_PENDING_MAX 65536u
 
+/* A worker's share of the bytes in flight, and never less than two of the largest values. */
+#define WORKER_INFLIGHT_BYTES(n_workers)                                                           \
+    (LIMIT_INFLIGHT_BYTES / (n_workers) > 2 * LIMIT_VALUE_BYTES                                    \
+         ? LIMIT_INFLIGHT_BYTES / (n_workers)                                                      \
+         : 2 * LIMIT_VALUE_BYTES)
+
 struct worker_config {
     struct wire_id node_id;
     uint32_t node;      /* own node handle */
@@ -24,7 +30,7 @@ struct worker_config {
     struct slice name;       /* the node's, copied */
     struct slice software;   /* "quoitd 0.1.0", copied */
     uint32_t ops_max;        /* 0 = WORKER_OPS_MAX */
-    size_t inflight_bytes_max; /* 0 = LIMIT_INFLIGHT_BYTES / n_workers */
+    size_t inflight_bytes_max; /* 0 = WORKER_INFLIGHT_BYTES */
 };
 
 struct worker_stats {

@@ -98,7 +98,7 @@ static bool note_store(struct story *s, const struct store_op *op)
 {
     if (op->type == STORE_OP_CLOCK && s->quiet_clock)
         return true;
-    assert_true(s->n_stores + 1 < 64);
+    assert_true(s->n_stores + 1 < STORY_STORES_MAX);
     s->stores[++s->n_stores] = op->cookie;
     if (op->type == STORE_OP_CLOCK) {
         note(s, "store clock %u", s->n_stores);

@@ -17,6 +17,7 @@
 #include "server/core/worker.h"
 
 #define STORY_SENT_MAX 256
+#define STORY_STORES_MAX 128 /* effects of each kind of store call in one story */
 
 struct story_sent { /* a request to a peer, kept so that the test can answer it */
     uint32_t node;
@@ -32,7 +33,8 @@ struct story {
     char lines[1 << 14];
     struct story_sent sent[STORY_SENT_MAX];
     uint32_t n_sent;
-    uint64_t stores[64], gets[64], scans[64]; /* cookies by running number, from 1 */
+    uint64_t stores[STORY_STORES_MAX], gets[STORY_STORES_MAX],
+        scans[STORY_STORES_MAX]; /* cookies by running number, from 1 */
     uint32_t n_stores, n_gets, n_scans;
     bool quiet_clock;            /* leases are granted at once and not written down (default) */
     struct version last_version; /* of the last put sent or stored */

@@ -188,6 +188,7 @@ static void test_put_superseded_is_stamped_above_as_state(void **state)
                  "trace RESTAMP\nsend n1 put state \"v\"\nsend n2 put state \"v\"\nstore put 3\n");
     assert_true(version_compare(s->last_version, newer) > 0);
     story_answer_put(s, 1, 0, ACK);
+    newer.hlc += version_hlc_from_ms(10);
     story_answer_put(s, 2, 0, OUTCOME_SUPERSEDED, newer); /* a concurrent write: as good */
     story_expect(s, "reply 7 ok\n");
     story_end(s);
@@ -222,6 +223,32 @@ static void test_put_superseded_by_a_floor_never_counts(void **state)
                     "store put 4\n");
     story_stored(s, 4, 0, ACK);
     story_expect(s, "reply 7 ok\n");
+    story_end(s);
+}
+
+static void test_put_above_the_last_version_there_is_is_refused(void **state)
+{
+    struct story *s = warm();
+    struct version last = {.hlc = UINT64_MAX, .actor = 5};
+
+    story_put(s, 7, LEVEL_ONE, "v");
+    s->lines[0] = '\0';
+    story_stored(s, 2, 0, OUTCOME_SUPERSEDED, last);
+    story_expect(s, "trace RESTAMP\nreply 7 UNKNOWN_OUTCOME\n"); /* n1, n2 may have taken it */
+    story_end(s);
+}
+
+static void test_put_looks_for_its_quorum_again_after_the_clock(void **state)
+{
+    struct story *s = three();
+
+    s->quiet_clock = false;
+    story_put(s, 7, LEVEL_QUORUM, "v");
+    story_down(s, 1);
+    story_down(s, 2);
+    s->lines[0] = '\0';
+    story_stored(s, 1, 0, ACK);
+    story_expect(s, "reply 7 NO_QUORUM\n");
     story_end(s);
 }
 
@@ -407,6 +434,68 @@ static void test_get_hedges_a_slow_slot(void **state)
     story_end(s);
 }
 
+static void test_get_asks_a_silent_slot_again(void **state)
+{
+    struct story *s = warm();
+    struct state v = story_state(5, "v");
+
+    story_down(s, 2);
+    story_get(s, 7, LEVEL_QUORUM);
+    story_got(s, 1, 0, &v, 0);
+    s->lines[0] = '\0';
+    story_pass(s, 249);
+    story_expect(s, "");
+    story_pass(s, 1);
+    story_expect(s, "send n1 get digest\n");
+    story_answer_get(s, 1, 0, &v);
+    story_expect(s, "reply 7 found \"v\"\n");
+    story_end(s);
+}
+
+/* A whole value may take longer than a hedge: asking elsewhere must not throw it away. */
+static void test_get_waits_for_a_slow_fetch_while_it_asks_elsewhere(void **state)
+{
+    struct story *s = warm();
+    struct state older = story_state(5, "old"), newer = story_state(6, "new");
+    struct story_sent announced;
+    uint32_t asked;
+
+    story_get(s, 7, LEVEL_QUORUM);
+    asked = s->sent[s->n_sent - 1].node;
+    story_got(s, 1, 0, &older, 0);
+    s->lines[0] = '\0';
+    story_answer_get(s, asked, 0, &newer);
+    announced = s->sent[s->n_sent - 1];
+    assert_int_equal(announced.node, asked);
+    s->lines[0] = '\0';
+    story_pass(s, 60); /* the other slot is asked as well, in the same round */
+    story_expect(s, asked == 1 ? "send n2 get full\n" : "send n1 get full\n");
+    story_answer_get(s, asked, 0, &newer);
+    assert_non_null(strstr(s->lines, "trace REPAIR"));
+    story_end(s);
+}
+
+static void test_values_kept_for_gets_are_charged(void **state)
+{
+    struct story *s = warm();
+    static char large[1 << 20];
+    struct state v = story_state(5, "");
+    struct worker_stats stats;
+
+    v.value = slice_of(large, sizeof large);
+    story_down(s, 2);
+    for (uint32_t i = 1; i <= 80 && i < STORY_STORES_MAX; i++) {
+        story_get(s, i, LEVEL_QUORUM);
+        story_got(s, i, 0, &v, 0);
+        s->n_sent = 0;
+        s->lines[0] = '\0';
+    }
+    worker_stats(s->worker, &stats);
+    assert_true(stats.inflight_bytes > 32u << 20);
+    assert_true(stats.inflight_bytes <= LIMIT_INFLIGHT_BYTES);
+    story_end(s);
+}
+
 static void test_get_asks_another_slot_when_a_record_is_corrupt(void **state)
 {
     struct story *s = warm();
@@ -526,6 +615,11 @@ int main(void)
         cmocka_unit_test(test_put_superseded_is_stamped_above_as_state),
         cmocka_unit_test(test_put_superseded_twice_alike_gets_two_versions),
         cmocka_unit_test(test_put_superseded_by_a_floor_never_counts),
+        cmocka_unit_test(test_put_above_the_last_version_there_is_is_refused),
+        cmocka_unit_test(test_put_looks_for_its_quorum_again_after_the_clock),
+        cmocka_unit_test(test_get_asks_a_silent_slot_again),
+        cmocka_unit_test(test_get_waits_for_a_slow_fetch_while_it_asks_elsewhere),
+        cmocka_unit_test(test_values_kept_for_gets_are_charged),
         cmocka_unit_test(test_delete_writes_a_tombstone),
         cmocka_unit_test(test_first_put_waits_for_the_lease),
         cmocka_unit_test(test_lease_is_renewed_before_it_ends),

@@ -90,6 +90,10 @@ static void test_wrong_addresses_are_refused(void **state)
     m.replica.partition = 1u << 20;
     feed(s, &m);
     story_expect(s, "answer 42 BAD_REQUEST\n");
+    m = request(s, PEER_GET, 5);
+    m.u.get.key.partition = slice_str("of another partition");
+    feed(s, &m);
+    story_expect(s, "answer 42 BAD_REQUEST\n");
     story_end(s);
 }
 
