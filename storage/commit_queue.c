@@ -6,7 +6,8 @@
  *
  * Bounds: a queue may have STORE_QUEUE_OPS_MAX outcomes and STORE_QUEUE_BYTES_MAX bytes that it has
  * not reaped. Both counters belong to the queue's own thread (submit adds, reap subtracts), so a
- * queue that does not reap stops itself and nobody else.
+ * queue that does not reap stops itself and nobody else. A queue with nothing outstanding takes any
+ * batch, also one that is larger than the bound: nothing would ever wake its caller up to try again.
  *
  * Deliberately not done: no priorities between queues, no merging of batches.
  */
@@ -133,7 +134,7 @@ int commit_batch_of_ops(const struct store_op *ops, size_t n, struct commit_batc
     int r;
 
     if (n == 0 || n > COMMIT_BATCH_ITEMS_MAX)
-        return n ? -ERR_FULL : -ERR_BAD_REQUEST;
+        return -ERR_BAD_REQUEST;
     for (size_t i = 0; i < n; i++) {
         r = op_check(&ops[i], &more);
         if (r < 0)
@@ -161,7 +162,7 @@ int commit_batch_of_items(const struct store_item *items, size_t n, uint64_t coo
     int r;
 
     if (n > STORE_QUEUE_BYTES_MAX / sizeof(struct commit_item))
-        return -ERR_FULL;
+        return -ERR_BAD_REQUEST;
     for (size_t i = 0; i < n; i++) {
         r = merge_check(&items[i].key, &items[i].state);
         if (r < 0)
@@ -170,7 +171,7 @@ int commit_batch_of_items(const struct store_item *items, size_t n, uint64_t coo
                    items[i].state.value.len;
     }
     if (n_bytes > STORE_QUEUE_BYTES_MAX)
-        return -ERR_FULL;
+        return -ERR_BAD_REQUEST;
     b = batch_new(n, n_bytes, &at);
     if (!b)
         return -ERR_NO_MEMORY;
@@ -257,6 +258,15 @@ void commit_queue_deinit(struct commit_queue *q)
     pthread_mutex_destroy(&q->lock);
 }
 
+/* Something is outstanding, so there will be a notify, and with this batch it would be too much. */
+static bool port_is_full(const struct commit_port *p, const struct commit_batch *b)
+{
+    size_t bytes = p->bytes_out < STORE_QUEUE_BYTES_MAX ? p->bytes_out : STORE_QUEUE_BYTES_MAX;
+
+    return p->n_out > 0 && (commit_batch_outcomes(b) > STORE_QUEUE_OPS_MAX - p->n_out ||
+                            b->bytes > STORE_QUEUE_BYTES_MAX - bytes);
+}
+
 int commit_queue_submit(struct commit_queue *q, uint32_t port, struct commit_batch *b,
                         uint64_t *ret_lsn)
 {
@@ -265,7 +275,7 @@ int commit_queue_submit(struct commit_queue *q, uint32_t port, struct commit_bat
     bool wake;
 
     assert(port < q->n_ports);
-    if (n > STORE_QUEUE_OPS_MAX - p->n_out || b->bytes > STORE_QUEUE_BYTES_MAX - p->bytes_out)
+    if (port_is_full(p, b))
         return -ERR_FULL;
     p->n_out += n;
     p->bytes_out += b->bytes;

@@ -68,7 +68,7 @@ static inline uint64_t commit_batch_lsn_last(const struct commit_batch *b)
 }
 
 /* 0, -ERR_NO_MEMORY, or the refusal of what should not have come this far (-ERR_KEY_TOO_LARGE,
- * -ERR_KEY_EMPTY, -ERR_VALUE_TOO_LARGE, -ERR_BAD_REQUEST, -ERR_FULL for too many). */
+ * -ERR_KEY_EMPTY, -ERR_VALUE_TOO_LARGE, -ERR_BAD_REQUEST, also for none or too many). */
 int commit_batch_of_ops(const struct store_op *ops, size_t n, struct commit_batch **ret);
 int commit_batch_of_items(const struct store_item *items, size_t n, uint64_t cookie,
                           struct commit_batch **ret);
@@ -101,7 +101,8 @@ int commit_queue_init(struct commit_queue *q, uint32_t n_ports);
 /* Frees every batch that is still in it. */
 void commit_queue_deinit(struct commit_queue *q);
 
-/* Takes the batch and gives it its LSNs. 0 or -ERR_FULL (the batch stays the caller's). */
+/* Takes the batch and gives it its LSNs. 0 or -ERR_FULL (the batch stays the caller's), the latter
+ * only while something of this port is outstanding. */
 int commit_queue_submit(struct commit_queue *q, uint32_t port, struct commit_batch *b,
                         uint64_t *ret_lsn);
 size_t commit_queue_reap(struct commit_queue *q, uint32_t port, struct store_done *out, size_t max);

@@ -40,7 +40,8 @@
 /* Leaves of the hash tree: the top 20 bits of the token. Absolute: independent of partitions. */
 #define STORE_LEAF_BITS 20u
 
-/* Operations that one queue may have submitted and not reaped, and their bytes. */
+/* Operations that one queue may have submitted and not reaped, and their bytes. The second is no
+ * limit of a single submit: a queue with nothing outstanding takes any. */
 #define STORE_QUEUE_OPS_MAX 65536u
 #define STORE_QUEUE_BYTES_MAX (128u << 20)
 
@@ -140,7 +141,11 @@ struct store_ops {
     /* Takes all n operations or none, 1 <= n <= STORE_SUBMIT_MAX. 0 and *ret_lsn = the last one's
      * LSN; -ERR_FULL, -ERR_NO_MEMORY, -ERR_IO after a fatal failure, or the typed refusal of a key,
      * name or value beyond its limit. -ERR_NO_SPACE, and -ERR_CORRUPT when the record to merge with
-     * fails its checksum, are told per operation in its store_done. */
+     * fails its checksum, are told per operation in its store_done.
+     *
+     * -ERR_FULL is never said to a queue that has reaped all it submitted. So whoever hears it has
+     * outcomes to wait for: notify comes (or has come, and not all was reaped), and after the reap
+     * that follows the same submit is worth trying again. */
     int (*submit)(struct store *s, uint32_t queue, const struct store_op *ops, size_t n,
                   uint64_t *ret_lsn);
     /* Takes up to max outcomes that are durable, in LSN order. Returns how many. */
@@ -165,7 +170,8 @@ struct store_ops {
     uint64_t (*clock_bound)(struct store *s);
 
     /* Bulk: merges items sorted by store key in as few transactions as sensible, or deletes a
-     * range for good (no tombstones). Reported by reap like an operation. Bytes are copied. */
+     * range for good (no tombstones). Reported by reap like an operation. Bytes are copied; a load
+     * of more than STORE_QUEUE_BYTES_MAX is -ERR_BAD_REQUEST. */
     int (*load)(struct store *s, uint32_t queue, uint64_t cookie, const struct store_item *items,
                 size_t n);
     int (*wipe)(struct store *s, uint32_t queue, uint64_t cookie, struct store_range range);

@@ -440,7 +440,7 @@ static int mem_submit(struct store *s, uint32_t queue, const struct store_op *op
 
     assert(queue <= m->config.n_workers);
     if (n == 0 || n > STORE_SUBMIT_MAX)
-        return n ? -ERR_FULL : -ERR_BAD_REQUEST;
+        return -ERR_BAD_REQUEST;
     for (size_t i = 0; i < n; i++) {
         r = check_op(&ops[i]);
         if (r < 0)

@@ -236,6 +236,37 @@ static void a_queue_that_does_not_reap_is_full_and_others_are_not(void **state)
     assert_int_equal(rig->s->ops->submit(rig->s, 0, ops, 0, &lsn), -ERR_BAD_REQUEST);
 }
 
+/* One value often: bytes count per operation, and a duplicate costs no disk. */
+static void an_empty_queue_takes_more_than_the_bound_of_bytes(void **state)
+{
+    struct rig *rig = rig_of(state);
+    struct blob *owner = blob_new(LIMIT_VALUE_BYTES);
+    struct store_op ops[STORE_QUEUE_BYTES_MAX / LIMIT_VALUE_BYTES + 1];
+    struct store_done dones[ARRAY_LEN(ops)], done;
+    uint64_t lsn;
+
+    assert_non_null(owner);
+    memset(owner->data, 'v', owner->len);
+    ops[0] = rig_merge_op(slice_str("big"), 1, slice_of(owner->data, owner->len));
+    ops[0].owner = owner;
+    for (size_t i = 1; i < ARRAY_LEN(ops); i++)
+        ops[i] = ops[0];
+    for (unsigned round = 0; round < 2; round++) {
+        assert_int_equal(rig->s->ops->submit(rig->s, 0, ops, ARRAY_LEN(ops), &lsn), 0);
+        if (rig->engine == RIG_LMDB) /* the model has no bound of bytes */
+            assert_int_equal(rig->s->ops->submit(rig->s, 0, ops, 1, &lsn), -ERR_FULL);
+        assert_int_equal(rig->s->ops->submit(rig->s, 1, ops, 1, &lsn), 0);
+        rig_reap(rig, 0, dones, ARRAY_LEN(ops));
+        rig_reap(rig, 1, &done, 1);
+        for (size_t i = 0; i < ARRAY_LEN(ops); i++)
+            assert_int_equal(dones[i].outcome, round || i ? OUTCOME_DUPLICATE : OUTCOME_STORED);
+    }
+    assert_int_equal(rig->s->ops->submit(rig->s, 0, ops, STORE_SUBMIT_MAX + 1, &lsn),
+                     -ERR_BAD_REQUEST);
+    assert_int_equal(atomic_load(&owner->refs), 1);
+    blob_unref(owner);
+}
+
 /* ---- facts -------------------------------------------------------------------------------- */
 
 static struct slice fact(struct rig *rig, const char *name, struct buf *b)
@@ -544,6 +575,7 @@ static const struct named_case cases[] = {
     CASE(values_of_no_bytes_and_of_8_mib_work),
     CASE(what_exceeds_a_limit_is_refused_whole),
     CASE(a_queue_that_does_not_reap_is_full_and_others_are_not),
+    CASE(an_empty_queue_takes_more_than_the_bound_of_bytes),
     CASE(facts_are_set_replaced_and_survive),
     CASE(the_clock_bound_only_grows),
     CASE(a_read_sees_what_its_queue_has_reaped_in_the_same_wake_up),
