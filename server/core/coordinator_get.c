@@ -11,8 +11,9 @@
  * the write that it saw may never have been acknowledged. What is written back is the state as it
  * is, under its own version: merging it anywhere is harmless.
  *
- * A fetch that is slow is hedged like any read: the next slot is asked for its whole state in the same
- * round, and the announced one is still waited for. Only a slot that goes down or refuses is given up.
+ * A fetch that is slow is hedged like any read: the next slot is asked for its whole state in the
+ * same round, and the announced one is still waited for. Only a slot that goes down or refuses is
+ * given up.
  *
  * Each change of stage starts a new round, so that answers to the stage before match nothing.
  */
