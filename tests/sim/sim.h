@@ -324,15 +324,15 @@ void net_node_down(struct world *w, uint32_t node);
 void net_break(struct world *w, uint32_t from, uint32_t to, uint64_t detect_us);
 void net_connect(struct world *w, uint32_t from, uint32_t to);
 void net_timeout(struct world *w, uint32_t from, uint32_t to, uint64_t id);
-void net_watch(struct world *w, uint32_t from, uint32_t to);
+void net_watch(struct world *w, uint32_t a, uint32_t b);
 void net_block(struct world *w, uint32_t from, uint32_t to, bool blocked);
 
 void client_init(struct world *w);
-void client_act(struct world *w, uint32_t client);
+void client_act(struct world *w, uint32_t index);
 void client_call(struct world *w, uint32_t client, struct call call);
 void client_answer(struct world *w, struct item *item);
-void client_closed(struct world *w, uint64_t call);
-void client_late(struct world *w, uint64_t call);
+void client_closed(struct world *w, uint64_t id);
+void client_late(struct world *w, uint64_t id);
 /* Tells the clients of a node that has gone down. */
 void client_lost_node(struct world *w, uint32_t node);
 struct key client_key(uint32_t key, char text[16]);
@@ -345,10 +345,10 @@ void check_stored(struct world *w, uint32_t node, const struct store_op *op, boo
 /* A node says something to another: its clock, its stamps. */
 void check_message(struct world *w, const struct node *n, const struct wire_peer *msg);
 /* A node is about to answer. */
-void check_reply(struct world *w, const struct node *n, uint64_t call,
+void check_reply(struct world *w, const struct node *n, uint64_t id,
                  const struct wire_response *res);
 /* The client has the answer. */
-void check_answer(struct world *w, uint64_t call, const struct wire_response *res);
+void check_answer(struct world *w, uint64_t id, const struct wire_response *res);
 void check_idle(struct world *w);
 
 void fault_init(struct world *w);
