@@ -84,6 +84,7 @@ static enum conn_verdict recv_hello(struct caller *caller, const struct wire_hel
     caller->greeted = true;
     caller->node_id = hello->node_id;
     if (hello->link == LINK_WORKER) {
+        former_confirm(&c->former); /* checked: a member */
         caller->worker_from = hello->worker_from;
         caller->worker_to = hello->worker_to % c->node->n_workers;
         return CONN_MOVE;

@@ -11,8 +11,17 @@
  * A message on a caller names its sender by node id (known from the hello on our own link to it)
  * or, before that link is up, by the peer address it gives.
  *
- * On a used directory nothing is formed. The listed peers are asked once who they are: a peer of
- * another cluster means a mixed-up directory or list, and ends the process before it can do harm.
+ * On a used directory nothing is formed. During its first FORMER_LOOK_MS the node asks each listed
+ * peer once who it is, and then never again. An answer from another cluster is told in the log; it
+ * ends the process, as a mixed-up directory or list, only if no member of our own ring has answered
+ * or come by then, and
+ *
+ *   - it was given at an address that our ring does not know: the list is another cluster's, or
+ *   - two listed addresses are held by the same other cluster: the directory is an old one.
+ *
+ * A single stranger at the address of a member that is down (a new node started there by mistake,
+ * which is a cluster of its own) therefore stops nobody: the list is right, and it is the stranger
+ * who is wrong. No data can mix either way: links between clusters are refused.
  */
 #include "server/edge/former.h"
 #include "proto/err.h"
@@ -143,36 +152,88 @@ static void on_open(struct conn *conn)
         conn_sent(conn);
 }
 
-/* A listed peer of another cluster than ours: nothing good can come of going on. */
-static void check_cluster(struct former *f, const struct pledge *p, const struct wire_hello *hello)
+/* ---- looking ------------------------------------------------------------------------------- */
+
+static bool in_ring(const struct ring *ring, const char *address)
+{
+    const struct wire_ring *w = ring_wire(ring);
+
+    for (size_t i = 0; i < w->n_members; i++)
+        if (slice_equal(w->members[i].peer_address, slice_str(address)))
+            return true;
+    return false;
+}
+
+/* Whether what this peer answered means that our data does not belong here; see above. */
+static bool condemns(const struct former *f, const struct pledge *p)
+{
+    if (wire_id_is_zero(&p->foreign))
+        return false;
+    if (!in_ring(f->control->ring, p->text))
+        return true;
+    for (size_t i = 0; i < f->n; i++)
+        if (&f->pledges[i] != p && wire_id_equal(&f->pledges[i].foreign, &p->foreign))
+            return true;
+    return false;
+}
+
+static void end_look(struct former *f)
 {
     const struct wire_id *ours = &f->control->node->disk.cluster_id;
 
-    if (wire_id_is_zero(ours) || wire_id_is_zero(&hello->cluster_id) ||
-        wire_id_equal(ours, &hello->cluster_id))
-        return;
-    control_die(f->control,
-                "%s belongs to cluster %s, this data to %s. They cannot be mixed. Wrong --cluster "
-                "or --join, or a used --data directory?",
-                p->text, LOG_ID(&hello->cluster_id), LOG_ID(ours));
+    for (size_t i = 0; i < f->n && !f->confirmed; i++)
+        if (condemns(f, &f->pledges[i]))
+            control_die(f->control,
+                        "%s belongs to cluster %s, this data to %s. They cannot be mixed. Wrong "
+                        "--cluster or --join, or a used --data directory?",
+                        f->pledges[i].text, LOG_ID(&f->pledges[i].foreign), LOG_ID(ours));
+    former_stop(f);
+    log_info(&f->control->node->log, "the listed peers have been looked at", "confirmed=%s",
+             f->confirmed ? "yes" : "no");
 }
+
+static void recv_look(struct former *f, struct pledge *p, const struct wire_hello *hello)
+{
+    struct node *n = f->control->node;
+    bool ours = wire_id_equal(&hello->cluster_id, &n->disk.cluster_id);
+
+    if (ours && !wire_id_equal(&hello->node_id, &n->disk.node_id)) {
+        former_confirm(f);
+    } else if (!ours && !wire_id_is_zero(&hello->cluster_id)) {
+        p->foreign = hello->cluster_id;
+        log_error(&n->log, "a listed peer's address is answered by a node of another cluster",
+                  "peer=%s cluster=%s ours=%s", LOG_STR(p->text), LOG_ID(&hello->cluster_id),
+                  LOG_ID(&n->disk.cluster_id));
+    }
+    pledge_done(p);
+    for (size_t i = 0; i < f->n; i++)
+        if (f->pledges[i].phase != PLEDGE_DONE)
+            return;
+    end_look(f);
+}
+
+void former_confirm(struct former *f)
+{
+    f->confirmed = true;
+}
+
+/* ---- answers to our hello ------------------------------------------------------------------ */
 
 static void recv_reply(struct former *f, size_t index, const struct wire_peer *msg)
 {
     struct pledge *p = &f->pledges[index];
     const struct wire_hello *hello = &msg->u.hello;
 
-    bool self = wire_id_equal(&hello->node_id, &f->control->node->disk.node_id);
-    if (self && !f->form) { /* only looking, and listed ourselves */
-        pledge_done(p);
+    if (!f->form) {
+        recv_look(f, p, hello);
         return;
     }
+    bool self = wire_id_equal(&hello->node_id, &f->control->node->disk.node_id);
     if (self)
         control_die(f->control,
                     "%s is this node itself, or a copy of its data directory: list every node "
                     "once, and give each an own directory.",
                     p->text);
-    check_cluster(f, p, hello);
     if (msg->error) {
         if (p->refused != msg->error)
             log_warn(&f->control->node->log, "a listed node refuses our link", "peer=%s error=%s",
@@ -186,12 +247,8 @@ static void recv_reply(struct former *f, size_t index, const struct wire_peer *m
     p->node_id = hello->node_id;
     p->phase = PLEDGE_UP;
     p->link->conn.must_ms = 0;
-    if (f->form) {
-        struct form_event event = {.type = FORM_EVENT_LINK_UP, .from = index};
-        step(f, &event);
-    } else {
-        pledge_done(p);
-    }
+    struct form_event event = {.type = FORM_EVENT_LINK_UP, .from = index};
+    step(f, &event);
 }
 
 static void recv_form(struct former *f, size_t index, const struct wire_form *msg)
@@ -292,6 +349,8 @@ static void on_timer(uv_timer_t *timer)
     }
     if (f->form && form_deadline_ms(f->form) <= now_ms)
         step(f, &tick);
+    if (f->active && !f->form && now_ms >= f->look_until_ms)
+        end_look(f);
     if (f->active)
         arm(f);
 }
@@ -299,7 +358,7 @@ static void on_timer(uv_timer_t *timer)
 static void arm(struct former *f)
 {
     uint64_t now_ms = loop_now_ms(&f->control->loop);
-    uint64_t first_ms = f->form ? form_deadline_ms(f->form) : UINT64_MAX;
+    uint64_t first_ms = f->form ? form_deadline_ms(f->form) : f->look_until_ms;
 
     for (size_t i = 0; i < f->n; i++)
         if (f->pledges[i].phase == PLEDGE_WAITING && f->pledges[i].retry_ms < first_ms)
@@ -468,9 +527,11 @@ int former_look(struct former *f, struct control *c)
              "join nothing",
              "cluster=%s", LOG_ID(&c->node->disk.cluster_id));
     int rc = begin(f, c, list);
-    if (rc == 0)
-        arm(f);
-    return rc;
+    if (rc < 0)
+        return rc;
+    f->look_until_ms = loop_now_ms(&c->loop) + FORMER_LOOK_MS;
+    arm(f);
+    return 0;
 }
 
 void former_stop(struct former *f)

@@ -13,6 +13,8 @@ struct former;
 #define FORMER_BACKOFF_MIN_MS 50u
 #define FORMER_BACKOFF_MAX_MS 1000u
 #define FORMER_HELLO_MS 3000u
+/* A used directory's node looks this long after its start who answers at the listed addresses. */
+#define FORMER_LOOK_MS 3000u
 
 enum pledge_phase {
     PLEDGE_WAITING = 1, /* dialled when retry_ms comes */
@@ -29,6 +31,7 @@ struct pledge {
     enum pledge_phase phase;
     struct pledge_link *link;
     struct wire_id node_id; /* UP: as it said */
+    struct wire_id foreign; /* looking: the other cluster it belongs to; zero: it does not */
     uint64_t retry_ms;
     uint32_t backoff_ms;
     unsigned attempt;
@@ -41,6 +44,8 @@ struct former {
     struct form_effects *effects;
     uv_timer_t timer;
     bool active;
+    bool confirmed;         /* looking: a member of our ring has answered, or come by itself */
+    uint64_t look_until_ms; /* looking: then it ends */
     size_t n, self_index;   /* self_index == n: this node is not in the list */
     struct pledge *pledges; /* sorted by text */
     bool writing;           /* a write of the machine is under way */
@@ -53,6 +58,8 @@ struct former {
 int former_start(struct former *f, struct control *c);
 /* It is not: find out whether the listed peers belong to another cluster. */
 int former_look(struct former *f, struct control *c);
+/* A member of our ring has linked to us: the data is where it belongs. */
+void former_confirm(struct former *f);
 /* A FORM message that came over a control link. */
 void former_recv(struct former *f, struct caller *caller, const struct wire_form *msg);
 /* The store is done with an operation of control. */

@@ -444,6 +444,37 @@ def clusters_are_not_mixed():
         one.stop()
 
 
+def a_stray_at_a_members_address_ends_nobody():
+    stranger = "a listed peer's address is answered by a node of another cluster"
+    for n in (2, 3):  # with a third member that confirms the cluster, and without
+        with Cluster(n) as cluster:
+            for node in cluster.nodes[:2]:
+                node.stop()
+            with Node("--peer-listen", f"127.0.0.1:{cluster.ports[1]}") as stray, \
+                 Node("--peer-listen", f"127.0.0.1:{cluster.ports[0]}", "--cluster", cluster.list,
+                      data=cluster.nodes[0].data) as again:
+                again.wait_line("the listed peers have been looked at")
+                equal(len(again.lines(stranger)), 1, "told once")
+                if n == 3:
+                    again.wait_line("node up")
+                    with again.client() as c:
+                        c.put(b"k", b"v")
+                again.stop()
+                stray.stop()
+
+
+def a_list_of_another_cluster_ends_the_start():
+    with Cluster(2) as theirs, Cluster(2) as ours:
+        for node in ours.nodes:
+            node.stop()
+        own = f"127.0.0.1:{ours.ports[0]}"
+        with Node("--peer-listen", own, "--cluster", f"{own},{theirs.list}",
+                  data=ours.nodes[0].data, wait=None) as mixed:
+            status, said = mixed.ends()
+            equal(status, 1)
+            has(said, "They cannot be mixed.")
+
+
 def equal_names_do_not_form():
     ports = free_ports(2)
     cluster = ",".join(f"127.0.0.1:{p}" for p in ports)
@@ -632,6 +663,7 @@ TESTS = [version_and_help, wrong_usage, config_files, open_addresses_need_insecu
          a_suspect_store_is_served_only_on_demand, signals_stop_it_cleanly,
          stopping_while_waiting_to_form, three_nodes_form_one_cluster, addresses_may_be_names,
          used_directories_form_nothing, an_empty_node_cannot_join_yet, clusters_are_not_mixed,
+         a_stray_at_a_members_address_ends_nobody, a_list_of_another_cluster_ends_the_start,
          equal_names_do_not_form, an_old_copy_of_a_node_is_refused, idle_clients_are_closed,
          who_takes_no_answers_is_closed, strangers_at_the_peer_address, hellos_are_checked,
          running_out_of_descriptors, more_clients_than_descriptors]
