@@ -33,8 +33,8 @@ enum commit_type {
 
 struct commit_item {
     enum commit_type type;
-    bool grows;         /* refused while space is low: anything but deletes, facts, wipes */
-    struct slice key;   /* MERGE: store key; META: name */
+    bool grows;       /* refused while space is low if it would be stored: no delete, fact, wipe */
+    struct slice key; /* MERGE: store key; META: name */
     struct state state; /* MERGE; META uses its value */
     struct blob *owner; /* reference held while the value lies in it, or NULL */
     union {

@@ -23,7 +23,8 @@
  * return to it and normally ends the process) and acknowledges nothing more.
  *
  * SPACE: past STORE_SPACE_PERCENT of the map, or with less than min(15 %, 4 GiB) of the file system
- * free, puts are refused; deletes and small facts may use the rest.
+ * free, puts are refused; deletes and small facts may use the rest. A put that would store nothing
+ * (DUPLICATE, SUPERSEDED) is answered as ever: it takes no room.
  *
  * Engines: store_lmdb (disk), store_mem (the simulator's disk, the oracle of the tests).
  */

@@ -6,6 +6,9 @@
  * the transaction alone; what concerns the transaction stops it: nothing of it is then visible to
  * anyone, and the committer decides whether to try again.
  *
+ * A put is refused for want of room only after the merge: one that is superseded or there already
+ * takes none, and a repeated put must be told so, or what is stored would look unknown.
+ *
  * The commit is LMDB's: data pages, fdatasync, then the meta page through an O_DSYNC descriptor. A
  * failure of that last write makes LMDB refuse every later transaction (MDB_PANIC), which is how a
  * repeated attempt tells it from a full disk.
@@ -63,8 +66,17 @@ static int write_merge(struct write *w, struct commit_item *item)
             return 0;
     }
     done->outcome = merge_states(&old, &item->state);
-    done->version = done->outcome == OUTCOME_STORED ? item->state.version : old.version;
-    return done->outcome == OUTCOME_STORED ? write_record(w, item) : 0;
+    if (done->outcome != OUTCOME_STORED) {
+        done->version = old.version;
+        return 0;
+    }
+    if (item->grows && w->refuse_growth) {
+        done->outcome = OUTCOME_NONE;
+        done->error = -ERR_NO_SPACE;
+        return 0;
+    }
+    done->version = item->state.version;
+    return write_record(w, item);
 }
 
 /* rc */
@@ -135,13 +147,10 @@ static int write_item(struct write *w, struct commit_item *item, bool *ret_more)
 {
     item->done.error = 0;
     item->done.outcome = OUTCOME_NONE;
+    item->done.version = (struct version){0};
     *ret_more = false;
     w->n_items++;
     w->n_bytes += item->key.len + item->state.value.len;
-    if (item->grows && w->refuse_growth) {
-        item->done.error = -ERR_NO_SPACE;
-        return 0;
-    }
     switch (item->type) {
     case COMMIT_MERGE:
         return write_merge(w, item);

@@ -320,20 +320,22 @@ static int merge_into(struct store_mem *m, uint64_t lsn, uint64_t token, const s
     struct entry *old = lookup(m, token, key), *new;
     const struct state absent = {0};
     const struct state *before = old ? &old->state : &absent;
+    int r;
 
-    if (m->full && !state->deleted)
-        return -ERR_NO_SPACE;
     if (old && old->corrupt)
         return -ERR_CORRUPT;
     ret->outcome = merge_states(before, state);
-    ret->version = ret->outcome == OUTCOME_STORED ? state->version : before->version;
-    if (ret->outcome != OUTCOME_STORED)
+    if (ret->outcome != OUTCOME_STORED) {
+        ret->version = before->version;
         return 0;
-    new = entry_new(token, key, state, lsn);
+    }
+    r = m->full && !state->deleted ? -ERR_NO_SPACE : 0;
+    new = r == 0 ? entry_new(token, key, state, lsn) : NULL;
     if (!new) {
         ret->outcome = OUTCOME_NONE;
-        return -ERR_NO_MEMORY;
+        return r < 0 ? r : -ERR_NO_MEMORY;
     }
+    ret->version = state->version;
     put_in_place(m, new);
     journal_add(
         m, (struct journal_record){.type = JOURNAL_RECORD, .lsn = lsn, .old = old, .new = new});

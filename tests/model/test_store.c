@@ -550,6 +550,59 @@ static void stats_count(void **state)
     assert_false(stats.space_low);
 }
 
+/* ---- without room ------------------------------------------------------------------------- */
+
+/* Until a put is refused. Only the real store has a map to fill: a small one, made anew. */
+static void fill_up(struct rig *rig)
+{
+    static uint8_t bytes[100000];
+    struct store_op op;
+    char name[16];
+
+    if (rig->engine == RIG_MEM) {
+        store_mem_set_full(rig->s, true);
+        return;
+    }
+    for (unsigned i = 0;; i++) {
+        snprintf(name, sizeof(name), "fill %u", i);
+        op = rig_merge_op(slice_str(name), 1, slice_of(bytes, sizeof(bytes)));
+        if (rig_do(rig, &op).error != 0)
+            break;
+    }
+}
+
+static void without_room_only_what_would_be_stored_is_refused(void **state)
+{
+    struct rig *rig = rig_of(state);
+    struct store_done done;
+    enum rig_engine engine = rig->engine;
+
+    rig_close(rig);
+    rig_open(rig, engine, STORE_LMDB_MAP_MIN);
+    rig_put(rig, "k", 5, "v");
+    rig_delete(rig, "gone", 5);
+    fill_up(rig);
+    done = rig_put(rig, "k", 5, "v");
+    assert_int_equal(done.error, 0);
+    assert_int_equal(done.outcome, OUTCOME_DUPLICATE);
+    assert_int_equal(done.version.hlc, 5);
+    done = rig_put(rig, "gone", 4, "v");
+    assert_int_equal(done.error, 0);
+    assert_int_equal(done.outcome, OUTCOME_SUPERSEDED);
+    assert_int_equal(done.version.hlc, 5);
+    done = rig_put(rig, "k", 6, "w");
+    assert_int_equal(done.error, -ERR_NO_SPACE);
+    assert_int_equal(done.outcome, OUTCOME_NONE);
+    assert_int_equal(done.version.hlc, 0);
+    assert_int_equal(rig_put(rig, "new", 1, "v").error, -ERR_NO_SPACE);
+    /* The first is not there, so the second is no duplicate of it. */
+    assert_int_equal(rig_put(rig, "new", 1, "v").error, -ERR_NO_SPACE);
+    assert_state(rig_get(rig, "k"), 5, "v");
+    assert_int_equal(rig_get(rig, "new").kind, STATE_NONE);
+    rig->s->ops->read_end(rig->s, 0);
+    assert_int_equal(rig_delete(rig, "k", 6).outcome, OUTCOME_STORED);
+}
+
 /* ---- the table ---------------------------------------------------------------------------- */
 
 struct named_case {
@@ -586,6 +639,7 @@ static const struct named_case cases[] = {
     CASE(a_load_and_a_wipe_of_many_records_are_one_operation_each),
     CASE(info_and_leaves_are_sums_over_the_records),
     CASE(stats_count),
+    CASE(without_room_only_what_would_be_stored_is_refused),
 };
 
 static int set_up(void **state, enum rig_engine engine)
