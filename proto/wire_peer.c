@@ -66,6 +66,7 @@ static void peer_write_hello(const struct wire_hello *from, Quoit__Peer__Hello *
     ret->node_id = pb_id(&from->node_id);
     ret->cluster_id = pb_id_or_none(&from->cluster_id);
     ret->boot = from->boot;
+    ret->start = from->start;
     ret->name = pb_bytes(from->name);
     ret->n_workers = from->n_workers;
     ret->ring_epoch = from->ring_epoch;
@@ -268,6 +269,7 @@ static int peer_read_hello(const Quoit__Peer__Hello *pb, struct wire_hello *ret)
     ret->worker_from = pb->worker_from;
     ret->worker_to = pb->worker_to;
     ret->boot = pb->boot;
+    ret->start = pb->start;
     ret->n_workers = pb->n_workers;
     ret->ring_epoch = pb->ring_epoch;
     return 0;

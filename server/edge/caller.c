@@ -7,7 +7,7 @@
  *
  * Checked: the protocol; that it is not this node or a copy of it; that both belong to the same
  * cluster (or, over a control link, to none yet); that a worker's link comes from a member of our
- * ring; that its boot is not older than one seen before.
+ * ring; that its boot is not older than one seen before, nor shared with another process.
  */
 #include "server/edge/caller.h"
 #include "proto/err.h"
@@ -49,7 +49,7 @@ static int check_member(const struct control *c, const struct wire_hello *hello,
     if (node == DIRECTORY_NONE)
         return ERR_OVERLOADED;
     *ret_node = node;
-    return -directory_check_boot(c->node->directory, node, hello->boot);
+    return -directory_check_boot(c->node->directory, node, hello->boot, hello->start);
 }
 
 static int check_hello(const struct control *c, const struct wire_hello *hello, uint32_t *ret_node)
@@ -61,7 +61,8 @@ static int check_hello(const struct control *c, const struct wire_hello *hello, 
     if (hello->link != LINK_CONTROL && hello->link != LINK_WORKER)
         return ERR_UNSUPPORTED;
     if (wire_id_equal(&hello->node_id, &c->node->disk.node_id)) /* this node, or a copy of it */
-        return hello->boot == c->node->disk.boot ? ERR_BAD_REQUEST : ERR_STALE_BOOT;
+        return hello->boot == c->node->disk.boot && hello->start == c->node->start ? ERR_BAD_REQUEST
+                                                                                   : ERR_STALE_BOOT;
     if (!wire_id_is_zero(ours) && !wire_id_is_zero(&hello->cluster_id) &&
         !wire_id_equal(ours, &hello->cluster_id))
         return ERR_WRONG_CLUSTER;

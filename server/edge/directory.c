@@ -5,17 +5,20 @@
  * the process, and a linear search over it happens once per link and per ring, never per message.
  *
  * The boot numbers catch an old copy of a data directory: whoever arrives with a lower boot than
- * its node has shown before is not that node any more. Kept in memory: a peer that restarts learns
+ * its node has shown before is not that node any more. A copy of the newest state starts with the
+ * very boot of the original, and is told from it by the random number that each start chooses: of
+ * one boot, whoever was heard first is the node. Kept in memory: a peer that restarts learns
  * them anew from the links of the nodes that are up.
  */
 #include "server/edge/directory.h"
 #include "proto/err.h"
 
-void directory_init(struct directory *d, const struct wire_id *own_id, uint64_t own_boot)
+void directory_init(struct directory *d, const struct wire_id *own_id, uint64_t own_boot,
+                    uint64_t own_start)
 {
     pthread_mutex_init(&d->lock, NULL);
     d->n = 1;
-    d->nodes[0] = (struct directory_node){.id = *own_id, .boot = own_boot};
+    d->nodes[0] = (struct directory_node){.id = *own_id, .boot = own_boot, .start = own_start};
 }
 
 void directory_deinit(struct directory *d)
@@ -51,14 +54,18 @@ uint32_t directory_intern(struct directory *d, const struct wire_id *id)
     return node;
 }
 
-int directory_check_boot(struct directory *d, uint32_t node, uint64_t boot)
+int directory_check_boot(struct directory *d, uint32_t node, uint64_t boot, uint64_t start)
 {
+    struct directory_node *n = &d->nodes[node];
     int rc = 0;
+
     pthread_mutex_lock(&d->lock);
-    if (boot < d->nodes[node].boot)
+    if (boot < n->boot || (boot == n->boot && boot > 0 && start != n->start)) {
         rc = -ERR_STALE_BOOT;
-    else
-        d->nodes[node].boot = boot;
+    } else {
+        n->boot = boot;
+        n->start = start;
+    }
     pthread_mutex_unlock(&d->lock);
     return rc;
 }

@@ -16,6 +16,7 @@ struct control;
 struct node {
     struct config config;
     struct disk disk;                            /* control only, but for node_id, boot and name */
+    uint64_t start;                              /* random: this process, not a copy of its data */
     struct log log;                              /* thread-safe */
     struct store *store;                         /* thread-safe by queue */
     struct directory *directory;                 /* thread-safe */
@@ -34,6 +35,7 @@ static inline void node_hello(const struct node *n, struct wire_hello *ret)
     *ret = (struct wire_hello){.protocol = WIRE_PROTOCOL,
                                .node_id = n->disk.node_id,
                                .boot = n->disk.boot,
+                               .start = n->start,
                                .name = slice_str(n->disk.name),
                                .software = slice_str("quoitd " QUOIT_VERSION),
                                .n_workers = n->n_workers};

@@ -189,7 +189,8 @@ static int check_reply(const struct peer *peer, const struct wire_peer *msg)
         return ERR_WRONG_CLUSTER; /* another node lives at this address */
     if (hello->n_workers == 0 || hello->n_workers > LIMIT_WORKERS_MAX)
         return ERR_BAD_REQUEST;
-    return -directory_check_boot(peer->peers->wl->node->directory, peer->node, hello->boot);
+    return -directory_check_boot(peer->peers->wl->node->directory, peer->node, hello->boot,
+                                 hello->start);
 }
 
 static void slot_refused(struct peer_slot *slot, int error)

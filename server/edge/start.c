@@ -18,6 +18,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -219,6 +220,8 @@ static int start(struct control *c)
 
     n->n_workers = n->config.workers ? n->config.workers : default_workers();
     settle_limits(n);
+    if (getrandom(&n->start, sizeof(n->start), 0) != sizeof(n->start))
+        return fail("no random numbers: %s", strerror(errno));
     if (control_init(c) < 0)
         return fail("out of memory");
     log_info(&n->log, "starting", "version=%s node=%s id=%s boot=%" PRIu64 " data=%s",
@@ -229,7 +232,7 @@ static int start(struct control *c)
                  "INSECURE: nothing is encrypted or checked; whoever reaches the ports can "
                  "read and change all data",
                  "reason=--insecure");
-    directory_init(n->directory, &n->disk.node_id, n->disk.boot);
+    directory_init(n->directory, &n->disk.node_id, n->disk.boot, n->start);
     if (bind_clients(n, fds) < 0 || bind_peers(n, &peer_fd) < 0 || open_store(n) < 0 ||
         start_workers(n, fds) < 0)
         return -1;

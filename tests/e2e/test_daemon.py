@@ -503,6 +503,26 @@ def an_old_copy_of_a_node_is_refused():
             old.stop()
 
 
+def a_copy_of_the_same_boot_is_refused():
+    with Cluster(2) as cluster:
+        node = cluster.nodes[1]
+        node.stop()
+        copy = fresh_dir() / "copy"
+        shutil.copytree(node.data, copy)
+        with Node("--peer-listen", f"127.0.0.1:{cluster.ports[1]}", data=node.data) as again:
+            again.wait_line("node up")
+            with Node(data=copy) as twin:
+                boots = [json.loads((d / "quoit.json").read_text())["boot"]
+                         for d in (node.data, copy)]
+                equal(boots[0], boots[1], "boots")
+                wait_until("it is told", lambda: "STALE_BOOT" in twin.log())
+                check(not twin.lines("node up"), "the copy got a link")
+                twin.stop()
+            with again.client() as c:
+                c.put(b"k", b"v", level=3)
+            again.stop()
+
+
 # ---- bad company -----------------------------------------------------------------------------
 
 def idle_clients_are_closed():
@@ -591,22 +611,29 @@ def hellos_are_checked():
         member = bytes.fromhex(identity["node_id"])
         one.wait_line("node up")
 
-        error, reply = hello(one, cluster_id=ours, node_id=member, boot=identity["boot"])
+        start = hello(two, cluster_id=os.urandom(16))[1].start
+        check(start and start != hello(one, cluster_id=os.urandom(16))[1].start, "no nonces")
+        error, reply = hello(one, cluster_id=ours, node_id=member, boot=identity["boot"],
+                             start=start)
         equal((error, reply.n_workers, reply.node_id), (0, reply.n_workers or 1,
                                                         bytes.fromhex(own["node_id"])))
         equal(hello(one, cluster_id=ours, node_id=member, boot=identity["boot"] - 1)[0],
               STALE_BOOT, "an older boot")
+        equal(hello(one, cluster_id=ours, node_id=member, boot=identity["boot"],
+                    start=start ^ 1)[0], STALE_BOOT, "another process of this boot")
         equal(hello(one, cluster_id=os.urandom(16), node_id=member)[0], WRONG_CLUSTER)
         equal(hello(one, node_id=member)[0], WRONG_CLUSTER, "no cluster")
         equal(hello(one, cluster_id=ours)[0], WRONG_CLUSTER, "no member")
         equal(hello(one, cluster_id=ours, node_id=member, protocol=2)[0], UNSUPPORTED)
         equal(hello(one, cluster_id=ours, node_id=member, link=0)[0], UNSUPPORTED)
         equal(hello(one, cluster_id=ours, node_id=bytes.fromhex(own["node_id"]),
-                    boot=own["boot"])[0], BAD_REQUEST, "itself")
+                    boot=own["boot"], start=reply.start)[0], BAD_REQUEST, "itself")
+        equal(hello(one, cluster_id=ours, node_id=bytes.fromhex(own["node_id"]),
+                    boot=own["boot"], start=reply.start ^ 1)[0], STALE_BOOT, "its twin")
         equal(hello(one, cluster_id=ours, node_id=bytes.fromhex(own["node_id"]),
                     boot=own["boot"] + 1)[0], STALE_BOOT, "a copy of itself")
         error, reply = hello(one, cluster_id=ours, node_id=member, boot=identity["boot"],
-                             worker_to=1000000)
+                             start=start, worker_to=1000000)
         equal(error, 0, "worker numbers wrap")
         for node in cluster.nodes:
             node.stop()
@@ -664,7 +691,8 @@ TESTS = [version_and_help, wrong_usage, config_files, open_addresses_need_insecu
          stopping_while_waiting_to_form, three_nodes_form_one_cluster, addresses_may_be_names,
          used_directories_form_nothing, an_empty_node_cannot_join_yet, clusters_are_not_mixed,
          a_stray_at_a_members_address_ends_nobody, a_list_of_another_cluster_ends_the_start,
-         equal_names_do_not_form, an_old_copy_of_a_node_is_refused, idle_clients_are_closed,
+         equal_names_do_not_form, an_old_copy_of_a_node_is_refused,
+         a_copy_of_the_same_boot_is_refused, idle_clients_are_closed,
          who_takes_no_answers_is_closed, strangers_at_the_peer_address, hellos_are_checked,
          running_out_of_descriptors, more_clients_than_descriptors]
 

@@ -182,6 +182,7 @@ static void assert_hello(const struct wire_hello *a, const struct wire_hello *b)
     assert_id(&a->node_id, &b->node_id);
     assert_id(&a->cluster_id, &b->cluster_id);
     assert_true(a->boot == b->boot);
+    assert_true(a->start == b->start);
     assert_slice(a->name, b->name);
     assert_slice(a->software, b->software);
     assert_int_equal(a->n_workers, b->n_workers);

@@ -142,6 +142,7 @@ void sample_peers(struct wire_peer out[SAMPLE_PEERS])
                                .node_id = id_a,
                                .cluster_id = id_b,
                                .boot = 1u << 20,
+                               .start = 0xfedcba9876543210u,
                                .name = SLICE("n1"),
                                .software = SLICE("quoitd 0.1.0"),
                                .n_workers = 4,
