@@ -209,6 +209,8 @@ int quoit_wait_ms(struct quoit *q)
 {
     uint64_t deadline = session_deadline(&q->session), now;
 
+    if (client_uv_pending(q->edge))
+        return 0;
     if (deadline == SESSION_WAIT_FOREVER)
         return -1;
     client_uv_refresh(q->edge);

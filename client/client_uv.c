@@ -6,6 +6,14 @@
  * turn; only what the kernel does not take is handed to uv_write, and until that is done, `out`
  * gathers further, up to a mark above which the session holds requests back.
  *
+ * A turn that would send after a pause looks at the sockets first: the end of a connection that
+ * closed meanwhile must be seen before a write goes into it, because afterwards nobody can say
+ * what became of the write. What is only queued moves on to another connection freely.
+ *
+ * libuv tells the kernel of a new interest (a connection being made, a rest to be written) only
+ * inside uv_run. Until then `unseen` is set, and a loop of the caller's own must not sleep on the
+ * descriptor: client_uv_pending.
+ *
  * A name may have several addresses: they are tried in the resolver's order with a new handle each.
  */
 #include "client/client_uv.h"
@@ -21,6 +29,8 @@
 #define READ_BYTES_KEEP (256u << 10) /* a larger one is given back when it is empty */
 #define OUT_BYTES_HIGH (256u << 10)  /* above it the session holds requests back */
 #define ACTIONS_PER_TURN 16384u      /* then the sockets get their turn */
+#define PAUSE_NS 1000000u            /* sockets not looked at for longer: look before sending */
+#define LOOKS_MAX 4                  /* last answers, then the end of the stream */
 
 struct link {
     uv_tcp_t tcp; /* first: a handle is its link */
@@ -52,6 +62,8 @@ struct client_uv {
     struct link *ready; /* something was read, or it broke */
     struct link *dirty; /* something to write */
     uint64_t armed_ms;  /* the timer; 0: not armed */
+    uint64_t looked_ns; /* when the sockets were looked at last */
+    bool unseen;        /* the kernel does not know yet what we wait for */
     struct arena arena;
     int n_done;
 };
@@ -261,6 +273,7 @@ static void write_rest(struct link *l, size_t done)
     buf = uv_buf_init((char *)l->sent.data + done, (unsigned)(l->sent.len - done));
     l->write.data = l;
     l->writing = true;
+    l->edge->unseen = true;
     r = uv_write(&l->write, (uv_stream_t *)&l->tcp, &buf, 1, on_written);
     if (r < 0) {
         l->writing = false;
@@ -332,6 +345,7 @@ static void on_connect(uv_connect_t *req, int status)
     }
     if (status == 0) {
         l->connected = true;
+        l->edge->unseen = true;
         uv_tcp_nodelay(&l->tcp, 1);
         status = uv_read_start((uv_stream_t *)&l->tcp, on_alloc, on_read);
     }
@@ -351,6 +365,7 @@ static int connect_to(struct link *l, const struct sockaddr *address)
         return r;
     l->initialized = true;
     l->connect.data = l;
+    l->edge->unseen = true;
     return uv_tcp_connect(&l->connect, &l->tcp, address, on_connect);
 }
 
@@ -400,6 +415,7 @@ static int resolve(struct link *l, const char *host)
     int r;
 
     l->resolve.data = l;
+    l->edge->unseen = true;
     r = uv_getaddrinfo(&l->edge->loop, &l->resolve, on_resolved, host, NULL, &hints);
     l->resolving = r == 0;
     return r;
@@ -533,21 +549,44 @@ static void arm(struct client_uv *e, uint64_t at_ms)
     uv_timer_start(&e->timer, on_timer, at_ms > now ? at_ms - now : 0, 0);
 }
 
+static void run(struct client_uv *e, uv_run_mode mode)
+{
+    e->unseen = false;
+    uv_run(&e->loop, mode);
+    e->looked_ns = uv_hrtime();
+}
+
+/* What came in the pause, before anything is sent: answers, and ends of connections. */
+static void look(struct client_uv *e)
+{
+    int n;
+
+    if (uv_hrtime() - e->looked_ns < PAUSE_NS || !session_has_to_send(e->session))
+        return;
+    for (n = 0; n < LOOKS_MAX; n++) {
+        run(e, UV_RUN_NOWAIT);
+        if (!e->ready)
+            break;
+        collect(e);
+    }
+}
+
 int client_uv_turn(struct client_uv *e, uint64_t timeout_ms)
 {
     uint64_t now, deadline;
 
     e->n_done = 0;
+    look(e);
     act(e);
     now = uv_now(&e->loop);
     deadline = session_deadline(e->session);
     if (e->n_done > 0 || e->ready || timeout_ms == 0 || deadline <= now) {
-        uv_run(&e->loop, UV_RUN_NOWAIT);
+        run(e, UV_RUN_NOWAIT);
     } else {
         if (deadline > now + timeout_ms)
             deadline = now + timeout_ms;
         arm(e, deadline);
-        uv_run(&e->loop, UV_RUN_ONCE);
+        run(e, UV_RUN_ONCE);
     }
     collect(e);
     session_tick(e->session, uv_now(&e->loop));
@@ -560,6 +599,11 @@ int client_uv_flush(struct client_uv *e)
     e->n_done = 0;
     act(e);
     return e->n_done;
+}
+
+bool client_uv_pending(const struct client_uv *e)
+{
+    return e->unseen || e->ready;
 }
 
 uint64_t client_uv_now(const struct client_uv *e)

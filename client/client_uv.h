@@ -1,6 +1,6 @@
 /* client_uv: sockets, names and time for a session; the only file of the client that knows libuv.
  *
- * One turn: carry out the session's actions, write what they queued (one write per connection),
+ * One turn: after a pause look at the sockets; carry out the session's actions, write what they queued (one write per connection),
  * wait, read, hand whole frames to the session, and again. Callbacks of libuv only move bytes into
  * buffers; whatever decides runs between two calls of uv_run.
  */
@@ -23,6 +23,8 @@ void client_uv_free(struct client_uv *e); /* accepts NULL */
 int client_uv_turn(struct client_uv *e, uint64_t timeout_ms);
 /* Only what needs no waiting: hands out what is finished already. */
 int client_uv_flush(struct client_uv *e);
+/* Another turn is wanted before the descriptor is waited for: it does not show everything yet. */
+bool client_uv_pending(const struct client_uv *e);
 
 uint64_t client_uv_now(const struct client_uv *e); /* as of the last turn or refresh */
 void client_uv_refresh(struct client_uv *e);

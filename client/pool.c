@@ -129,6 +129,7 @@ void pool_up(struct pool *p, uint32_t conn, const struct wire_hello_result *hell
 
     p->n_connecting--;
     c->state = POOL_UP;
+    c->served = false;
     c->rx_ms = now_ms;
     t->failures = 0;
     t->reason[0] = '\0';
@@ -145,12 +146,14 @@ void pool_down(struct pool *p, uint32_t conn, const char *reason, uint64_t now_m
     uint32_t shift = t->failures < 8 ? t->failures : 8;
     uint32_t delay = POOL_BACKOFF_FIRST_MS << shift;
 
-    bool idle = c->state == POOL_UP && c->flight.n == 0 && c->queued.n == 0;
+    bool idle = c->state == POOL_UP && c->flight.n == 0 && (c->queued.n == 0 || c->served);
 
     if (c->state == POOL_CONNECTING)
         p->n_connecting--;
     c->suspect = false;
-    if (idle) { /* nodes close idle connections: that is no failure */
+    /* Nodes close idle connections: that is no failure, even if a request was about to be sent.
+     * Had it never served one, connecting again at once could go on forever. */
+    if (idle) {
         c->state = POOL_IDLE;
         return;
     }

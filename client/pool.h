@@ -44,6 +44,7 @@ struct pool_list {
 struct pool_conn {
     uint8_t state; /* enum pool_state */
     bool suspect;
+    bool served;  /* has answered a request since it is up */
     bool blocked; /* the edge has enough to write */
     bool open;    /* the edge has it: CONNECT was handed out, and neither side has closed it */
     bool want_connect, want_close, in_dirty; /* the session's: actions to hand out */

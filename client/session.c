@@ -621,6 +621,11 @@ void session_close(struct session *s)
     }
 }
 
+bool session_has_to_send(const struct session *s)
+{
+    return s->dirty_head != POOL_NONE;
+}
+
 uint64_t session_deadline(const struct session *s)
 {
     if (s->done.head != POOL_NONE || s->dirty_head != POOL_NONE)

@@ -155,6 +155,8 @@ void session_close(struct session *s);
 bool session_next(struct session *s, uint64_t now_ms, struct session_action *ret);
 /* Appends the frame of a SEND. 0, or negative: the request is DONE with that instead. */
 int session_pack(struct session *s, uint64_t now_ms, uint32_t slot, struct buf *out);
+/* Something may be handed out to a connection. */
+bool session_has_to_send(const struct session *s);
 /* When session_tick has something to do; SESSION_WAIT_FOREVER: nothing. */
 uint64_t session_deadline(const struct session *s);
 

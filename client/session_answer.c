@@ -247,5 +247,6 @@ int session_answer(struct session *s, uint64_t now_ms, uint32_t conn,
     }
     if (!answer_fits(r, res))
         return -ERR_BAD_REQUEST;
+    pool_conn(&s->pool, conn)->served = true;
     return answer_ok(s, r, res, ret);
 }

@@ -2,6 +2,7 @@
  * library.
  *
  *     library ENDPOINT DEAD_ENDPOINT        exit 0 if everything is as quoit.h says
+ *     library again ENDPOINT                puts, waits for a line, puts again
  */
 #include <poll.h>
 #include <stdio.h>
@@ -176,6 +177,46 @@ static void in_another_loop(const char *endpoint)
     quoit_free(q);
 }
 
+static const struct quoit_options patient = {.timeout_ms = QUOIT_TIMEOUT_MS_MAX};
+
+struct big {
+    struct counter counter;
+    void *value;
+};
+
+static void put_big(struct quoit *q, const struct quoit_result *r, void *ctx)
+{
+    struct big *b = ctx;
+
+    CHECK(r->code == 0);
+    CHECK(quoit_put_async(q, "big", 3, b->value, QUOIT_VALUE_BYTES_MAX, &patient, on_put,
+                          &b->counter) == 0);
+}
+
+/* A value that does not fit into the socket goes out at the very end of a turn, because a callback
+ * queued it: the loop must hear when there is room, and not at the next timer. */
+static void writing_in_another_loop(const char *endpoint)
+{
+    struct quoit *q = open_handle(endpoint, true, 64);
+    struct pollfd fd = {.fd = quoit_fd(q), .events = POLLIN};
+    struct big b = {.value = calloc(1, QUOIT_VALUE_BYTES_MAX)};
+    int wait_ms;
+
+    CHECK(b.value && quoit_ping(q, NULL, NULL) == 0);
+    while ((wait_ms = quoit_wait_ms(q)) != -1) { /* timers of the connection, now without use */
+        poll(&fd, 1, wait_ms);
+        quoit_poll(q, 0);
+    }
+    CHECK(quoit_ping_async(q, &patient, put_big, &b) == 0);
+    while (quoit_poll(q, 0), b.counter.done == 0) {
+        wait_ms = quoit_wait_ms(q);
+        CHECK(poll(&fd, 1, wait_ms) != 0 || wait_ms < (int)QUOIT_TIMEOUT_MS_MAX / 6);
+    }
+    CHECK(b.counter.failed == 0);
+    quoit_free(q);
+    free(b.value);
+}
+
 static void count_scan(struct quoit *q, uint32_t partition, int *records)
 {
     struct quoit_result r;
@@ -242,14 +283,34 @@ static void freed_under_way(const char *endpoint)
     CHECK(read_code == -QUOIT_ERR_CLOSED && write_code == -QUOIT_ERR_CLOSED);
 }
 
+/* The connection closes in the pause: the put must not go into it. */
+static int put_again(const char *endpoint)
+{
+    struct quoit *q = open_handle(endpoint, true, 64);
+    struct quoit_options fast = {.flags = QUOIT_FAIL_FAST};
+    struct quoit_result r;
+
+    CHECK(quoit_put(q, "again", 5, "1", 1, NULL, &r) == 0);
+    puts("stored");
+    fflush(stdout);
+    CHECK(getchar() == '\n');
+    quoit_put(q, "again", 5, "2", 1, &fast, &r);
+    printf("%s %u %s\n", quoit_error_name(r.code), r.attempts, r.text);
+    quoit_free(q);
+    return r.code != 0;
+}
+
 int main(int argc, char **argv)
 {
     CHECK(argc == 3);
+    if (!strcmp(argv[1], "again"))
+        return put_again(argv[2]);
     blocking_calls(argv[1]);
     sort_keys(argv[1]);
     wrong_arguments(argv[1]);
     many_at_once(argv[1]);
     in_another_loop(argv[1]);
+    writing_in_another_loop(argv[1]);
     scan_everything(argv[1]);
     nobody_there(argv[2]);
     freed_under_way(argv[1]);

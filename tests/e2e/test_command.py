@@ -698,6 +698,18 @@ def the_library_through_its_header(n):
     equal(p.returncode, 0, p.stderr.decode() + p.stdout.decode())
 
 
+def a_put_after_a_restart_is_no_unknown_outcome(_):
+    with Node() as n:
+        p = subprocess.Popen([str(LIBRARY), "again", n.address], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE)
+        equal(p.stdout.readline(), b"stored\n")
+        n.kill()
+        n.start()
+        n.wait_serving()
+        out = p.communicate(b"\n", timeout=START_S)[0]
+        equal((p.returncode, out.split()[1:2]), (0, [b"1"]), out.decode())
+
+
 def it_installs_and_builds_by_pkg_config(_):
     """As a program outside the tree would: only what is installed, found by pkg-config."""
     build = QUOIT.parents[1]
@@ -779,7 +791,7 @@ TESTS = [put_get_del, options_before_and_after_the_verb, values_from_everywhere,
          a_lost_connection_repeats_reads_and_leaves_writes_open, a_read_leaves_a_silent_node,
          what_is_no_node_is_told_apart, a_node_that_waits_for_its_cluster_is_not_serving,
          three_nodes, a_node_dies_under_import,
-         the_library_through_its_header, it_installs_and_builds_by_pkg_config,
+         the_library_through_its_header, a_put_after_a_restart_is_no_unknown_outcome, it_installs_and_builds_by_pkg_config,
          completions_complete, man_pages_are_clean, only_the_header_is_exported]
 
 

@@ -731,6 +731,45 @@ static void test_an_idle_connection_that_closes_is_no_failure(void **state)
     end(&t);
 }
 
+static void test_a_request_meant_for_a_connection_that_closed_connects_again_at_once(void **state)
+{
+    struct story t;
+
+    (void)state;
+    begin(&t, "a", true, 16);
+    get(&t, "1");
+    run(&t);
+    up(&t, 'a');
+    run(&t);
+    answer(&t, "1", 0);
+    forget(&t);
+    assert_int_equal(submit(&t, OP_PUT, "2", SESSION_FAIL_FAST), 0);
+    assert_true(session_has_to_send(&t.s));
+    down(&t, 'a'); /* seen before it was sent */
+    EXPECT(&t, "connect a");
+    up(&t, 'a');
+    EXPECT(&t, "send a 2");
+    end(&t);
+}
+
+static void test_a_node_that_closes_before_it_served_is_given_a_pause(void **state)
+{
+    struct story t;
+
+    (void)state;
+    begin(&t, "a", true, 16);
+    put(&t, "1");
+    run(&t);
+    up(&t, 'a');
+    session_block(&t.s, conn_of(&t, 'a'), true);
+    forget(&t);
+    down(&t, 'a');
+    EXPECT(&t, "");
+    at(&t, t.now + POOL_BACKOFF_FIRST_MS);
+    EXPECT(&t, "connect a");
+    end(&t);
+}
+
 static void test_back_off_grows_and_stays_below_its_limit(void **state)
 {
     struct story t;
@@ -1211,6 +1250,8 @@ int main(void)
         cmocka_unit_test(test_a_connection_takes_a_bounded_number_in_flight),
         cmocka_unit_test(test_close_ends_everything_and_says_what_may_have_happened),
         cmocka_unit_test(test_an_idle_connection_that_closes_is_no_failure),
+        cmocka_unit_test(test_a_request_meant_for_a_connection_that_closed_connects_again_at_once),
+        cmocka_unit_test(test_a_node_that_closes_before_it_served_is_given_a_pause),
         cmocka_unit_test(test_back_off_grows_and_stays_below_its_limit),
         cmocka_unit_test(test_the_highest_clock_seen_is_sent_back),
         cmocka_unit_test(test_a_silent_node_makes_a_read_connect_to_another),
