@@ -6,7 +6,8 @@
  *
  * A connection is accepted by whichever worker's listener the kernel chose. If its first request is
  * a hello that asks for another worker, the socket moves there with everything not yet handled, the
- * hello included, and that worker answers it. Later the core has requests of it, so it stays.
+ * hello included, and that worker answers it. Later the core has requests of it, so it stays; so does
+ * one whose hello is so large that it was received into a buffer of its own.
  */
 #include "server/edge/client.h"
 #include "proto/err.h"
@@ -77,7 +78,7 @@ static enum conn_verdict on_frame(struct conn *c, struct slice body)
         refuse(c, &req, rc);
         return CONN_NEXT;
     }
-    if (body.len <= CONN_LARGE_BYTES && wants_move(cl, &req))
+    if (!c->large && wants_move(cl, &req))
         return CONN_MOVE_WITH;
     cl->known = true;
     conn_owe_answer(c);

@@ -45,7 +45,8 @@ enum conn_hold {
 };
 
 enum conn_verdict {
-    CONN_NEXT = 0,     /* the frame is dealt with */
+    CONN_NEXT = 0, /* the frame is dealt with */
+    /* Not while c->large: then the connection is closed instead. */
     CONN_MOVE = 1,     /* on_move takes the socket, and the bytes after this frame */
     CONN_MOVE_WITH = 2 /* ... and this frame too */
 };
