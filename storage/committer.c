@@ -63,10 +63,12 @@ void committer_deinit(struct committer *c)
 
 void committer_fail(struct committer *c, const char *sentence)
 {
+    char told[COMMIT_WHY_BYTES + SUSPECT_SENTENCE_BYTES + 512];
+
     if (atomic_exchange(&c->failed, true))
         return;
-    suspect_mark(c->space.dir, sentence);
-    c->config.fatal(c->config.ctx, sentence);
+    suspect_mark_told(c->space.dir, sentence, told, sizeof(told));
+    c->config.fatal(c->config.ctx, told);
 }
 
 int committer_submit(struct committer *c, uint32_t queue, int r, struct commit_batch *b,
@@ -88,7 +90,7 @@ static void fail_disk(struct committer *c, const char *why)
 
     snprintf(sentence, sizeof(sentence),
              "store %.256s: %s. What its disk holds is not known any more: nothing more is "
-             "acknowledged, and the directory is marked " SUSPECT_NAME,
+             "acknowledged",
              c->space.dir, why);
     committer_fail(c, sentence);
 }

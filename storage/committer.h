@@ -72,7 +72,8 @@ void committer_deinit(struct committer *c);
 int committer_submit(struct committer *c, uint32_t queue, int r, struct commit_batch *b,
                      uint64_t *ret_lsn);
 
-/* Any thread: marks the directory SUSPECT and calls config.fatal. Once; later calls do nothing. */
+/* Any thread: marks the directory SUSPECT and calls config.fatal with the sentence and whether the
+ * mark could be made. Once; later calls do nothing. */
 void committer_fail(struct committer *c, const char *sentence);
 
 #endif

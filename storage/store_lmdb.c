@@ -213,10 +213,13 @@ static int explain_mdb(char *why, const char *dir, const char *step, int rc)
  * opening writes only while the store is being created, which is begun again. */
 static int explain_disk(char *why, const char *dir, const char *step, int rc)
 {
+    char sentence[STORE_WHY_BYTES];
     int r = explain_mdb(why, dir, step, rc);
 
-    if (rc == EIO)
-        suspect_mark(dir, why);
+    if (rc == EIO) {
+        memcpy(sentence, why, STORE_WHY_BYTES);
+        suspect_mark_told(dir, sentence, why, STORE_WHY_BYTES);
+    }
     return r;
 }
 

@@ -32,6 +32,7 @@ bool suspect_mark(const char *dir, const char *sentence)
     bool ok;
     int fd;
 
+    errno = EIO; /* what a write that comes back short does not set */
     if (!suspect_path(dir, path))
         return false;
     fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -41,6 +42,21 @@ bool suspect_mark(const char *dir, const char *sentence)
     ok = fsync(fd) == 0 && ok;
     close(fd);
     return dir_sync(dir) && ok;
+}
+
+bool suspect_mark_told(const char *dir, const char *sentence, char *told, size_t told_len)
+{
+    bool ok = suspect_mark(dir, sentence);
+
+    if (ok)
+        snprintf(told, told_len, "%s. The directory is marked " SUSPECT_NAME, sentence);
+    else
+        snprintf(told, told_len,
+                 "%s. The directory could NOT be marked " SUSPECT_NAME
+                 " (%.60s): the next start would not know of this, so let the node be replaced, or "
+                 "make a file " SUSPECT_NAME " in the directory before it is started again",
+                 sentence, strerror(errno));
+    return ok;
 }
 
 bool suspect_is_marked(const char *dir, char *why, size_t why_len)

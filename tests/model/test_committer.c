@@ -1,7 +1,9 @@
 /* test_committer: what the writer thread makes of each answer of an engine, with an engine that
  * answers what the test says and keeps a list of what it was asked. */
+#include <errno.h>
 #include <semaphore.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "storage/committer.h"
@@ -198,10 +200,28 @@ static void anything_else_is_fatal_and_never_tried_again(void **state)
         assert_string_equal(st.trace, "try ");
         assert_non_null(strstr(st.fatal, "the script says so"));
         assert_true(suspect_is_marked(st.dir, why, sizeof(why)));
-        assert_string_equal(why, st.fatal);
+        assert_memory_equal(why, st.fatal, strlen(why));
+        assert_string_equal(st.fatal + strlen(why), ". The directory is marked " SUSPECT_NAME);
         assert_int_equal(atomic_load(&st.c.durable), 0);
         tear_down(&st);
     }
+}
+
+/* Nothing can be written to the directory any more, as when the file system went read-only. */
+static void a_mark_that_cannot_be_made_is_told(void **state)
+{
+    struct stage st = {.script = {-ERR_IO}};
+    int errors[3];
+
+    set_up(&st);
+    rig_dir_remove(st.dir);
+    run_batch(&st, errors);
+    committer_stop(&st.c);
+    assert_non_null(strstr(st.fatal, "the script says so"));
+    assert_non_null(strstr(st.fatal, "could NOT be marked " SUSPECT_NAME));
+    assert_non_null(strstr(st.fatal, strerror(ENOENT)));
+    assert_int_equal(mkdir(st.dir, 0700), 0);
+    tear_down(&st);
 }
 
 static void a_batch_may_take_several_groups_and_is_reported_once_whole(void **state)
@@ -247,6 +267,7 @@ int main(void)
         cmocka_unit_test(what_finds_no_room_at_all_is_refused_whole),
         cmocka_unit_test(without_memory_a_batch_is_refused_and_the_store_lives),
         cmocka_unit_test(anything_else_is_fatal_and_never_tried_again),
+        cmocka_unit_test(a_mark_that_cannot_be_made_is_told),
         cmocka_unit_test(a_batch_may_take_several_groups_and_is_reported_once_whole),
         cmocka_unit_test(stopping_finishes_what_was_submitted),
     };
