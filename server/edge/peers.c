@@ -234,7 +234,7 @@ void peers_hello_reply(struct peer_slot *slot, const struct wire_peer *msg)
         log_info(&peer->peers->wl->node->log, "node up", "node=%s worker=%u workers=%u",
                  LOG_STR(peer->name), peer->peers->wl->index, msg->u.hello.n_workers);
     set_workers(peer, msg->u.hello.n_workers);
-    if (news)
+    if (news && peer->n_up > 0) /* this very link may have been one beyond */
         tell_up(peer);
     dial_due(peer->peers); /* the links to its other workers */
 }
