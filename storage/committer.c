@@ -14,8 +14,14 @@
  * ends the store: SUSPECT mark, config.fatal, and nothing is acknowledged any more, not even what
  * had nothing to do with the error.
  *
- * One trap: a write that comes back short on a full disk looks like EIO. It is taken for "no room"
- * only if the file system says itself that there is none.
+ * One trap: a write that comes back short on a full disk is EIO to the engine, which cannot say
+ * which of its calls it was; a failed sync is EIO as well. It is taken for "no room" only if the
+ * file system has next to nothing left: what a short write took stays taken (the file does not
+ * shrink), so after one there is nothing. Should a sync have failed at just that moment, the repeat
+ * is still sound, because it is not the sync that is repeated: the pages of the failed transaction
+ * are forgotten, the next one writes every page it refers to anew (or refers to pages that an
+ * earlier, good sync covered) and syncs those; nothing of the failed one was acknowledged. A failed
+ * write of the meta page cannot come here twice: the engine then refuses every later transaction.
  *
  * durable moves before outcomes are handed over, so whoever reaps an outcome sees durable >= lsn.
  */
@@ -104,7 +110,7 @@ static int try_group(struct committer *c, bool refuse_growth, struct commit_pos 
     int r = c->engine->transact(c->engine_ctx, c->todo, refuse_growth, ret_to, why);
 
     if (r == COMMIT_IO_ERROR) {
-        if (space_fs_is_full(&c->space, COMMIT_GROUP_DISK_BYTES))
+        if (space_fs_is_full(&c->space, COMMIT_FULL_DISK_BYTES))
             return COMMIT_FULL;
         r = -ERR_IO;
     }

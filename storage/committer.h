@@ -16,8 +16,9 @@
 #define COMMIT_GROUP_BYTES_MAX (8u << 20)
 /* Records deleted by a wipe in one transaction. */
 #define COMMIT_WIPE_RECORDS_MAX 8192u
-/* What a group can want of the file system, generously: tells a full disk from a failing one. */
-#define COMMIT_GROUP_DISK_BYTES (64u << 20)
+/* A file system with less than this free is full, if a write failed: tells a write that came back
+ * short from a failing disk. A few pages that others give back meanwhile do not matter. */
+#define COMMIT_FULL_DISK_BYTES (1u << 20)
 
 #define COMMIT_WHY_BYTES 512
 

@@ -13,9 +13,12 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "storage/suspect.h"
+#include "tests/model/disk_shim.h"
 #include "tests/model/fault_store.h"
 
 #define VALUE_BYTES (64u << 10)
@@ -298,6 +301,60 @@ static void a_disk_without_a_page_left_refuses_and_lives(void **state)
     tear_down(&w);
 }
 
+#define LOW_FS_MIB 48u
+
+/* Child: the next call of a kind fails with EIO, on a disk that is small but not full. */
+static void put_with_a_failing_disk(const char *dir, enum shim_kind kind, int fd)
+{
+    struct fault_store f;
+    uint8_t bytes[FAULT_VALUE_MAX];
+    char name[16], why[STORE_WHY_BYTES];
+    struct store_op op = fault_put(1, 1, name, bytes);
+
+    if (fault_store_open(&f, dir, LOW_FS_MIB << 20, false, why) != 0)
+        _exit(FAULT_EXIT_OPEN);
+    shim_watch("/data.mdb");
+    shim_fail(kind, 1, EIO, false);
+    if (fault_store_do(&f, &op) == 0)
+        fault_report(fd, op.cookie);
+    _exit(shim_has_failed() ? FAULT_EXIT_UNEXPECTED : 0);
+}
+
+static void put_with_a_failing_sync(const void *dir, int fd)
+{
+    put_with_a_failing_disk(dir, SHIM_SYNC, fd);
+}
+
+static void put_with_a_failing_write(const void *dir, int fd)
+{
+    put_with_a_failing_disk(dir, SHIM_WRITE, fd);
+}
+
+/* Little room is not no room: a sync that fails there is the disk, and is not tried again. */
+static void a_disk_with_little_room_that_fails_is_not_taken_for_full(void **state)
+{
+    void (*const runs[])(const void *, int) = {put_with_a_failing_sync, put_with_a_failing_write};
+
+    for (size_t i = 0; i < ARRAY_LEN(runs); i++) {
+        struct fault_acks acks = {.n_keys = 0};
+        struct fault_child child;
+        char dir[64], why[256];
+        int status;
+
+        rig_dir_make(dir);
+        if (!mount_tmpfs(dir, LOW_FS_MIB))
+            fail_msg("mount: %s", strerror(errno));
+        child = fault_child_start(runs[i], dir);
+        status = fault_child_end(&child, &acks);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), FAULT_EXIT_SENTENCE);
+        assert_int_equal(acks.n, 0);
+        assert_true(suspect_is_marked(dir, why, sizeof(why)));
+        umount(dir);
+        rmdir(dir);
+    }
+}
+
 #define MAP_MIB 16u
 
 static void a_full_map_refuses_puts_and_a_wipe_makes_room(void **state)
@@ -342,6 +399,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(puts_stop_before_the_disk_is_full_and_the_rest_goes_on),
         cmocka_unit_test(the_reserve_is_given_up_for_deletes_and_facts_and_comes_back),
         cmocka_unit_test(a_disk_without_a_page_left_refuses_and_lives),
+        cmocka_unit_test(a_disk_with_little_room_that_fails_is_not_taken_for_full),
         cmocka_unit_test(a_full_map_refuses_puts_and_a_wipe_makes_room),
         cmocka_unit_test(what_does_not_fit_the_map_is_refused_and_smaller_puts_go_on),
     };
