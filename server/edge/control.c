@@ -9,9 +9,11 @@
  * Publishing: one immutable ring, a reference per worker, by letter. Handles for its members come
  * from the directory. This node's own entry shows the addresses that it has now.
  *
- * Stop (SIGTERM, SIGINT): no new connections; every worker finishes what is in flight and tells so;
- * when all have, or stop_ms have passed, everything is closed, the threads joined, the store
- * closed. A second signal does not wait. Exit status 0.
+ * Stop (SIGTERM, SIGINT): no new connections; every worker finishes what is in flight, refuses what
+ * is new with SHUTTING_DOWN, and tells when that has come to rest; when all have, connections are
+ * finished politely, so that nobody loses an answer; when they are gone, or stop_ms have passed
+ * since the signal, everything is closed, the threads joined, the store closed. A second signal
+ * does not wait. Exit status 0.
  *
  * What cannot go on ends in control_die or store_fatal: a sentence on stderr, status 1, at once.
  * The store is made to be killed, so nothing is tidied on that way.
@@ -193,6 +195,18 @@ static void close_all(struct control *c)
     loop_close_all(&c->loop);
 }
 
+/* Every worker has done the present one. */
+static void next_stop_step(struct control *c)
+{
+    c->n_idle = 0;
+    if (c->finishing) {
+        close_all(c);
+        return;
+    }
+    c->finishing = true;
+    tell_workers(c, LETTER_FINISH);
+}
+
 static void on_woken(struct loop *l)
 {
     struct control *c = (struct control *)l;
@@ -213,7 +227,7 @@ static void on_woken(struct loop *l)
     for (size_t i = 0; i < n; i++)
         former_synced(&c->former, &done[i]);
     if (c->n_idle == c->node->n_workers)
-        close_all(c);
+        next_stop_step(c);
 }
 
 static void on_flush(struct loop *l)

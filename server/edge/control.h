@@ -16,8 +16,8 @@ struct control {
     struct ring *ring; /* the decided ring, NULL while there is none */
     uv_signal_t term, interrupt;
     uv_timer_t stop_timer;
-    uint32_t n_idle; /* workers that have told so */
-    bool stopping, closing;
+    uint32_t n_idle; /* workers that have told so in the present step of stopping */
+    bool stopping, finishing, closing;
 };
 
 /* The loop, once node.n_workers is known. 0 or negative. */
@@ -27,7 +27,7 @@ int control_start(struct control *c, int peer_fd);
 /* After loop_run has returned and the store is closed. */
 void control_deinit(struct control *c);
 
-/* A worker has nothing in flight any more. Any thread. */
+/* A worker has nothing in flight any more, or no connection. Any thread. */
 void control_tell_idle(struct control *c, uint32_t worker);
 
 /* ---- for caller.c and former.c, on the control thread ------------------------------------------

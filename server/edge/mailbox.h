@@ -19,7 +19,8 @@ enum letter_type {
     LETTER_RING,     /* control -> workers: a ring is published */
     LETTER_DIAL,     /* control -> workers: that node is up, dial it now */
     LETTER_STOP,     /* control -> workers: finish what is in flight */
-    LETTER_IDLE,     /* worker -> control: nothing is in flight any more */
+    LETTER_FINISH,   /* control -> workers: end the connections politely */
+    LETTER_IDLE,     /* worker -> control: that is done */
     LETTER_CLOSE     /* control -> workers: close everything and return */
 };
 

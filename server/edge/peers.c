@@ -333,6 +333,7 @@ void peers_init(struct peers *p, struct worker_loop *wl)
 
 void peers_stop(struct peers *p)
 {
+    uv_timer_stop(&p->timer);
     for (uint32_t node = 0; node < DIRECTORY_NODES_MAX; node++)
         for (uint32_t i = 0; p->by_node[node] && i < LIMIT_WORKERS_MAX; i++)
             give_up(&p->by_node[node]->slots[i]);

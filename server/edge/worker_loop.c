@@ -9,13 +9,16 @@
  * the loop's mailbox, and the store's notify, both of which wake the loop.
  *
  * Stopping: LETTER_STOP closes the listener and tells the core, which finishes what is in flight
- * and refuses what is new. When the core is idle and everything is written, control is told, once;
- * this worker goes on serving its siblings and peers until LETTER_CLOSE.
+ * and refuses what is new. When the core is idle, everything is written and no client has asked for
+ * STOP_QUIET_MS, control is told; this worker goes on refusing and serving its siblings. With
+ * LETTER_FINISH every connection is finished politely, and control is told again when all are gone
+ * or CONN_LINGER_MS is over. LETTER_CLOSE, which may come at any time, waits for nothing.
  */
 #include "server/edge/worker_loop.h"
 #include "proto/err.h"
 #include "server/core/ring.h"
 #include "server/edge/client.h"
+#include "server/edge/conn.h"
 #include "server/edge/control.h"
 #include <assert.h>
 #include <stdio.h>
@@ -33,6 +36,8 @@ static void step_once(struct worker_loop *wl, struct event *event)
     wl->stepping = true;
     event->now_ms = loop_now_ms(&wl->loop);
     event->wall_ms = loop_wall_ms(&wl->loop);
+    if (wl->stopping && !wl->finishing && event->type == EVENT_REQUEST)
+        wl->quiet_ms = event->now_ms;
     int more = worker_step(wl->core, event, wl->effects);
     worker_effects_run(wl, wl->effects);
     while (more == STEP_MORE) {
@@ -123,13 +128,30 @@ static void take_peer(struct worker_loop *wl, const struct letter *letter)
     worker_loop_feed(wl, &event);
 }
 
+/* Only so that on_flushed looks again. */
+static void on_stop_tick(uv_timer_t *timer)
+{
+}
+
 static void take_stop(struct worker_loop *wl)
 {
     struct event event = {.type = EVENT_STOP};
 
     wl->stopping = true;
+    wl->quiet_ms = loop_now_ms(&wl->loop);
+    uv_timer_start(&wl->tick, on_stop_tick, STOP_TICK_MS, STOP_TICK_MS);
     listener_stop(&wl->listener);
     worker_loop_feed(wl, &event);
+}
+
+static void take_finish(struct worker_loop *wl)
+{
+    wl->finishing = true;
+    wl->idle_told = false;
+    wl->quiet_ms = loop_now_ms(&wl->loop);
+    peers_stop(&wl->peers);
+    for (struct list *at = wl->loop.conns.next; at != &wl->loop.conns; at = at->next)
+        conn_finish(list_entry(at, struct conn, all));
 }
 
 static void take_close(struct worker_loop *wl)
@@ -147,7 +169,7 @@ static void take_letter(struct worker_loop *wl, struct letter *letter)
         take_peer(wl, letter);
         break;
     case LETTER_SOCKET:
-        if (wl->closing)
+        if (wl->closing || wl->finishing)
             break;
         if (letter->u.socket.kind == SOCKET_CLIENT)
             client_take(wl, letter);
@@ -162,6 +184,9 @@ static void take_letter(struct worker_loop *wl, struct letter *letter)
         break;
     case LETTER_STOP:
         take_stop(wl);
+        break;
+    case LETTER_FINISH:
+        take_finish(wl);
         break;
     case LETTER_CLOSE:
         take_close(wl);
@@ -246,6 +271,17 @@ static bool all_written(const struct loop *l)
     return true;
 }
 
+/* Whether the present step of stopping is done. */
+static bool stop_step_done(struct worker_loop *wl)
+{
+    uint64_t passed_ms = loop_now_ms(&wl->loop) - wl->quiet_ms;
+
+    if (wl->finishing)
+        return wl->loop.n_conns == 0 || passed_ms >= CONN_LINGER_MS;
+    return passed_ms >= STOP_QUIET_MS && worker_idle(wl->core) && wl->batch.n == 0 &&
+           all_written(&wl->loop);
+}
+
 static void on_flushed(struct loop *l)
 {
     struct worker_loop *wl = (struct worker_loop *)l;
@@ -257,8 +293,7 @@ static void on_flushed(struct loop *l)
     if (wl->closing)
         return;
     arm_timer(wl);
-    if (wl->stopping && !wl->idle_told && worker_idle(wl->core) && wl->batch.n == 0 &&
-        all_written(l)) {
+    if (wl->stopping && !wl->idle_told && stop_step_done(wl)) {
         wl->idle_told = true;
         control_tell_idle(wl->node->control, wl->index);
     }
@@ -312,7 +347,8 @@ int worker_loop_new(struct node *node, uint32_t index, int fd, uint64_t clock_bo
     }
     peers_init(&wl->peers, wl);
     uv_timer_init(&wl->loop.uv, &wl->timer);
-    wl->timer.data = wl;
+    uv_timer_init(&wl->loop.uv, &wl->tick);
+    wl->timer.data = wl->tick.data = wl;
     return listener_start(&wl->listener, &wl->loop, fd, client_accept, wl);
 }
 

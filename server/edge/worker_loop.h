@@ -25,6 +25,11 @@ struct store_batch {
     struct arena arena;
 };
 
+/* Told to stop, a worker is done only after this long without a client's request: what was sent
+ * before the client heard SHUTTING_DOWN is still answered. Looked at every tick. */
+#define STOP_QUIET_MS 100u
+#define STOP_TICK_MS 10u
+
 struct worker_loop {
     struct loop loop; /* first: hooks get this */
     struct node *node;
@@ -37,11 +42,13 @@ struct worker_loop {
     struct peers peers;
     struct listener listener;
     uv_timer_t timer;  /* of the core */
+    uv_timer_t tick;   /* while stopping */
+    uint64_t quiet_ms; /* stopping: the last request of a client; finishing: when that began */
     uint64_t armed_ms; /* what it is set to; UINT64_MAX = not set */
     uint64_t durable;  /* last told to the core */
     struct ring *ring; /* last told to the core, or NULL */
     uint32_t n_refused;
-    bool stepping, read, stopping, idle_told, closing;
+    bool stepping, read, stopping, finishing, idle_told, closing;
     uv_thread_t thread;
 };
 

@@ -34,7 +34,7 @@ subprocess.run(["protoc", f"--proto_path={sys.argv[2]}", f"--python_out={SCRATCH
                 "peer.proto"], check=True)
 PEER = importlib.import_module("peer_pb2")
 
-BAD_REQUEST, UNSUPPORTED, TOO_MANY_CONNECTIONS, NOT_READY = 2, 3, 10, 19
+BAD_REQUEST, UNSUPPORTED, TOO_MANY_CONNECTIONS, NOT_READY, SHUTTING_DOWN = 2, 3, 10, 19, 20
 WRONG_CLUSTER, STALE_BOOT, SLOW = 21, 22, 31
 LINE = re.compile(r'time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=(error|warn|info|debug) '
                   r'msg="quoitd: [^"]+"( [a-z_]+=("([^"\\]|\\.)*"|[^ "]+))*')
@@ -312,6 +312,24 @@ def signals_stop_it_cleanly():
                 node.stop(number)
                 check(time.monotonic() - began < 4, "it did not wait for idle connections")
             has(node.log(), 'msg="quoitd: stopped"')
+
+
+def a_stopping_node_answers_who_does_not_know_yet():
+    with Node("--workers", 2) as node, node.client() as c:
+        node.process.send_signal(signal.SIGTERM)
+        node.wait_line("stopping")
+        refused = 0
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:  # each within the time that it waits for more
+            try:
+                c.get(b"k")
+            except QuoitError as error:
+                equal(error.code, SHUTTING_DOWN)
+                refused += 1
+        check(refused >= 5, f"{refused} were refused")
+        equal(closed_within(c.socket, 10), b"", "what follows the last answer")
+        c.close()
+        equal(node.process.wait(START_S), 0)
 
 
 def stopping_while_waiting_to_form():
@@ -688,7 +706,7 @@ TESTS = [version_and_help, wrong_usage, config_files, open_addresses_need_insecu
          one_quoitd_per_directory, one_listener_per_address, boots_are_counted_and_synced,
          a_newer_format_is_refused, a_lost_store_is_noticed,
          a_suspect_store_is_served_only_on_demand, signals_stop_it_cleanly,
-         stopping_while_waiting_to_form, three_nodes_form_one_cluster, addresses_may_be_names,
+         a_stopping_node_answers_who_does_not_know_yet, stopping_while_waiting_to_form, three_nodes_form_one_cluster, addresses_may_be_names,
          used_directories_form_nothing, an_empty_node_cannot_join_yet, clusters_are_not_mixed,
          a_stray_at_a_members_address_ends_nobody, a_list_of_another_cluster_ends_the_start,
          equal_names_do_not_form, an_old_copy_of_a_node_is_refused,
