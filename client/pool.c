@@ -132,11 +132,17 @@ void pool_up(struct pool *p, uint32_t conn, const struct wire_hello_result *hell
     c->served = false;
     c->rx_ms = now_ms;
     t->failures = 0;
+    t->leaving_ms = 0;
     t->reason[0] = '\0';
     t->known = true;
     t->node_id = hello->node_id;
     t->n_workers = hello->n_workers;
     c->worker = hello->worker;
+}
+
+void pool_leaving(struct pool *p, uint32_t conn, uint64_t now_ms)
+{
+    pool_target_of(p, conn)->leaving_ms = now_ms + POOL_LEAVE_MS;
 }
 
 void pool_down(struct pool *p, uint32_t conn, const char *reason, uint64_t now_ms)

@@ -15,6 +15,9 @@
  * A SUSPECT connection is up, but has been silent while a request on it waited for its share of the
  * timeout: others are preferred until it says something.
  *
+ * A target that is LEAVING has said that it shuts down: it answers what it has, its connections stay
+ * until it closes them, and nothing more is sent to it for a while, or until it says Hello again.
+ *
  * Connections have dense numbers, target * lanes + lane, so that the edge can keep its own array.
  */
 #ifndef QUOIT_CLIENT_POOL_H
@@ -27,6 +30,7 @@
 #define POOL_TARGETS_MAX (POOL_ENDPOINTS_MAX + 4 * LIMIT_MEMBERS_MAX)
 #define POOL_BACKOFF_FIRST_MS 20u
 #define POOL_BACKOFF_MAX_MS 2000u
+#define POOL_LEAVE_MS 2000u   /* a target that said it is shutting down is not chosen */
 #define POOL_CONNECT_MS 2000u /* connection and Hello together */
 
 enum pool_state {
@@ -65,6 +69,7 @@ struct pool_target {
     uint32_t failures;    /* in a row */
     uint64_t failed_ms;   /* when it failed last */
     uint64_t retry_at_ms; /* no attempt before, while failures > 0 */
+    uint64_t leaving_ms;  /* it is shutting down: not chosen before */
     char reason[96];      /* of the last failure, for people */
     struct pool_conn *conns;
 };
@@ -104,6 +109,8 @@ bool pool_start(struct pool *p, uint32_t conn, uint64_t now_ms);
 /* Start would be refused now because of the back-off. */
 bool pool_backing_off(const struct pool *p, uint32_t conn, uint64_t now_ms);
 void pool_up(struct pool *p, uint32_t conn, const struct wire_hello_result *hello, uint64_t now_ms);
+/* The target refused a request because it shuts down. */
+void pool_leaving(struct pool *p, uint32_t conn, uint64_t now_ms);
 /* Failed or lost; reason is copied. */
 void pool_down(struct pool *p, uint32_t conn, const char *reason, uint64_t now_ms);
 

@@ -541,7 +541,7 @@ static void tick_flight(struct session *s, uint64_t now_ms, struct session_slot 
     r->attempt_ms = r->deadline_ms;
     if (silent)
         c->suspect = true;
-    if (slot_may_repeat(r) && session_has_other(s, r))
+    if (slot_may_repeat(r) && session_has_other(s, r, now_ms))
         slot_lose(s, r, now_ms);
     else if (silent && session_start_others(s, r, now_ms))
         r->attempt_ms = now_ms + SESSION_LOOK_AGAIN_MS; /* one of them may be up by then */

@@ -187,11 +187,13 @@ static void answer_refused(struct session *s, uint64_t now_ms, struct session_sl
     r->text[n] = '\0';
     if ((e->code == ERR_UNKNOWN_OUTCOME || e->code == ERR_INTERNAL) && slot_is_write(r))
         r->lost = true;
+    if (e->code == ERR_SHUTTING_DOWN)
+        pool_leaving(&s->pool, r->conn, now_ms);
     if (repeats < 0) {
         slot_fail(s, r, e->code, r->text);
         return;
     }
-    if (repeats == 0 && session_has_other(s, r) && r->attempts < s->pool.n_targets)
+    if (repeats == 0 && session_has_other(s, r, now_ms) && r->attempts < s->pool.n_targets)
         slot_again(s, r, now_ms, 0);
     else
         slot_again(s, r, now_ms, refusal_pause(s, r));

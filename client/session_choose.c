@@ -4,7 +4,8 @@
  * per request, so that load spreads), any other node that is up. The first one that is up and not
  * suspect wins, and connections to those before it are started for the requests to come: a request
  * never waits for a better connection while a usable one is up. The target that failed this request
- * last is taken only when nothing else is up.
+ * last is taken only when nothing else is up. One that is shutting down is not taken even then: what
+ * would be sent to it may be lost with its connections, so others are connected to instead.
  */
 #include "client/session_slot.h"
 
@@ -79,16 +80,23 @@ static uint32_t conn_for(struct session *s, const struct session_slot *r, uint32
     return any != POOL_NONE ? any : first + s->rotor % lanes;
 }
 
-static bool conn_up(const struct session *s, uint32_t conn)
+static bool leaving(const struct session *s, uint32_t target, uint64_t now_ms)
 {
-    return pool_conn(&s->pool, conn)->state == POOL_UP;
+    return now_ms < s->pool.targets[target]->leaving_ms;
 }
 
-static bool conn_good(const struct session *s, const struct session_slot *r, uint32_t conn)
+static bool conn_up(const struct session *s, uint32_t conn, uint64_t now_ms)
+{
+    return pool_conn(&s->pool, conn)->state == POOL_UP && !leaving(s, conn / s->pool.lanes, now_ms);
+}
+
+static bool conn_good(const struct session *s, const struct session_slot *r, uint32_t conn,
+                      uint64_t now_ms)
 {
     const struct pool_conn *c = pool_conn(&s->pool, conn);
 
-    return c->state == POOL_UP && !c->suspect && conn / s->pool.lanes != r->avoid;
+    return c->state == POOL_UP && !c->suspect && conn / s->pool.lanes != r->avoid &&
+           !leaving(s, conn / s->pool.lanes, now_ms);
 }
 
 static void start(struct session *s, uint32_t conn, uint64_t now_ms)
@@ -108,7 +116,7 @@ static uint32_t choose_good(struct session *s, const struct session_slot *r,
 
     for (i = 0; i < c->n; i++) {
         conn = conn_for(s, r, c->targets[i]);
-        if (!conn_good(s, r, conn))
+        if (!conn_good(s, r, conn, now_ms))
             continue;
         for (j = 0; j < i; j++)
             start(s, conn_for(s, r, c->targets[j]), now_ms);
@@ -119,23 +127,23 @@ static uint32_t choose_good(struct session *s, const struct session_slot *r,
 
 /* Anything that is up, the candidates first. */
 static uint32_t choose_any(struct session *s, const struct session_slot *r,
-                           const struct candidates *c)
+                           const struct candidates *c, uint64_t now_ms)
 {
     uint32_t i, conn;
 
     for (i = 0; i < c->n; i++) {
         conn = conn_for(s, r, c->targets[i]);
-        if (conn_up(s, conn) && !pool_conn(&s->pool, conn)->suspect)
+        if (conn_up(s, conn, now_ms) && !pool_conn(&s->pool, conn)->suspect)
             return conn;
     }
     for (i = 0; !s->config.direct && i < s->pool.n_targets; i++) {
         conn = conn_for(s, r, i);
-        if (conn_good(s, r, conn))
+        if (conn_good(s, r, conn, now_ms))
             return conn;
     }
     for (i = 0; i < c->n; i++) {
         conn = conn_for(s, r, c->targets[i]);
-        if (conn_up(s, conn))
+        if (conn_up(s, conn, now_ms))
             return conn;
     }
     return POOL_NONE;
@@ -168,6 +176,12 @@ static uint64_t start_some(struct session *s, const struct session_slot *r,
         t = s->pool.targets[c->targets[i]];
         if (failed_since(t, since) && (r->flags & SESSION_FAIL_FAST))
             continue; /* once each is enough for it */
+        if (leaving(s, c->targets[i], now_ms)) {
+            if (t->leaving_ms < retry)
+                retry = t->leaving_ms;
+            if (pool_conn(&s->pool, conn)->state == POOL_UP)
+                continue;
+        }
         if (r->wide || !connecting)
             start(s, conn, now_ms);
         connecting |= pool_conn(&s->pool, conn)->state == POOL_CONNECTING;
@@ -192,20 +206,20 @@ uint32_t session_choose(struct session *s, struct session_slot *r, uint64_t now_
         member = route_primary(s->route, partition);
         if (member != UINT32_MAX && s->member_target[member] != POOL_NONE) {
             conn = conn_for(s, r, s->member_target[member]);
-            if (conn_good(s, r, conn))
+            if (conn_good(s, r, conn, now_ms))
                 return conn;
         }
     }
     candidates_fill(s, partition, &c);
     conn = choose_good(s, r, &c, now_ms);
     if (conn == POOL_NONE)
-        conn = choose_any(s, r, &c);
+        conn = choose_any(s, r, &c, now_ms);
     if (conn == POOL_NONE)
         *ret_wake = start_some(s, r, &c, now_ms);
     return conn;
 }
 
-bool session_has_other(struct session *s, const struct session_slot *r)
+bool session_has_other(struct session *s, const struct session_slot *r, uint64_t now_ms)
 {
     uint32_t i, own = r->conn / s->pool.lanes;
     uint32_t n = s->config.direct ? s->pool.n_configured : s->pool.n_targets;
@@ -213,7 +227,7 @@ bool session_has_other(struct session *s, const struct session_slot *r)
 
     for (i = 0; i < n; i++) {
         c = pool_conn(&s->pool, conn_for(s, r, i));
-        if (i != own && c->state == POOL_UP && !c->suspect)
+        if (i != own && c->state == POOL_UP && !c->suspect && !leaving(s, i, now_ms))
             return true;
     }
     return false;

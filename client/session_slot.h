@@ -94,7 +94,7 @@ void session_drop(struct session *s, uint64_t now_ms, uint32_t conn, const char 
 uint32_t session_choose(struct session *s, struct session_slot *r, uint64_t now_ms,
                         uint64_t *ret_wake);
 /* Another usable connection than the one it is on? Starts nothing. */
-bool session_has_other(struct session *s, const struct session_slot *r);
+bool session_has_other(struct session *s, const struct session_slot *r, uint64_t now_ms);
 /* Starts connections to the other nodes that it could use. True if one is being made. */
 bool session_start_others(struct session *s, struct session_slot *r, uint64_t now_ms);
 /* session.c: connection `conn` has an action to hand out. */

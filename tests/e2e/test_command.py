@@ -663,6 +663,34 @@ def three_nodes(_):
             n.kill()
 
 
+def a_rolling_restart_gives_no_errors(_):
+    """Each node in turn is told to stop and started again, under a load of reads and writes."""
+    ports = [(free_port(), free_port()) for _ in range(3)]
+    nodes = [Node(f"n{i + 1}", p, [q for _, q in ports]) for i, p in enumerate(ports)]
+    everywhere = ",".join(n.address for n in nodes)
+    try:
+        for n in nodes:
+            n.wait_serving()
+        p = subprocess.Popen([str(QUOIT), "-e", everywhere, "bench", "--keys", "200", "--clients",
+                              "4", "--warmup", "0s", "--duration", "30s", "-o", "json"],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        wait_until("the load has begun", lambda: quoit(
+            "get", "bench:000000000199", e=everywhere, ok=None, q=True).code == OK)
+        for n in nodes:
+            n.process.send_signal(signal.SIGTERM)
+            equal(n.process.wait(START_S), 0, "exit of quoitd")
+            n.start()
+            n.wait_serving()
+        p.send_signal(signal.SIGINT)
+        out, err = p.communicate(timeout=START_S)
+        b = json.loads(out)
+        equal((b["errors"], b["error_codes"]), (0, {}), err.decode())
+        check(b["ops"] > 0, "something was done")
+    finally:
+        for n in nodes:
+            n.kill()
+
+
 def a_node_dies_under_import(_):
     """Repeats make the import whole although a node is killed in the middle of it."""
     ports = [(free_port(), free_port()) for _ in range(3)]
@@ -790,7 +818,7 @@ TESTS = [put_get_del, options_before_and_after_the_verb, values_from_everywhere,
          a_write_without_an_answer_is_unknown,
          a_lost_connection_repeats_reads_and_leaves_writes_open, a_read_leaves_a_silent_node,
          what_is_no_node_is_told_apart, a_node_that_waits_for_its_cluster_is_not_serving,
-         three_nodes, a_node_dies_under_import,
+         three_nodes, a_rolling_restart_gives_no_errors, a_node_dies_under_import,
          the_library_through_its_header, a_put_after_a_restart_is_no_unknown_outcome, it_installs_and_builds_by_pkg_config,
          completions_complete, man_pages_are_clean, only_the_header_is_exported]
 

@@ -505,8 +505,7 @@ static void test_a_late_answer_to_an_abandoned_attempt_is_ignored(void **state)
 
 static void test_refusals_that_wrote_nothing_are_tried_again(void **state)
 {
-    static const int codes[] = {ERR_OVERLOADED, ERR_NO_MEMORY, ERR_CLOCK, ERR_NOT_READY,
-                                ERR_SHUTTING_DOWN};
+    static const int codes[] = {ERR_OVERLOADED, ERR_NO_MEMORY, ERR_CLOCK, ERR_NOT_READY};
     struct story t;
     size_t i;
 
@@ -543,6 +542,65 @@ static void test_not_ready_moves_on_at_once_if_another_node_is_up(void **state)
     run(&t);
     forget(&t);
     answer(&t, "1", ERR_NOT_READY);
+    EXPECT(&t, "send a 1");
+    end(&t);
+}
+
+/* A rolling restart: nothing is sent to a node that says it goes, until it is back. */
+static void test_a_node_that_shuts_down_is_left_alone_until_it_says_hello_again(void **state)
+{
+    struct story t;
+
+    (void)state;
+    begin(&t, "ab", true, 16);
+    put(&t, "1");
+    EXPECT(&t, "connect b");
+    up(&t, 'b');
+    EXPECT(&t, "send b 1");
+    answer(&t, "1", ERR_SHUTTING_DOWN);
+    at(&t, t.now + SESSION_BACKOFF_MAX_MS);
+    EXPECT(&t, "connect a"); /* b is still up, but what it is sent now may be lost */
+    up(&t, 'a');
+    EXPECT(&t, "send a 1");
+    put(&t, "2");
+    EXPECT(&t, "send a 2");
+    put(&t, "3");
+    EXPECT(&t, "send a 3");
+    down(&t, 'b');
+    forget(&t);
+    at(&t, t.now + POOL_BACKOFF_FIRST_MS);
+    put(&t, "4");
+    put(&t, "5");
+    EXPECT(&t, "send a 4; send a 5; connect b");
+    up(&t, 'b');
+    put(&t, "6");
+    put(&t, "7");
+    EXPECT(&t, "send a 6; send b 7");
+    end(&t);
+}
+
+static void test_the_only_node_that_shuts_down_is_asked_again_when_it_is_back_or_later(void **state)
+{
+    struct story t;
+
+    (void)state;
+    begin(&t, "a", true, 16);
+    put(&t, "1");
+    run(&t);
+    up(&t, 'a');
+    run(&t);
+    answer(&t, "1", ERR_SHUTTING_DOWN);
+    forget(&t);
+    at(&t, t.now + POOL_LEAVE_MS - 1);
+    EXPECT(&t, "");
+    at(&t, t.now + 1);
+    EXPECT(&t, "send a 1"); /* it has stayed after all */
+    answer(&t, "1", ERR_SHUTTING_DOWN);
+    forget(&t);
+    down(&t, 'a');
+    at(&t, t.now + SESSION_BACKOFF_MAX_MS);
+    EXPECT(&t, "connect a");
+    up(&t, 'a');
     EXPECT(&t, "send a 1");
     end(&t);
 }
@@ -1241,6 +1299,9 @@ int main(void)
         cmocka_unit_test(test_a_late_answer_to_an_abandoned_attempt_is_ignored),
         cmocka_unit_test(test_refusals_that_wrote_nothing_are_tried_again),
         cmocka_unit_test(test_not_ready_moves_on_at_once_if_another_node_is_up),
+        cmocka_unit_test(test_a_node_that_shuts_down_is_left_alone_until_it_says_hello_again),
+        cmocka_unit_test(
+            test_the_only_node_that_shuts_down_is_asked_again_when_it_is_back_or_later),
         cmocka_unit_test(test_final_refusals_end_the_request),
         cmocka_unit_test(test_no_quorum_is_tried_a_few_times_then_reported),
         cmocka_unit_test(test_the_last_refusal_is_the_reason_when_time_runs_out),
