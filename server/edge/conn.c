@@ -13,7 +13,10 @@
  *
  * Back-pressure: while a hold is set the connection is not read, so the other side's writes stall
  * and nothing is buffered for it here. Releasing puts it on the loop's resume list; the flush then
- * first handles what had been read already.
+ * first handles what had been read already. What was asked before the hold is still answered, so a
+ * hold comes early: by the number of answers owed times the size that answers had of late. A burst
+ * that came before any answer told its size is what conn_takes_answer is for. Volume alone never
+ * closes a connection: whoever closed there would make a client that repeats itself start anew.
  *
  * Time: conn_sweep closes what sends a frame too slowly, takes answers too slowly, or is idle.
  *
@@ -33,6 +36,7 @@ struct conn_write {
     uv_write_t req;
     struct conn *conn;
     uint8_t *data;
+    size_t len;
 };
 
 static void conn_read_start(struct conn *c);
@@ -59,14 +63,27 @@ static void conn_release(struct conn *c, enum conn_hold why)
 
 void conn_owe_answer(struct conn *c)
 {
-    if (++c->n_answers >= CONN_ANSWERS_MAX)
+    c->n_answers++;
+    if (c->n_answers >= CONN_ANSWERS_MAX || c->n_answers * c->answer_size > CONN_OWED_BYTES_MAX)
         conn_hold(c, HOLD_ANSWERS);
 }
 
-void conn_answered(struct conn *c)
+void conn_answered(struct conn *c, size_t size)
 {
-    if (c->n_answers > 0 && --c->n_answers <= CONN_ANSWERS_RESUME)
+    size_t faded = c->answer_size - c->answer_size / 8;
+
+    c->answer_size = size > faded ? size : faded;
+    if (c->n_answers > 0)
+        c->n_answers--;
+    if (c->n_answers <= CONN_ANSWERS_RESUME &&
+        c->n_answers * c->answer_size <= CONN_OWED_BYTES_MAX / 2)
         conn_release(c, HOLD_ANSWERS);
+}
+
+bool conn_takes_answer(const struct conn *c, size_t size)
+{
+    return size <= CONN_ANSWER_SMALL_BYTES ||
+           (c->unsent <= CONN_OUT_REFUSE_BYTES && c->loop->unsent_bytes <= LOOP_UNSENT_BYTES_MAX);
 }
 
 /* ---- large frames -------------------------------------------------------------------------- */
@@ -278,19 +295,22 @@ size_t conn_unsent(const struct conn *c)
     return c->out.len + (c->writing ? uv_stream_get_write_queue_size(&c->stream) : 0);
 }
 
-/* Keeps the loop's sum; returns this connection's part. */
-static size_t conn_count_unsent(struct conn *c)
+/* Keeps the loop's sum, in bytes of memory: what the kernel took a part of is held whole. */
+static void conn_count_unsent(struct conn *c)
 {
-    size_t unsent = c->state == CONN_CLOSING ? 0 : conn_unsent(c);
+    size_t unsent = c->out.len + (c->writing ? c->writing->len : 0);
+
+    if (c->state == CONN_CLOSING)
+        unsent = 0;
     c->loop->unsent_bytes += unsent - c->unsent;
     c->unsent = unsent;
-    return unsent;
 }
 
 static bool conn_unsent_too_much(const struct conn *c)
 {
-    return c->unsent > CONN_OUT_PAUSE_BYTES ||
-           (c->unsent > CONN_OUT_RESUME_BYTES && c->loop->unsent_bytes > LOOP_UNSENT_BYTES_MAX);
+    size_t unsent = conn_unsent(c);
+    return unsent > CONN_OUT_PAUSE_BYTES ||
+           (unsent > CONN_OUT_RESUME_BYTES && c->loop->unsent_bytes > LOOP_UNSENT_BYTES_MAX);
 }
 
 struct buf *conn_out(struct conn *c)
@@ -300,13 +320,10 @@ struct buf *conn_out(struct conn *c)
 
 void conn_sent(struct conn *c)
 {
-    size_t unsent = conn_count_unsent(c);
-
+    conn_count_unsent(c);
     if (list_empty(&c->dirty))
         list_append(&c->loop->dirty, &c->dirty);
-    if (unsent > CONN_OUT_CLOSE_BYTES)
-        conn_close(c, -ERR_SLOW);
-    else if (conn_unsent_too_much(c) && c->handler->pauses)
+    if (conn_unsent_too_much(c) && c->handler->pauses)
         conn_hold(c, HOLD_OUT);
 }
 
@@ -363,6 +380,7 @@ static void conn_queue(struct conn *c, size_t done)
     }
     w->conn = c;
     w->data = c->out.data;
+    w->len = c->out.len;
     c->writing = w;
     uv_buf_t rest = uv_buf_init((char *)w->data + done, (unsigned)(c->out.len - done));
     buf_init(&c->out);
@@ -398,7 +416,8 @@ void conn_flush(struct conn *c)
     }
     if (c->state == CONN_CLOSING)
         return;
-    if (conn_count_unsent(c) <= CONN_OUT_RESUME_BYTES)
+    conn_count_unsent(c);
+    if (conn_unsent(c) <= CONN_OUT_RESUME_BYTES)
         conn_release(c, HOLD_OUT);
     if (!c->writing)
         conn_drained(c);
@@ -427,6 +446,9 @@ void conn_sweep(struct conn *c, uint64_t now_ms)
     if (c->must_ms && now_ms >= c->must_ms) {
         conn_close(c, c->state == CONN_FINISHING ? c->error : -ERR_SLOW);
     } else if (conn_stalled(c, now_ms)) {
+        log_warn(c->loop->log, "closed a connection that takes nothing",
+                 "peer=%d unsent_bytes=%zu answers=%u", c->handler->peer, conn_unsent(c),
+                 c->n_answers);
         conn_close(c, -ERR_SLOW);
     } else if (c->state != CONN_OPEN) {
         return;

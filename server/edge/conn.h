@@ -9,11 +9,15 @@
 #define CONN_LARGE_BYTES (64u << 10)
 
 /* Bytes waiting to be written. Above PAUSE the connection is not read any more until RESUME is
- * reached: whoever does not take answers gets to send no more requests. Above CLOSE it is closed:
- * the answers of requests taken earlier can still come, a few of 8 MiB among them. */
+ * reached: whoever does not take answers gets to send no more requests. The answers of requests
+ * taken earlier still come: above REFUSE those with a payload are not appended any more, and
+ * OVERLOADED is said instead. More than what OWED lets through, so that a connection whose answers
+ * have a steady size is never refused. */
 #define CONN_OUT_PAUSE_BYTES (1u << 20)
 #define CONN_OUT_RESUME_BYTES (256u << 10)
-#define CONN_OUT_CLOSE_BYTES (64u << 20)
+#define CONN_OUT_REFUSE_BYTES (32u << 20)
+/* An answer that is always appended: a refusal would hardly be smaller. */
+#define CONN_ANSWER_SMALL_BYTES 4096u
 /* An empty out-buffer larger than this is given back. */
 #define CONN_OUT_KEEP_BYTES (64u << 10)
 
@@ -21,6 +25,9 @@
  * node's 8192 by itself. */
 #define CONN_ANSWERS_MAX 1024u
 #define CONN_ANSWERS_RESUME 512u
+/* The same in bytes: no more requests are taken while the answers owed, each as large as the large
+ * ones of late, come to this much; again at a half of it. */
+#define CONN_OWED_BYTES_MAX (16u << 20)
 
 /* After a last word (an error, "shutting down") the other side gets this long to read it. */
 #define CONN_LINGER_MS 1000u
@@ -40,7 +47,7 @@ enum conn_state {
 /* Why a connection is not read at the moment; bits. */
 enum conn_hold {
     HOLD_OUT = 1,     /* CONN_OUT_PAUSE_BYTES */
-    HOLD_ANSWERS = 2, /* CONN_ANSWERS_MAX */
+    HOLD_ANSWERS = 2, /* CONN_ANSWERS_MAX, CONN_OWED_BYTES_MAX */
     HOLD_LARGE = 4    /* LOOP_LARGE_BYTES_MAX */
 };
 
@@ -95,8 +102,9 @@ struct conn {
     size_t large_len;
 
     struct buf out;     /* packed, not yet given to the kernel */
-    size_t unsent;      /* as counted in loop.unsent_bytes */
+    size_t unsent;      /* memory of what is unsent, as counted in loop.unsent_bytes */
     uint32_t n_answers; /* requests taken whose answer is owed */
+    size_t answer_size; /* of the large answers of late: a maximum that fades */
 
     uint64_t active_ms;   /* last bytes in */
     uint64_t frame_ms;    /* when the incomplete frame began; 0 = none */
@@ -119,9 +127,11 @@ void conn_sent(struct conn *c);
 /* Bytes not yet taken by the kernel. */
 size_t conn_unsent(const struct conn *c);
 
-/* A request was taken / answered. */
+/* A request was taken / answered, with that many bytes (also if they were refused). */
 void conn_owe_answer(struct conn *c);
-void conn_answered(struct conn *c);
+void conn_answered(struct conn *c, size_t size);
+/* Whether an answer of that size may be appended; if not, say OVERLOADED. */
+bool conn_takes_answer(const struct conn *c, size_t size);
 
 /* Writes what is left, then closes politely within CONN_LINGER_MS. */
 void conn_finish(struct conn *c);

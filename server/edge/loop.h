@@ -22,7 +22,8 @@ struct loop;
 #define LOOP_LARGE_BYTES_MAX (96u << 20)
 
 /* Bytes that all connections of one loop may have unsent before those with more than
- * CONN_OUT_RESUME_BYTES are no longer read: many slow readers together are no better than one. */
+ * CONN_OUT_RESUME_BYTES are no longer read, and before gets and scans are answered OVERLOADED: many
+ * slow readers together are no better than one. Passed by one answer at most. */
 #define LOOP_UNSENT_BYTES_MAX (256u << 20)
 
 /* Connections of one loop. Bounded above by the process-wide limit of the configuration. */

@@ -25,22 +25,40 @@ static void store_failed(struct worker_loop *wl, uint64_t cookie, int error)
 
 /* ---- messages ------------------------------------------------------------------------------ */
 
+/* Bytes that an answer may be without. Not an estimate of the whole: envelopes are small. */
+static size_t payload_size(const struct wire_response *res)
+{
+    size_t size = 0;
+
+    if (res->error.code)
+        return 0;
+    if (res->type == RESULT_GET)
+        return res->u.get.value.len;
+    for (size_t i = 0; res->type == RESULT_SCAN && i < res->u.scan.n_records; i++) {
+        const struct wire_record *r = &res->u.scan.records[i];
+        size += r->key.partition.len + r->key.sort.len + r->state.value.len;
+    }
+    return size;
+}
+
 static void run_reply(struct worker_loop *wl, const struct effect *e)
 {
     struct conn *c = loop_find_conn(&wl->loop, e->u.reply.conn);
+    const struct wire_response *res = &e->u.reply.response;
+    size_t size = payload_size(res);
     struct buf *out;
 
     if (!c)
         return;
-    conn_answered(c);
+    conn_answered(c, size);
     out = conn_out(c);
     if (!out)
         return;
-    int rc = wire_response_pack(&e->u.reply.response, out);
+    int rc = conn_takes_answer(c, size) ? wire_response_pack(res, out) : -ERR_OVERLOADED;
     if (rc == 0)
         conn_sent(c);
     else
-        client_send_error(c, e->u.reply.response.id, rc, 0, 0);
+        client_send_error(c, res->id, rc, 0, 0);
 }
 
 /* To a sibling: a copy goes into this wake-up's outbox. */

@@ -54,7 +54,76 @@ def large_hellos_do_not_move():
         node.stop()
 
 
-TESTS = [large_hellos_do_not_move]
+def resident(node):
+    for line in Path(f"/proc/{node.process.pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) << 10
+    raise AssertionError("no VmRSS")
+
+
+def pipelined_large_gets_are_answered():
+    """Whoever asks for far more than the bounds and reads gets an answer to each, and repeating the
+    refused ones ends."""
+    with Node("--workers", "4") as node, node.client(timeout_s=30) as c:
+        for i in range(8):  # most are of other workers, so that the answers come late
+            c.put(b"big%d" % i, b"x" * (8 * MIB))
+        waiting, rounds, refused = 64, 0, 0
+        while waiting:
+            c.send_bytes(b"".join(
+                frame(c.request(get=PB.GetRequest(key=c.key(b"big%d" % (i % 8)))).SerializeToString())
+                for i in range(waiting)))  # at once: taken before any answer is known
+            again = 0
+            for _ in range(waiting):
+                response = c.receive()
+                if response.HasField("error"):
+                    equal(response.error.code, OVERLOADED)
+                    again += 1
+                else:
+                    equal(len(response.get.value), 8 * MIB)
+            check(rounds == 0 or again == 0, "a steady size is not refused")
+            waiting, rounds, refused = again, rounds + 1, refused + again
+        node.stop()
+
+
+def many_who_take_nothing_are_bounded():
+    """One get of 8 MiB each, unread: together they may cost the loop's bound and no more."""
+    with Node("--workers", "1") as node, node.client(timeout_s=30) as c:
+        for i in range(10):
+            c.put(b"big%d" % i, b"x" * (8 * MIB))
+        before = resident(node)
+        crowd = []
+        try:
+            for i in range(110):
+                s = socket.socket()
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                s.connect(("127.0.0.1", node.port("clients")))
+                crowd.append(s)
+                s.sendall(frame(c.request(
+                    get=PB.GetRequest(key=c.key(b"big%d" % (i % 10)))).SerializeToString()))
+            wait_until("all are read", lambda: all(unread(s) == 0 for s in crowd))
+            try:
+                c.get(b"big0")
+                raise AssertionError("not refused")
+            except QuoitError as e:
+                equal(e.code, OVERLOADED)
+            check(c.ping().serving, "small requests are answered")
+            # 256 MiB, one answer more, and buffers that grow by doubling; 110 would be more than 600.
+            grown = resident(node) - before
+            check(grown < 360 * MIB, f"{grown >> 20} MiB more")
+        finally:
+            for s in crowd:
+                s.close()
+        def served():
+            try:
+                return c.get(b"big0").found
+            except QuoitError:
+                return False
+        wait_until("gets work again", served)
+        node.stop()
+
+
+TESTS = [large_hellos_do_not_move, pipelined_large_gets_are_answered,
+         many_who_take_nothing_are_bounded]
 
 
 def main():

@@ -286,7 +286,7 @@ static void one_that_waits_for_an_answer_is_not_idle(void **state)
     uint64_t until_ms = uv_now(&t.loop.uv) + 300;
     UNTIL(&t, uv_now(&t.loop.uv) >= until_ms);
     assert_non_null(t.peer);
-    conn_answered(&t.peer->conn);
+    conn_answered(&t.peer->conn, 0);
     UNTIL(&t, !t.peer);
     buf_deinit(&bytes);
     end(&t);
@@ -375,10 +375,67 @@ static void too_many_unanswered_requests_stop_the_reading(void **state)
         turn(&t);
     assert_int_equal(t.n_frames, CONN_ANSWERS_MAX);
     while (t.peer->conn.n_answers > CONN_ANSWERS_RESUME)
-        conn_answered(&t.peer->conn);
+        conn_answered(&t.peer->conn, 0);
     UNTIL(&t, t.n_frames == CONN_ANSWERS_MAX + 100);
     assert_int_equal(t.hash, hash);
     buf_deinit(&bytes);
+    end(&t);
+}
+
+static void large_answers_owed_stop_the_reading(void **state)
+{
+    const size_t size = 4u << 20; /* four of them are what may be owed */
+    struct test t;
+    struct buf bytes;
+    struct test_random r = {.s = 11};
+
+    begin(&t, 60000, 60000, 60000);
+    t.owe = true;
+    buf_init(&bytes);
+    make_frames(&bytes, 200, 8, &r);
+    send_all(&t, bytes.data, 12);
+    UNTIL(&t, t.n_frames == 1);
+    conn_answered(&t.peer->conn, size);
+    send_all(&t, bytes.data + 12, bytes.len - 12);
+    UNTIL(&t, t.n_frames == 6);
+    for (int i = 0; i < 20; i++)
+        turn(&t);
+    assert_int_equal(t.n_frames, 6); /* the one that passes the bound is the last */
+    while (t.n_frames < 100) {
+        assert_true(t.peer->conn.n_answers <= 5);
+        conn_answered(&t.peer->conn, size);
+        turn(&t);
+    }
+    while (t.n_frames < 200) { /* small answers, and the large ones are forgotten */
+        conn_answered(&t.peer->conn, 10);
+        turn(&t);
+    }
+    assert_true(t.peer->conn.n_answers > 20);
+    buf_deinit(&bytes);
+    end(&t);
+}
+
+static void answers_with_a_payload_are_refused_above_the_bounds(void **state)
+{
+    static uint8_t chunk[1u << 20];
+    struct test t;
+
+    begin(&t, 60000, 60000, 60000);
+    struct conn *c = &t.peer->conn;
+    while (conn_takes_answer(c, sizeof(chunk))) {
+        assert_int_equal(buf_append(conn_out(c), chunk, sizeof(chunk)), 0);
+        conn_sent(c);
+    }
+    assert_non_null(conn_out(c)); /* not closed */
+    assert_int_equal(conn_unsent(c), CONN_OUT_REFUSE_BYTES + sizeof(chunk));
+    assert_true(conn_takes_answer(c, CONN_ANSWER_SMALL_BYTES));
+    buf_consume(conn_out(c), c->out.len);
+    conn_sent(c);
+    assert_true(conn_takes_answer(c, sizeof(chunk)));
+    t.loop.unsent_bytes = LOOP_UNSENT_BYTES_MAX + 1; /* of others */
+    assert_false(conn_takes_answer(c, sizeof(chunk)));
+    assert_true(conn_takes_answer(c, CONN_ANSWER_SMALL_BYTES));
+    t.loop.unsent_bytes = 0;
     end(&t);
 }
 
@@ -398,7 +455,7 @@ static void a_half_closed_client_still_gets_its_answers(void **state)
     UNTIL(&t, t.peer->conn.eof);
     assert_non_null(conn_out(&t.peer->conn));
     assert_int_equal(buf_append(conn_out(&t.peer->conn), "answer", 6), 0);
-    conn_answered(&t.peer->conn);
+    conn_answered(&t.peer->conn, 0);
     conn_sent(&t.peer->conn);
     UNTIL(&t, !t.peer);
     assert_int_equal(recv(t.fd, back, sizeof(back), 0), 6);
@@ -493,6 +550,8 @@ int main(void)
         cmocka_unit_test(who_does_not_read_is_not_read_either),
         cmocka_unit_test(who_never_reads_is_closed),
         cmocka_unit_test(too_many_unanswered_requests_stop_the_reading),
+        cmocka_unit_test(large_answers_owed_stop_the_reading),
+        cmocka_unit_test(answers_with_a_payload_are_refused_above_the_bounds),
         cmocka_unit_test(a_half_closed_client_still_gets_its_answers),
         cmocka_unit_test(an_id_of_a_closed_connection_finds_nothing),
         cmocka_unit_test(wakes_of_another_thread_arrive_and_coalesce),
