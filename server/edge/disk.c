@@ -268,6 +268,17 @@ static int take(struct disk *d, const char *name, char why[DISK_WHY_BYTES])
     return rc < 0 ? rc : make_dir(d->store, why);
 }
 
+bool disk_is_new(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT; /* anything else is for disk_open to tell */
+    bool is_new = faccessat(fd, DISK_FILE, F_OK, 0) < 0 && errno == ENOENT &&
+                  faccessat(fd, "store", F_OK, 0) < 0 && errno == ENOENT;
+    close(fd);
+    return is_new;
+}
+
 int disk_open(struct disk *d, const char *dir, const char *name, char why[DISK_WHY_BYTES])
 {
     *d = (struct disk){.lock_fd = -1, .dir_fd = -1};

@@ -19,6 +19,9 @@ struct disk {
     bool fresh; /* the directory was empty: a new node */
 };
 
+/* Whether dir belongs to no node yet: there is no such directory, or no quoit.json in it. Makes and
+ * holds nothing. */
+bool disk_is_new(const char *dir);
 /* Takes the directory: makes it if need be, locks it, reads or makes quoit.json, and syncs boot
  * + 1. name "" = keep the one on disk, or make one from the id. 0, or -ERR_IN_USE, -ERR_FORMAT,
  * -ERR_CORRUPT, -ERR_IO with a sentence in why; nothing is held then. */

@@ -202,15 +202,28 @@ static int start_ring(struct control *c)
     return rc < 0 ? fail("cannot form a cluster: %s", err_text(rc)) : 0;
 }
 
-/* A directory that belongs to no cluster cannot join one in this version. Found out before anything
- * is bound or written but quoit.json. */
-static int refuse_join(const struct node *n)
+/* A directory that belongs to no cluster cannot join one in this version. */
+static int join_refusal(const char *dir, const char *state)
 {
-    if (n->config.join.n == 0 || !wire_id_is_zero(&n->disk.cluster_id))
+    return fail("joining a running cluster (--join) comes with a later version; %s %s. Start the "
+                "first nodes together with --cluster.",
+                dir, state);
+}
+
+/* Takes the data directory. Of one that is to join, nothing is made. 0 or -1. */
+static int take_disk(struct node *n)
+{
+    const struct config *k = &n->config;
+    char why[DISK_WHY_BYTES];
+
+    if (k->join.n > 0 && disk_is_new(k->data))
+        return join_refusal(k->data, "is empty");
+    if (disk_open(&n->disk, k->data, k->name, why) < 0)
+        return fail("%s", why);
+    if (k->join.n == 0 || !wire_id_is_zero(&n->disk.cluster_id))
         return 0;
-    return fail("joining a running cluster (--join) comes with a later version; %s is empty. Start "
-                "the first nodes together with --cluster.",
-                n->disk.dir);
+    disk_close(&n->disk);
+    return join_refusal(k->data, "belongs to no cluster");
 }
 
 static int start(struct control *c)
@@ -284,16 +297,13 @@ static struct node *node_new(const struct config *config)
 
 int node_run(const struct config *config)
 {
-    char why[DISK_WHY_BYTES];
     struct node *n = node_new(config);
     int status = 1;
 
     if (!n) {
         fail("out of memory");
-    } else if (disk_open(&n->disk, config->data, config->name, why) < 0) {
-        fail("%s", why);
-    } else if (refuse_join(n) < 0) {
-        disk_close(&n->disk);
+    } else if (take_disk(n) < 0) {
+        status = 1;
     } else if (start(n->control) < 0) {
         _exit(1); /* threads may run */
     } else {
