@@ -3,7 +3,12 @@
  *   accepted --HELLO--> checked --refused--> HELLO_REPLY with an error, closed
  *                          |
  *                          +-- LINK_WORKER: the socket moves to the worker wanted, which answers
- *                          +-- LINK_CONTROL: HELLO_REPLY; stays here (forming the cluster)
+ *                          +-- LINK_CONTROL: HELLO_REPLY; stays here (forming the cluster) until
+ *                                            it is silent for CALLER_IDLE_MS
+ *
+ * Ids cost nothing, so a control link is no friend for being greeted: once a ring is decided, a node
+ * that is not in it gets the answer to one question (which ring that is), and never more than
+ * CALLER_STRANGER_MS. Beyond CALLERS_MAX connections are closed unheard, and the log says so.
  *
  * Checked: the protocol; that it is not this node or a copy of it; that both belong to the same
  * cluster (or, over a control link, to none yet); that a worker's link comes from a member of our
@@ -14,6 +19,7 @@
 #include "server/core/ring.h"
 #include "server/edge/control.h"
 #include "server/edge/worker_loop.h"
+#include <inttypes.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -90,7 +96,9 @@ static enum conn_verdict recv_hello(struct caller *caller, const struct wire_hel
         caller->worker_to = hello->worker_to % c->node->n_workers;
         return CONN_MOVE;
     }
-    caller->conn.must_ms = 0;
+    caller->stranger = c->ring && ring_member_of(c->ring, &hello->node_id) < 0;
+    caller->conn.must_ms =
+        loop_now_ms(&c->loop) + (caller->stranger ? CALLER_STRANGER_MS : CALLER_IDLE_MS);
     send_reply(caller, 0);
     return CONN_NEXT;
 }
@@ -140,8 +148,12 @@ static enum conn_verdict on_frame(struct conn *conn, struct slice body)
         conn_close(conn, rc);
         return CONN_NEXT;
     }
+    if (!caller->stranger)
+        conn->must_ms = loop_now_ms(conn->loop) + CALLER_IDLE_MS;
     if (msg.type == PEER_FORM && msg.u.form)
         former_recv(&caller->control->former, caller, msg.u.form);
+    if (caller->stranger)
+        conn_finish(conn); /* it has its answer */
     return CONN_NEXT;
 }
 
@@ -162,12 +174,26 @@ static const struct conn_handler handler = {.on_frame = on_frame,
                                             .pauses = true,
                                             .peer = true};
 
+/* Told once a second at most: whoever fills the port does not fill the disk. */
+static void tell_refused(struct control *c)
+{
+    uint64_t now_ms = loop_now_ms(&c->loop);
+
+    c->n_refused++;
+    if (c->refused_told_ms && now_ms - c->refused_told_ms < 1000)
+        return;
+    c->refused_told_ms = now_ms;
+    log_warn(&c->node->log, "too many connections at the peer address", "limit=%u refused=%" PRIu64,
+             CALLERS_MAX, c->n_refused);
+}
+
 void caller_accept(void *control, int fd)
 {
     struct control *c = control;
     struct caller *caller = c->loop.n_conns < CALLERS_MAX ? calloc(1, sizeof(*caller)) : NULL;
 
     if (!caller) {
+        tell_refused(c);
         close(fd);
         return;
     }

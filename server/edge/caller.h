@@ -9,13 +9,17 @@ struct control;
 /* Strangers must say who they are within this time (ms), in a frame of at most this size. */
 #define CALLER_HELLO_MS 3000u
 #define CALLER_HELLO_BYTES 4096u
+/* A control link without a word for this long is closed: whoever forms repeats every 250 ms. */
+#define CALLER_IDLE_MS 10000u
+/* Once a ring is decided, a node that is not in it may ask what it wants, and is then closed. */
+#define CALLER_STRANGER_MS 2000u
 /* Connections on the control loop: two per node and worker at worst, while they say hello. */
 #define CALLERS_MAX 4096u
 
 struct caller {
     struct conn conn; /* first */
     struct control *control;
-    bool greeted;
+    bool greeted, stranger;
     struct wire_id node_id;
     uint32_t node, worker_from, worker_to; /* of a worker's link, until it moves there */
 };

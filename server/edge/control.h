@@ -16,6 +16,7 @@ struct control {
     struct ring *ring; /* the decided ring, NULL while there is none */
     uv_signal_t term, interrupt;
     uv_timer_t stop_timer;
+    uint64_t n_refused, refused_told_ms; /* connections at the peer address beyond the limit */
     uint32_t n_idle; /* workers that have told so in the present step of stopping */
     bool stopping, finishing, closing;
 };

@@ -432,6 +432,13 @@ def an_empty_node_cannot_join_yet():
                          "--peer-listen", "127.0.0.1:0")
     equal(status, 1)
     has(err, "--join")
+    for data in (fresh_dir(), fresh_dir() / "none"):  # nor does it leave anything behind
+        existed = data.exists()
+        status, _, err = run("--data", data, "--join", "127.0.0.1:9", "--listen", "127.0.0.1:0",
+                             "--peer-listen", "127.0.0.1:0")
+        equal(status, 1)
+        has(err, f"{data} is empty")
+        equal((data.exists(), list(data.glob("*"))), (existed, []), "what is there")
     with Cluster(2) as cluster:  # nor by naming a member in --cluster
         port = free_ports(1)[0]
         with Node("--peer-listen", f"127.0.0.1:{port}", "--cluster",
@@ -657,6 +664,55 @@ def hellos_are_checked():
             node.stop()
 
 
+def peer_frame(sock):
+    sock.settimeout(10)
+    head = sock.recv(4, socket.MSG_WAITALL)
+    check(len(head) == 4, "closed without an answer")
+    return PEER.Message.FromString(sock.recv(struct.unpack(">I", head)[0], socket.MSG_WAITALL))
+
+
+def control_links_of_strangers_end():
+    with Node() as node:
+        greeting = frame(PEER.Message(hello=PEER.Hello(
+            protocol=1, link=PEER.LINK_CONTROL, node_id=os.urandom(16), boot=1, start=1, name=b"x",
+            n_workers=1, software=b"test")).SerializeToString())
+        with node.peer() as silent, node.peer() as asks:
+            for s in (silent, asks):
+                s.sendall(greeting)
+                message = peer_frame(s)
+                equal((message.error, message.WhichOneof("body")), (0, "hello_reply"))
+            asks.sendall(frame(PEER.Message(form=PEER.Form(
+                phase=PEER.FORM_EMPTY, list_hash=1)).SerializeToString()))
+            equal(peer_frame(asks).form.phase, PEER.FORM_MEMBER, "the answer")
+            equal(closed_within(asks, 10), b"", "after the answer")
+            equal(closed_within(silent, 10), b"", "what is said to a silent one")
+        node.stop()
+
+
+def the_peer_address_says_when_it_is_full():
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    check(hard >= 8192, f"the hard limit of descriptors, {hard}, is too low for this test")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with Node() as node:
+        crowd = []
+        try:
+            while not node.lines("too many connections at the peer address"):
+                check(len(crowd) < 16384, "nothing was said")
+                crowd += [node.peer() for _ in range(512)]
+        finally:
+            for s in crowd:
+                s.close()
+        check(len(crowd) > 4096, f"full at {len(crowd)}")
+
+        def greeted():
+            try:
+                return hello(node, link=PEER.LINK_CONTROL)[0] == 0
+            except (OSError, AssertionError):
+                return False
+        wait_until("there is room again", greeted)
+        node.stop()
+
+
 def running_out_of_descriptors():
     def few():
         resource.setrlimit(resource.RLIMIT_NOFILE, (120, 120))
@@ -711,7 +767,8 @@ TESTS = [version_and_help, wrong_usage, config_files, open_addresses_need_insecu
          a_stray_at_a_members_address_ends_nobody, a_list_of_another_cluster_ends_the_start,
          equal_names_do_not_form, an_old_copy_of_a_node_is_refused,
          a_copy_of_the_same_boot_is_refused, idle_clients_are_closed,
-         who_takes_no_answers_is_closed, strangers_at_the_peer_address, hellos_are_checked,
+         who_takes_no_answers_is_closed, strangers_at_the_peer_address,
+         control_links_of_strangers_end, the_peer_address_says_when_it_is_full, hellos_are_checked,
          running_out_of_descriptors, more_clients_than_descriptors]
 
 
