@@ -134,11 +134,14 @@ static int group_within_space(struct committer *c, struct commit_pos *ret_to)
     return r;
 }
 
-/* The rest of the first batch gets nothing. */
+/* The rest of the first batch gets nothing, whatever the attempts that failed left in it. */
 static struct commit_pos refuse_batch(struct commit_pos from, int error)
 {
-    for (size_t i = from.index; i < from.batch->n; i++)
-        from.batch->items[i].done.error = error;
+    for (size_t i = from.index; i < from.batch->n; i++) {
+        struct store_done *done = &from.batch->items[i].done;
+
+        *done = (struct store_done){.cookie = done->cookie, .error = error};
+    }
     return (struct commit_pos){.batch = from.batch->next};
 }
 

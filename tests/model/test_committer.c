@@ -48,12 +48,17 @@ static int transact(void *ctx, struct commit_pos from, bool refuse_growth,
 
     snprintf(st->trace + len, sizeof(st->trace) - len, "%s ", refuse_growth ? "try-" : "try");
     snprintf(why, COMMIT_WHY_BYTES, "the script says so");
-    if (r != COMMIT_OK)
+    if (r != COMMIT_OK) { /* the first item was thought stored before there was no room */
+        from.batch->items[from.index].done.outcome = OUTCOME_STORED;
+        from.batch->items[from.index].done.version.hlc = 1;
         return r;
+    }
     for (size_t n = 0; from.batch && n < st->group_max; n++) {
         struct commit_item *item = &from.batch->items[from.index];
 
         item->done.error = item->grows && refuse_growth ? -ERR_NO_SPACE : 0;
+        item->done.outcome = OUTCOME_NONE;
+        item->done.version = (struct version){0};
         if (++from.index == from.batch->n)
             from = (struct commit_pos){.batch = from.batch->next};
     }
@@ -109,6 +114,9 @@ static void run_batch(struct stage *st, int errors[3])
     assert_int_equal(atomic_load(&st->c.durable), lsn);
     for (unsigned i = 0; i < 3; i++) {
         assert_int_equal(dones[i].lsn, lsn - 2 + i);
+        assert_int_equal(dones[i].cookie, ops[i].cookie);
+        assert_int_equal(dones[i].outcome, OUTCOME_NONE);
+        assert_int_equal(dones[i].version.hlc, 0);
         errors[i] = dones[i].error;
     }
 }
