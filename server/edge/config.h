@@ -99,6 +99,10 @@ const char *config_suggest(const char *name, bool in_file);
 /* Values of the file, by key - KEY_DATA; NULL where absent. Freed by config_file_free. */
 struct config_file {
     char *values[CONFIG_N_FILE_KEYS];
+    struct config_list {
+        char **entries;
+        unsigned n;
+    } cluster, join; /* only while the file is read; then they are texts in values */
 };
 int config_file_load(const char *path, struct config_file **ret, char why[CONFIG_WHY_BYTES]);
 void config_file_free(struct config_file *file);

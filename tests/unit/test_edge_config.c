@@ -135,6 +135,52 @@ static void join_is_taken_from_the_file_too(void **state)
     assert_int_equal(c.join.n, 2);
 }
 
+static void taken_file(const char *text)
+{
+    const char *path = file_with(text);
+    int rc = load("--data", "d", "--config", path, NULL);
+    unlink(path);
+    assert_string_equal(why, "");
+    assert_int_equal(rc, CONFIG_GO);
+}
+
+static void lists_of_addresses_may_be_sequences(void **state)
+{
+    taken_file("cluster:\n  - 127.0.0.1:7401\n  - \"b:2\"\n  - c:3\nweight: 7\n");
+    assert_int_equal(c.cluster.n, 3);
+    assert_string_equal(c.cluster.list[1].host, "b");
+    assert_int_equal(c.cluster.list[2].port, 3);
+    assert_int_equal(c.weight, 7);
+    taken_file("join: [a:1, b:2]\n");
+    assert_int_equal(c.join.n, 2);
+    assert_int_equal(c.cluster.n, 0);
+    assert_string_equal(c.join.list[1].host, "b");
+}
+
+static void other_shapes_are_told_apart(void **state)
+{
+    static const char list[] = "a list of addresses is wanted, or one text with commas between "
+                               "them";
+    char expect[256];
+
+    snprintf(expect, sizeof(expect), "2:1: cluster: %s", list);
+    refused_file("weight: 7\ncluster:\n  a: 1\n", expect);
+    refused_file("weight: 7\ncluster:\n  - a:1\n  - [b:1]\n", expect);
+    refused_file("weight: [7]\n", "1:1: weight: one value is wanted, not a list or a mapping");
+    refused_file("- weight\n", "1:1: the file must be a mapping: one \"option: value\" a line");
+    refused_file("weight: 7\nwieght: [7]\n",
+                 "2:1: unknown key \"wieght\"; did you mean \"weight\"?");
+}
+
+static void an_empty_document_changes_nothing(void **state)
+{
+    taken_file("---\n");
+    taken_file("# nothing yet\n");
+    taken_file("---\n# nothing yet\n...\n");
+    taken_file("~\n");
+    assert_int_equal(c.weight, 1);
+}
+
 static void the_command_line_wins_over_the_file(void **state)
 {
     const char *path = file_with("data: f\nreplicas: 2\nworkers: 4\n");
@@ -374,6 +420,9 @@ int main(void)
         cmocka_unit_test(every_option_is_taken_from_the_command_line),
         cmocka_unit_test(every_option_is_taken_from_the_file),
         cmocka_unit_test(join_is_taken_from_the_file_too),
+        cmocka_unit_test(lists_of_addresses_may_be_sequences),
+        cmocka_unit_test(other_shapes_are_told_apart),
+        cmocka_unit_test(an_empty_document_changes_nothing),
         cmocka_unit_test(the_command_line_wins_over_the_file),
         cmocka_unit_test(an_empty_file_changes_nothing),
         cmocka_unit_test(an_unknown_key_is_told_with_its_place_and_a_suggestion),
