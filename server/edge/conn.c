@@ -18,6 +18,10 @@
  * that came before any answer told its size is what conn_takes_answer is for. Volume alone never
  * closes a connection: whoever closed there would make a client that repeats itself start anew.
  *
+ * Room for large frames is given by the length announced, so that whoever has begun can finish. When
+ * others wait for it, those who announced much and send little are ended first. Links need none:
+ * what comes along them was let in by another node.
+ *
  * Time: conn_sweep closes what sends a frame too slowly, takes answers too slowly, or is idle.
  *
  * conn_close may be called at any time, also inside callbacks of this very connection: memory goes
@@ -93,7 +97,8 @@ static void large_drop(struct conn *c)
     struct loop *l = c->loop;
 
     if (c->large) {
-        l->large_bytes -= c->large->len;
+        if (!c->handler->trusted)
+            l->large_bytes -= c->large->len;
         blob_unref(c->large);
         c->large = NULL;
         c->large_len = 0;
@@ -114,7 +119,7 @@ static bool large_begin(struct conn *c, struct slice rest, size_t want)
 
     if (want <= CONN_LARGE_BYTES)
         return false;
-    if (l->large_bytes + len > LOOP_LARGE_BYTES_MAX) {
+    if (!c->handler->trusted && l->large_bytes + len > LOOP_LARGE_BYTES_MAX) {
         conn_hold(c, HOLD_LARGE);
         list_remove(&c->starved);
         list_append(&l->starved, &c->starved);
@@ -126,7 +131,9 @@ static bool large_begin(struct conn *c, struct slice rest, size_t want)
         conn_finish(c);
         return true;
     }
-    l->large_bytes += len;
+    if (!c->handler->trusted)
+        l->large_bytes += len;
+    c->large_ms = loop_now_ms(l);
     c->large_len = rest.len - LIMIT_FRAME_HEADER_BYTES;
     memcpy(c->large->data, rest.data + LIMIT_FRAME_HEADER_BYTES, c->large_len);
     return true;
@@ -436,6 +443,24 @@ static bool conn_stalled(struct conn *c, uint64_t now_ms)
     return now_ms - c->progress_ms >= c->loop->limits.stall_ms;
 }
 
+static void conn_end_slow(struct conn *c, uint64_t limit_ms, uint64_t actual_ms)
+{
+    c->error = -ERR_SLOW;
+    c->handler->on_broken(c, ERR_SLOW, limit_ms, actual_ms);
+    conn_finish(c);
+}
+
+void conn_sweep_large(struct conn *c, uint64_t now_ms)
+{
+    if (c->state != CONN_OPEN || !c->large || c->handler->trusted)
+        return;
+    uint64_t due_ms = CONN_LARGE_GRACE_MS + ((uint64_t)c->large_len * CONN_FRAME_MS_PER_MIB >> 20);
+    if (now_ms - c->large_ms < due_ms)
+        return;
+    conn_end_slow(c, due_ms, now_ms - c->large_ms);
+    large_drop(c);
+}
+
 void conn_sweep(struct conn *c, uint64_t now_ms)
 {
     const struct loop_limits *limits = &c->loop->limits;
@@ -453,9 +478,7 @@ void conn_sweep(struct conn *c, uint64_t now_ms)
     } else if (c->state != CONN_OPEN) {
         return;
     } else if (c->frame_ms && !c->holds && now_ms - c->frame_ms >= limits->frame_ms + large_ms) {
-        c->error = -ERR_SLOW;
-        c->handler->on_broken(c, ERR_SLOW, limits->frame_ms + large_ms, now_ms - c->frame_ms);
-        conn_finish(c);
+        conn_end_slow(c, limits->frame_ms + large_ms, now_ms - c->frame_ms);
     } else if (c->handler->idle_closes && !c->frame_ms && c->n_answers == 0 && !c->writing &&
                now_ms - c->active_ms >= limits->idle_ms) {
         conn_close(c, 0);

@@ -33,6 +33,9 @@
 #define CONN_LINGER_MS 1000u
 /* A frame's time limit grows with its size: a slow line may take a second per MiB. */
 #define CONN_FRAME_MS_PER_MIB 1000u
+/* While others wait for room for their large frame, whoever is behind that pace after this long is
+ * ended: room is held for the length announced, and announcing costs nothing. */
+#define CONN_LARGE_GRACE_MS 250u
 /* Peers that vanish without a word: unacknowledged data after this means the link is gone (ms). */
 #define CONN_USER_TIMEOUT_MS 5000u
 #define CONN_KEEPALIVE_S 15
@@ -74,6 +77,7 @@ struct conn_handler {
     bool idle_closes; /* idle_ms applies */
     bool pauses;      /* HOLD_OUT applies; not to links whose answers we must always take */
     bool peer;        /* keep-alive and user time-out */
+    bool trusted;     /* LOOP_LARGE_BYTES_MAX is not for it: its clients' frames counted there */
 };
 
 struct conn {
@@ -100,6 +104,7 @@ struct conn {
     struct buf in;      /* bytes not yet parsed: a partial small frame, or all while held */
     struct blob *large; /* the large frame being received, or NULL */
     size_t large_len;
+    uint64_t large_ms; /* when it was begun */
 
     struct buf out;     /* packed, not yet given to the kernel */
     size_t unsent;      /* memory of what is unsent, as counted in loop.unsent_bytes */
@@ -144,5 +149,7 @@ int conn_dup(const struct conn *c);
 void conn_flush(struct conn *c);
 void conn_resume(struct conn *c);
 void conn_sweep(struct conn *c, uint64_t now_ms);
+/* While others wait: ends c if its large frame comes too slowly. */
+void conn_sweep_large(struct conn *c, uint64_t now_ms);
 
 #endif

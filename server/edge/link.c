@@ -132,12 +132,14 @@ static const struct conn_handler dialled = {.on_open = on_open,
                                             .on_frame = on_frame,
                                             .on_broken = on_broken,
                                             .on_closed = on_closed,
-                                            .peer = true};
+                                            .peer = true,
+                                            .trusted = true};
 static const struct conn_handler handed_over = {.on_frame = on_frame,
                                                 .on_broken = on_broken,
                                                 .on_closed = on_closed,
                                                 .pauses = true,
-                                                .peer = true};
+                                                .peer = true,
+                                                .trusted = true};
 
 static struct link *link_new(struct worker_loop *wl, uint32_t node)
 {

@@ -105,6 +105,9 @@ static void on_sweep(uv_timer_t *handle)
     /* conn_sweep may close the connection, which leaves the list only in its close callback. */
     for (struct list *at = l->conns.next; at != &l->conns; at = at->next)
         conn_sweep(list_entry(at, struct conn, all), now_ms);
+    for (struct list *at = l->conns.next; at != &l->conns && !list_empty(&l->starved);
+         at = at->next)
+        conn_sweep_large(list_entry(at, struct conn, all), now_ms);
     if (list_empty(&l->conns))
         uv_timer_stop(&l->sweep);
 }

@@ -17,8 +17,8 @@ struct loop;
  * Several times CONN_LARGE_BYTES, so that a partial frame put in front leaves room. */
 #define LOOP_RECEIVE_BYTES (256u << 10)
 
-/* Bytes of incomplete large frames that one loop may hold; more wait unread in the kernel. At least
- * a few times LIMIT_FRAME_BYTES. */
+/* Bytes of incomplete large frames of clients that one loop may hold; more wait unread in the
+ * kernel. At least a few times LIMIT_FRAME_BYTES. */
 #define LOOP_LARGE_BYTES_MAX (96u << 20)
 
 /* Bytes that all connections of one loop may have unsent before those with more than

@@ -122,7 +122,43 @@ def many_who_take_nothing_are_bounded():
         node.stop()
 
 
-TESTS = [large_hellos_do_not_move, pipelined_large_gets_are_answered,
+def slow_large_frames_do_not_keep_others_out():
+    """Twelve who announce 9 MiB, send 70 KB and then a byte now and again, and come back."""
+    with Node("--workers", "1") as node, node.client(timeout_s=30) as c:
+        crowd, stop = [], threading.Event()
+
+        def announce():
+            s = socket.create_connection(("127.0.0.1", node.port("clients")))
+            s.sendall(struct.pack(">I", 9 * MIB) + bytes(70000))
+            return s
+
+        def dribble():
+            while not stop.wait(0.1):
+                for i, s in enumerate(crowd):
+                    try:
+                        s.sendall(b"y")
+                    except OSError:
+                        s.close()
+                        crowd[i] = announce()
+        crowd.extend(announce() for _ in range(12))
+        wait_until("the room is taken", lambda: sum(unread(s) == 0 for s in crowd) >= 10)
+        thread = threading.Thread(target=dribble)
+        thread.start()
+        try:
+            began = time.monotonic()
+            for i in range(3):
+                c.put(b"large%d" % i, b"x" * (8 * MIB))
+            took = time.monotonic() - began
+            check(took < 10, f"three puts took {took:.1f} s")  # a frame's time limit is 19 s
+        finally:
+            stop.set()
+            thread.join()
+            for s in crowd:
+                s.close()
+        node.stop()
+
+
+TESTS = [slow_large_frames_do_not_keep_others_out, large_hellos_do_not_move, pipelined_large_gets_are_answered,
          many_who_take_nothing_are_bounded]
 
 
