@@ -33,8 +33,12 @@ void client_send_error(struct conn *c, uint64_t id, int error, uint64_t limit, u
                                           .retryable = err_retryable(error),
                                           .limit = limit,
                                           .actual = actual}};
-    if (out && wire_response_pack(&res, out) == 0)
+    if (!out)
+        return;
+    if (wire_response_pack(&res, out) == 0)
         conn_sent(c);
+    else /* the end of the connection is an answer too */
+        conn_close(c, -ERR_NO_MEMORY);
 }
 
 /* The content of a request was refused by its checks. */

@@ -11,7 +11,7 @@ void client_accept(void *worker_loop, int fd);
 /* One that another worker has handed over (already counted). */
 void client_take(struct worker_loop *wl, struct letter *letter);
 
-/* Appends an error response. */
+/* Appends an error response, or closes the connection if there is no memory for one. */
 void client_send_error(struct conn *c, uint64_t id, int error, uint64_t limit, uint64_t actual);
 
 #endif

@@ -55,6 +55,8 @@ static void run_reply(struct worker_loop *wl, const struct effect *e)
     if (!out)
         return;
     int rc = conn_takes_answer(c, size) ? wire_response_pack(res, out) : -ERR_OVERLOADED;
+    if (rc < 0 && res->type == RESULT_WRITE && !res->error.code)
+        rc = -ERR_UNKNOWN_OUTCOME; /* stored, in truth: nothing that may be repeated blindly */
     if (rc == 0)
         conn_sent(c);
     else
