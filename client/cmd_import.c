@@ -4,7 +4,8 @@
  *
  * Bounded everywhere: the chunk buffer by the longest line, the requests by --in-flight and the
  * library's bytes, the messages by --max-errors. While the input has nothing, answers are read;
- * while all slots are taken, the input waits. Puts may repeat after a loss: the same line again is
+ * while all slots are taken, the input waits. Two lines of one key are never under way together:
+ * the later one is held back, and the input behind it, so that the last line wins. Puts may repeat after a loss: the same line again is
  * the same record again.
  */
 #include <errno.h>
@@ -36,8 +37,8 @@ struct import;
 
 struct flight {
     struct import *import;
-    struct flight *next_free;
-    uint64_t line, start_ns;
+    struct flight *next; /* free, or under way with a hash of the same bucket */
+    uint64_t line, start_ns, hash;
     size_t bytes;
 };
 
@@ -56,6 +57,8 @@ struct import {
     bool skipping; /* the rest of a line that is too long */
     uint64_t bytes_read, lines, stored, stored_bytes, failed;
     struct flight *flights, *free;
+    struct flight **buckets; /* those under way, by the hash of their key */
+    uint64_t n_buckets;      /* a power of two */
     uint64_t in_flight, max_errors;
     struct import_error *errors;
     uint64_t n_errors;
@@ -95,6 +98,56 @@ static void add_limit_error(struct import *im, uint64_t line, int code, const st
 
 /* ---- requests ---------------------------------------------------------------------------- */
 
+/* FNV-1a over key and sort key. Equal hashes of different keys only cost a wait. */
+static uint64_t hash_key(const struct line_record *r)
+{
+    uint64_t h = 0xcbf29ce484222325ull;
+    size_t i;
+
+    for (i = 0; i < r->key.len; i++)
+        h = (h ^ r->key.data[i]) * 0x100000001b3ull;
+    h = (h ^ r->key.len) * 0x100000001b3ull;
+    for (i = 0; i < r->sort_key.len; i++)
+        h = (h ^ r->sort_key.data[i]) * 0x100000001b3ull;
+    return h ^ h >> 32;
+}
+
+static struct flight **bucket_of(struct import *im, uint64_t hash)
+{
+    return &im->buckets[hash & (im->n_buckets - 1)];
+}
+
+static bool key_under_way(struct import *im, uint64_t hash)
+{
+    const struct flight *f;
+
+    for (f = *bucket_of(im, hash); f; f = f->next) {
+        if (f->hash == hash)
+            return true;
+    }
+    return false;
+}
+
+static void flight_take(struct import *im, struct flight *f)
+{
+    struct flight **bucket = bucket_of(im, f->hash);
+
+    im->free = f->next;
+    f->next = *bucket;
+    *bucket = f;
+}
+
+static void flight_give(struct import *im, struct flight *f)
+{
+    struct flight **at = bucket_of(im, f->hash);
+
+    while (*at != f)
+        at = &(*at)->next;
+    *at = f->next;
+    f->next = im->free;
+    im->free = f;
+}
+
 static void on_stored(struct quoit *q, const struct quoit_result *r, void *ctx)
 {
     struct flight *f = ctx;
@@ -109,8 +162,7 @@ static void on_stored(struct quoit *q, const struct quoit_result *r, void *ctx)
         add_error(im, f->line, r->text);
         im->stop |= r->code == -QUOIT_ERR_UNREACHABLE;
     }
-    f->next_free = im->free;
-    im->free = f;
+    flight_give(im, f);
 }
 
 static void put_record(struct import *im, const struct line_record *record)
@@ -118,30 +170,28 @@ static void put_record(struct import *im, const struct line_record *record)
     struct quoit_options options = {.flags = QUOIT_REPEAT,
                                     .sort_key = record->sort_key.data,
                                     .sort_key_len = record->sort_key.len};
+    uint64_t hash = hash_key(record);
     struct flight *f;
     int r;
 
-    while (!im->free)
+    while (!im->free || key_under_way(im, hash))
         quoit_poll(im->q, -1);
-    f = im->free;
-    f->line = im->lines;
-    f->bytes = record->key.len + record->sort_key.len + record->value.len;
-    f->start_ns = clock_ns();
     for (;;) {
+        f = im->free;
+        f->line = im->lines;
+        f->hash = hash;
+        f->bytes = record->key.len + record->sort_key.len + record->value.len;
+        f->start_ns = clock_ns();
         r = quoit_put_async(im->q, record->key.data, record->key.len, record->value.data,
                             record->value.len, &options, on_stored, f);
         if (r != -QUOIT_ERR_FULL)
             break;
-        quoit_poll(im->q, -1);
-        f = im->free; /* callbacks have given slots back */
-        f->line = im->lines;
-        f->bytes = record->key.len + record->sort_key.len + record->value.len;
-        f->start_ns = clock_ns();
+        quoit_poll(im->q, -1); /* callbacks give slots back: another may be the first free one */
     }
     if (r < 0)
         add_limit_error(im, im->lines, r, record);
     else
-        im->free = f->next_free;
+        flight_take(im, f);
 }
 
 /* ---- input ------------------------------------------------------------------------------- */
@@ -369,15 +419,18 @@ static int make_room(struct import *im)
     uint64_t i;
 
     im->flights = calloc(im->in_flight, sizeof(*im->flights));
+    for (im->n_buckets = 1; im->n_buckets < im->in_flight;)
+        im->n_buckets *= 2;
+    im->buckets = calloc(im->n_buckets, sizeof(struct flight *));
     im->errors = calloc(im->max_errors + 1, sizeof(*im->errors));
     im->latency = calloc(1, sizeof(*im->latency));
-    if (!im->flights || !im->errors || !im->latency) {
+    if (!im->flights || !im->buckets || !im->errors || !im->latency) {
         report("import: out of memory");
         return CLI_ERROR;
     }
     for (i = 0; i < im->in_flight; i++) {
         im->flights[i].import = im;
-        im->flights[i].next_free = im->free;
+        im->flights[i].next = im->free;
         im->free = &im->flights[i];
     }
     return CLI_OK;
@@ -440,6 +493,7 @@ int cmd_import(struct cli *cli)
     buf_deinit(&im.in);
     buf_deinit(&im.scratch);
     free(im.flights);
+    free(im.buckets);
     free(im.errors);
     free(im.latency);
     return code;
