@@ -14,6 +14,19 @@
 
 /* ---- options ----------------------------------------------------------------------------- */
 
+/* `name` is an item of "a|b|c". */
+static bool has_item(const char *items, const char *name)
+{
+    size_t len = strlen(name), n;
+
+    for (; *items; items += n + (items[n] == '|')) {
+        n = strcspn(items, "|");
+        if (n == len && memcmp(items, name, n) == 0)
+            return true;
+    }
+    return false;
+}
+
 static int set_output(struct cli *cli, const char *name)
 {
     static const char *const names[] = {"", "raw", "json", "jsonl", "table"};
@@ -27,9 +40,12 @@ static int set_output(struct cli *cli, const char *name)
     }
     if (cli->output == OUTPUT_DEFAULT)
         return report_usage(cli, "-o %s: not a format; there are raw, json, jsonl, table", name);
-    if (cli->verb->outputs && !strstr(cli->verb->outputs, name))
+    if (!cli->verb->outputs || has_item(cli->verb->outputs, name))
+        return CLI_OK;
+    if (!cli->opt.from_env[OPT_OUTPUT])
         return report_usage(cli, "%s has no format %s; it has %s", cli->verb->name, name,
                             cli->verb->outputs);
+    cli->output = OUTPUT_DEFAULT; /* the environment speaks to all verbs, whatever they have */
     return CLI_OK;
 }
 

@@ -80,7 +80,8 @@ static int add_record(struct export *ex, struct buf *out, const struct quoit_rec
                                  .sort_key = slice_of(from->sort_key, from->sort_key_len),
                                  .value = slice_of(from->value, from->value_len)};
 
-    if (ex->cli->opt.of[OPT_JSONL] || ex->cli->output == OUTPUT_JSONL)
+    if (ex->cli->opt.of[OPT_JSONL] || ex->cli->output == OUTPUT_JSONL ||
+        ex->cli->output == OUTPUT_JSON)
         return line_write_json(&record, out);
     if (record.sort_key.len > 0) {
         ex->unprintable++;

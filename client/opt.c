@@ -196,8 +196,10 @@ static void from_environment(struct opt_values *ret)
         if (!options[i].env || ret->of[options[i].id])
             continue;
         value = getenv(options[i].env);
-        if (value && *value && (options[i].arg || !env_false(value)))
+        if (value && *value && (options[i].arg || !env_false(value))) {
             ret->of[options[i].id] = options[i].arg ? value : "1";
+            ret->from_env[options[i].id] = true;
+        }
     }
 }
 

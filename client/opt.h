@@ -60,6 +60,7 @@ struct opt {
 
 struct opt_values {
     const char *of[OPT_COUNT]; /* value, "1" for a switch, NULL when not given */
+    bool from_env[OPT_COUNT];  /* not given: from the environment */
     const char *args[OPT_ARGS_MAX];
     int n_args;
 };
