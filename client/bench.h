@@ -9,7 +9,9 @@
  * omission).
  *
  * Measured are the operations that start inside the measuring window; they are waited for to the
- * end, and the time of the last answer ends the clock.
+ * end. A rate is what succeeded, divided by the window; in open loop, by the time up to the last
+ * success if that is longer, since a schedule that could not be kept took longer. What failed
+ * stretches neither: its waiting for a timeout is not work.
  */
 #ifndef QUOIT_CLIENT_BENCH_H
 #define QUOIT_CLIENT_BENCH_H
@@ -37,7 +39,7 @@ struct bench_stats {
     uint64_t errors, not_found;
     uint64_t error_codes[BENCH_ERROR_CODES];
     struct histogram reads, writes; /* nanoseconds */
-    uint64_t last_ns;               /* of the last answer that counts */
+    uint64_t last_ns;               /* of the last success that counts */
 };
 
 /* Shared by the threads. */

@@ -11,7 +11,7 @@
 
 /* Checks one after another. 1 all hold; 0 one does not, *message says which and what the value is;
  * -ERR_CONFIG the text is not assertions or names nothing, *message says where. With result NULL
- * only the form is checked. */
+ * only the form and the names are checked. */
 int bench_assert(const char *text, const json_t *result, char *message, size_t size);
 
 #endif

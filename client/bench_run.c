@@ -44,6 +44,7 @@ struct bench_thread {
     int load_code;
     struct quoit_result load_result;
     char load_text[256];
+    char load_key[BENCH_PREFIX_MAX + BENCH_KEY_DIGITS];
     size_t prefix_len;
     char key[BENCH_PREFIX_MAX + BENCH_KEY_DIGITS];
 };
@@ -104,12 +105,12 @@ static void count(struct bench_thread *t, const struct hand *h, int code)
         atomic_fetch_add_explicit(&t->bench->n_done, PROGRESS_BATCH, memory_order_relaxed);
     if (h->start_ns < t->bench->start_ns || h->start_ns >= t->bench->stop_ns)
         return; /* warming up */
-    s->last_ns = t->now_ns;
     if (code < 0) {
         s->errors++;
         s->error_codes[-code < BENCH_ERROR_CODES ? -code : 0]++;
         return;
     }
+    s->last_ns = t->now_ns;
     s->not_found += code == QUOIT_NOT_FOUND;
     histogram_add(h->kind == OP_READ || h->kind == OP_RMW_READ ? &s->reads : &s->writes, took);
 }
@@ -212,7 +213,6 @@ static void give_up_late(struct bench_thread *t)
     n = (t->bench->stop_ns - t->next_ns) / t->gap_ns + 1;
     t->stats.errors += n;
     t->stats.error_codes[QUOIT_ERR_DEADLINE] += n;
-    t->stats.last_ns = t->now_ns;
 }
 
 static void run_open(struct bench_thread *t)
@@ -262,6 +262,17 @@ void bench_thread_run(struct bench_thread *t)
 
 /* ---- loading ----------------------------------------------------------------------------- */
 
+static void load_failed(struct bench_thread *t, uint64_t key, const struct quoit_result *r)
+{
+    t->load_code = r->code;
+    t->load_result = *r;
+    snprintf(t->load_text, sizeof(t->load_text), "%s", r->text);
+    t->load_result.text = t->load_text;
+    t->load_result.node = "";
+    memcpy(t->load_key, t->key, t->prefix_len);
+    bench_key_write(t->load_key + t->prefix_len, key);
+}
+
 static void on_loaded(struct quoit *q, const struct quoit_result *r, void *ctx)
 {
     struct hand *h = ctx;
@@ -271,29 +282,26 @@ static void on_loaded(struct quoit *q, const struct quoit_result *r, void *ctx)
     idle(h);
     if (++t->n_counted % PROGRESS_BATCH == 0)
         atomic_fetch_add_explicit(&t->bench->n_done, PROGRESS_BATCH, memory_order_relaxed);
-    if (r->code >= 0 || t->load_code < 0)
-        return;
-    t->load_code = r->code;
-    t->load_result = *r;
-    snprintf(t->load_text, sizeof(t->load_text), "%s", r->text);
-    t->load_result.text = t->load_text;
-    t->load_result.node = "";
+    if (r->code < 0 && t->load_code == 0)
+        load_failed(t, h->key, r);
 }
 
 static void load_one(struct bench_thread *t, uint64_t key)
 {
     struct quoit_options o = {.flags = QUOIT_REPEAT};
+    struct quoit_result refused = {.node = "", .limit = QUOIT_KEY_BYTES_MAX};
     struct hand *h = t->idle;
     int r;
 
     o.lane = h->lane;
+    h->key = key;
     bench_key_write(t->key + t->prefix_len, key);
     r = quoit_put_async(t->q, t->key, t->prefix_len + BENCH_KEY_DIGITS, choose_value(t),
                         t->bench->config->value_size, &o, on_loaded, h);
     if (r < 0) {
-        t->load_code = r;
-        t->load_result = (struct quoit_result){
-            .code = r, .text = quoit_error_text(r), .node = "", .limit = QUOIT_KEY_BYTES_MAX};
+        refused.code = r;
+        refused.text = quoit_error_text(r);
+        load_failed(t, key, &refused);
         return;
     }
     t->idle = h->next_idle;
@@ -313,7 +321,8 @@ int bench_thread_load(struct bench_thread *t, uint64_t first, uint64_t n)
     while (quoit_pending(t->q) > 0)
         quoit_poll(t->q, -1);
     if (t->load_code < 0)
-        return report_result(t->bench->cli, "bench: loading keys", slice_of(NULL, 0),
+        return report_result(t->bench->cli, "bench: loading",
+                             slice_of(t->load_key, t->prefix_len + BENCH_KEY_DIGITS),
                              &t->load_result);
     return interrupted() ? CLI_INTERRUPTED : CLI_OK;
 }

@@ -281,8 +281,7 @@ static void set_config(json_t *o, const struct bench_config *c)
     json_object_set_new(o, "clients", json_integer((json_int_t)c->clients));
     json_object_set_new(o, "depth", json_integer((json_int_t)c->depth));
     json_object_set_new(o, "distribution", json_string(distributions[c->distribution]));
-    if (c->rate)
-        json_object_set_new(o, "rate", json_integer((json_int_t)c->rate));
+    json_object_set_new(o, "rate", json_integer((json_int_t)c->rate));
 }
 
 static json_t *result_json(const struct team *team)
@@ -435,7 +434,8 @@ static int measure(struct team *team)
     now = clock_ns();
     if (interrupted() && now < team->bench.stop_ns)
         team->bench.stop_ns = now;
-    if (team->stats->last_ns < team->bench.stop_ns)
+    /* Closed loop: the window. Open loop: what succeeded late was done in more than the window. */
+    if (!c->rate || team->stats->last_ns < team->bench.stop_ns)
         team->stats->last_ns = team->bench.stop_ns;
     team->seconds = (double)(team->stats->last_ns - team->bench.start_ns) / 1e9;
     if (team->stats->last_ns <= team->bench.start_ns)

@@ -195,6 +195,10 @@ static void test_assertions_hold_fail_or_make_no_sense(void **state)
         {"reads.p99_us<10", 1},
         {"reads.p99_us<9", 0},
         {"p99_us<5000,errors>0", 0},
+        {"error_codes.NO_QUORUM=0", 1},
+        {"error_codes.OVERLOADED<5", 0},
+        {"error_codes.NONSENSE=0", -ERR_CONFIG},
+        {"writes.p99_us<5", -ERR_CONFIG},
         {"nothing<5", -ERR_CONFIG},
         {"reads<5", -ERR_CONFIG},
         {"reads.x<5", -ERR_CONFIG},
@@ -208,6 +212,7 @@ static void test_assertions_hold_fail_or_make_no_sense(void **state)
         {"p99_us<5,,errors=0", -ERR_CONFIG},
     };
     json_t *result = json_loads("{\"p99_us\":4000.0,\"ops_per_s\":12345.6,\"errors\":0,"
+                                "\"error_codes\":{\"OVERLOADED\":7},"
                                 "\"reads\":{\"p99_us\":9.5}}",
                                 0, NULL);
     char message[256];
@@ -217,8 +222,11 @@ static void test_assertions_hold_fail_or_make_no_sense(void **state)
     for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
         assert_int_equal(bench_assert(cases[i].text, result, message, sizeof(message)),
                          cases[i].expected);
-    assert_int_equal(bench_assert("whatever<5,x>=1", NULL, message, sizeof(message)), 1);
-    assert_int_equal(bench_assert("whatever<5,x", NULL, message, sizeof(message)), -ERR_CONFIG);
+    assert_int_equal(bench_assert("ops<5,p50_us>=1", NULL, message, sizeof(message)), 1);
+    assert_int_equal(bench_assert("ops<5,whatever>=1", NULL, message, sizeof(message)),
+                     -ERR_CONFIG);
+    assert_non_null(strstr(message, "'whatever'"));
+    assert_int_equal(bench_assert("ops<5,x", NULL, message, sizeof(message)), -ERR_CONFIG);
     json_decref(result);
 }
 
