@@ -20,7 +20,7 @@ enum cli_exit {
     CLI_NOT_FOUND = 3,
     CLI_CONDITION = 4,   /* a condition was not met */
     CLI_UNREACHABLE = 5, /* no node, or none that serves */
-    CLI_UNKNOWN = 6,     /* sent, no answer in time; for a write: outcome unknown */
+    CLI_UNKNOWN = 6,     /* a read: no answer in time; a write: outcome unknown */
     CLI_DENIED = 7,
     CLI_NO_QUORUM = 8, /* refused, nothing was written */
     CLI_SAFETY = 9,

@@ -83,6 +83,12 @@ int report_usage(const struct cli *cli, const char *format, ...)
     return CLI_USAGE;
 }
 
+/* Sentences and exit codes differ for what writes. */
+static bool is_write(const char *what)
+{
+    return !strcmp(what, "put") || !strcmp(what, "del") || !strncmp(what, "bench: loading", 14);
+}
+
 int exit_of_code(int code)
 {
     switch (-code) {
@@ -127,16 +133,17 @@ static void report_unreachable(const struct cli *cli, const struct quoit_result 
 static void report_unknown(const struct cli *cli, const char *head, const char *key,
                            const struct quoit_result *r)
 {
-    double seconds = cli->config.timeout_ms / 1e3;
+    char why[300], look[256] = "";
 
     if (strcmp(r->text, "no answer in time") == 0)
-        report("%s: no answer in %g s. OUTCOME UNKNOWN: it may have been stored, or may still be. "
-               "Look first (`quoit get %s`), then decide.",
-               head, seconds, key);
+        snprintf(why, sizeof(why), "no answer in %g s", cli->config.timeout_ms / 1e3);
     else
-        report("%s: %s. OUTCOME UNKNOWN: it may have been stored, or may still be. Look first "
-               "(`quoit get %s`), then decide.",
-               head, r->text, key);
+        text_show(slice_str(r->text), why, sizeof(why));
+    if (*key)
+        snprintf(look, sizeof(look), " (`quoit get %s`)", key);
+    report("%s: %s. OUTCOME UNKNOWN: it may have been stored, or may still be. Look first%s, then "
+           "decide.",
+           head, why, look);
 }
 
 int report_result(const struct cli *cli, const char *what, struct slice key,
@@ -155,13 +162,11 @@ int report_result(const struct cli *cli, const char *what, struct slice key,
         report_unknown(cli, head, shown, r);
         break;
     case QUOIT_ERR_DEADLINE:
-        report("%s: no answer in %g s%s%s.", head, cli->config.timeout_ms / 1e3,
-               *r->node ? " from " : "", r->node);
+        report("%s: no answer in %g s%s%s%s.", head, cli->config.timeout_ms / 1e3,
+               *r->node ? " from " : "", r->node, is_write(what) ? "; nothing was written" : "");
         break;
     case QUOIT_ERR_NO_QUORUM:
-        report("%s: refused%s: %s.", head,
-               strcmp(what, "put") == 0 || strcmp(what, "del") == 0 ? ", nothing was written" : "",
-               text);
+        report("%s: refused%s: %s.", head, is_write(what) ? ", nothing was written" : "", text);
         break;
     case QUOIT_ERR_KEY_TOO_LARGE:
     case QUOIT_ERR_VALUE_TOO_LARGE:
@@ -181,5 +186,6 @@ int report_result(const struct cli *cli, const char *what, struct slice key,
     if (cli->verbose)
         report("error %s, sent %u times, last to %s", quoit_error_name(r->code), r->attempts,
                *r->node ? r->node : "nobody");
-    return exit_of_code(r->code);
+    /* 6 would leave a write open */
+    return r->code == -QUOIT_ERR_DEADLINE && is_write(what) ? CLI_ERROR : exit_of_code(r->code);
 }

@@ -82,6 +82,7 @@ static const struct verb verbs[] = {
             "are written \\t, \\n and \\\\; all other bytes stand for themselves. With --jsonl\n"
             "each line is an object with key and value, or key_b64 and value_b64 (base64).\n"
             "Lines that cannot be stored are named on stderr and the others are stored.\n"
+            "Of several lines with one key the last one wins.\n"
             "Importing a line twice does no harm, so an import that was interrupted is\n"
             "simply run again; for the same reason lost requests are sent again.",
         .examples = "  quoit import @people.tsv\n"
@@ -102,10 +103,11 @@ static const struct verb verbs[] = {
         .usage = "",
         .summary = "Print all records, in the format that import reads.",
         .about = "Partition by partition, each read at --consistency. What is written meanwhile\n"
-                 "may be in it or not. Two exports of the same data have the same order.",
+                 "may be in it or not. Two exports of the same data have the same order.\n"
+                 "Of many records -o json means -o jsonl: an object a line.",
         .examples = "  quoit export > backup.tsv\n"
                     "  quoit export --jsonl | jq .key\n",
-        .outputs = "raw|jsonl",
+        .outputs = "raw|json|jsonl",
         .options = OPTIONS(OPT_JSONL, OPT_END),
         .common = OPTIONS(OPT_CONSISTENCY, OPT_TIMEOUT, OPT_ENDPOINTS, OPT_OUTPUT, OPT_DIRECT,
                           OPT_QUIET, OPT_END),
@@ -156,7 +158,8 @@ static const struct verb verbs[] = {
                  "inserts, f reads and read-then-put in equal parts; a, b, c and f are zipf, d is\n"
                  "latest. Without --rate each client sends the next request when an answer comes;\n"
                  "with it, requests start on schedule and latency counts from then, so a stall is\n"
-                 "not hidden.",
+                 "not hidden. Rates are successes per second of the window; with --rate, up to\n"
+                 "the last success if that came later. Failures stretch neither.",
         .examples = "  quoit bench\n"
                     "  quoit bench --mix b --clients 16 --duration 30s\n"
                     "  quoit bench --rate 5000 --assert 'p99_us<5000,errors=0' -o json\n",
@@ -183,7 +186,7 @@ static const char exit_codes[] =
     "  3  not found\n"
     "  4  a condition was not met\n"
     "  5  no node could be reached, or none serves; nothing was written\n"
-    "  6  sent, but no answer in time; for a write: OUTCOME UNKNOWN\n"
+    "  6  a read: no answer in time; a write: sent, and its OUTCOME is UNKNOWN\n"
     "  7  not permitted\n"
     "  8  refused for want of a quorum; nothing was written\n"
     "  9  refused by a safety check; nothing was done\n"

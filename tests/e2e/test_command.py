@@ -257,6 +257,8 @@ def usage_errors_teach(n):
         (["import", "file"], "did you mean @file?"),
         (["bench", "--mix", "e"], "range scans"),
         (["bench", "--assert", "p99"], "--assert"),
+        (["bench", "--assert", "p99_us<5,errs=0"], "no result is named 'errs'"),
+        (["export", "-o", "table"], "no format table"),
         (["bench", "--clients", "0"], "a number from 1"),
         ([], "a verb is missing"),
         (["help", "nothing"], "no help on nothing"),
@@ -267,6 +269,17 @@ def usage_errors_teach(n):
         has(run.err, text)
     has(quoit("get", "k", e="a:b:c", ok=USAGE).err, "HOST:PORT")
     has(quoit("get", "k", e="a,,b", ok=USAGE).err, "HOST:PORT")
+
+
+def formats_fit_their_verbs(n):
+    quoit("put", "format", "1", e=n)
+    for args in [["-o", "json"], ["-o", "jsonl"], ["--jsonl"]]:
+        lines = [json.loads(l) for l in quoit("export", *args, e=n).out.splitlines()]
+        check({"key": "format", "value": "1"} in lines, f"export {args}")
+    for name, out in [("table", b"format\t1\n"), ("jsonl", b'{"key":"format","value":"1"}\n')]:
+        check(out in quoit("export", e=n, env={"QUOIT_OUTPUT": name}).out, f"QUOIT_OUTPUT={name}")
+    quoit("put", "format", "2", e=n, env={"QUOIT_OUTPUT": "table"})
+    has(quoit("get", "format", e=n, env={"QUOIT_OUTPUT": "xml"}, ok=USAGE).err, "not a format")
 
 
 def help_is_on_stdout_and_80_columns_wide(n):
@@ -376,6 +389,24 @@ def a_partial_import_names_the_lines(n):
     has(quoit("import", "@/does/not/exist", e=n, ok=ERROR).err, "No such file")
 
 
+def the_last_of_equal_keys_wins(n):
+    rounds = 2000
+    lines = [b"same%d\t%d\n" % (i % 3, i) for i in range(rounds)]
+    quoit("import", "-", stdin=b"".join(lines), e=n, q=True)
+    for i in range(rounds - 3, rounds):
+        equal(quoit("get", f"same{i % 3}", e=n).out, b"%d" % i)
+    objects = [{"key": "same", "sort_key": str(i % 2), "value": str(i)} for i in range(500)]
+    quoit("import", "--jsonl", "-", e=n, q=True,
+          stdin=b"".join(json.dumps(o).encode() + b"\n" for o in objects))
+    stored = [json.loads(l) for l in quoit("export", "--jsonl", e=n).out.splitlines()]
+    for o in objects[-2:]:
+        check(o in stored, f"{o} is the last of its key")
+    # the first is refused once, and tried again after a pause: the second must not go in between
+    proxy = Refuse(n, 9, b"too much", after=1, times=1)
+    quoit("--direct", "import", "-", stdin=b"turn\tfirst\nturn\tsecond\n", e=proxy.address, q=True)
+    equal(quoit("get", "turn", e=n).out, b"second")
+
+
 def a_large_import_is_bounded_and_complete(n):
     path = Path(SCRATCH.name) / "large.tsv"
     with open(path, "wb") as f:
@@ -478,7 +509,25 @@ def bench_asserts(n):
     quoit("bench", *BENCH, "--assert", "errors=0,p99_us>0,reads.ops>0", e=n)
     run = quoit("bench", *BENCH, "--assert", "errors=0,p99_us<0.001", e=n, ok=ASSERTION)
     has(run.err, "assertion failed: p99_us is")
-    has(quoit("bench", *BENCH, "--assert", "nothing<1", e=n, ok=USAGE).err, "no number 'nothing'")
+    run = quoit("bench", *BENCH, "--prefix", "unasked:", "--assert", "nothing<1", e=n, ok=USAGE)
+    has(run.err, "no result is named 'nothing'")
+    quoit("get", "unasked:000000000000", e=n, ok=NOT_FOUND)  # refused before any load
+    result = quoit("bench", *BENCH, "-o", "json", e=n).json()
+    names = [k for k, v in result.items() if isinstance(v, (int, float))]
+    names += [f"{side}.{k}" for side in ("reads", "writes") for k in result[side]]
+    check(len(names) > 20, names)
+    quoit("bench", *BENCH, "--assert", ",".join(f"{k}>=0" for k in names), e=n)
+
+
+def failures_do_not_stretch_what_bench_measures(n):
+    """The operations that hang end long after the window, by their timeout."""
+    quoit("put", "bench:000000000000", "v", e=n)
+    proxy = Swallow(n, after=200)
+    b = quoit("--direct", "-t", "3s", "bench", "--no-load", "--keys", "1", "--reads", "100",
+              "--clients", "2", "--warmup", "0s", "--duration", "500ms", "-o", "json",
+              e=proxy.address).json()
+    check(b["errors"] > 0 and b["ops"] > 0, b)
+    equal(b["seconds"], 0.5)
 
 
 def bench_is_interrupted_with_a_result(n):
@@ -528,11 +577,11 @@ def a_stopped_node_costs_the_timeout_and_no_more(_):
 
 
 class Swallow:
-    """A proxy to a node that swallows every answer but the first, which is to the hello. With `cut`
-    it closes the connection when the node has answered a request."""
+    """A proxy to a node that swallows every answer but the first, which is to the hello, and the
+    `after` next. With `cut` it closes the connection when the node has answered a request."""
 
-    def __init__(self, node, cut=False):
-        self.node, self.cut = node, cut
+    def __init__(self, node, cut=False, after=0):
+        self.node, self.cut, self.after = node, cut, after
         self.server = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self.server.getsockname()[1]}"
         threading.Thread(target=self.accept, daemon=True).start()
@@ -544,7 +593,7 @@ class Swallow:
 
     def serve(self, client):
         node = socket.create_connection(("127.0.0.1", self.node.port))
-        greeted = False
+        greeted, left = False, self.after
         with client, node:
             while True:
                 for s in select.select([client, node], [], [])[0]:
@@ -553,9 +602,70 @@ class Swallow:
                         return
                     if s is client:
                         node.sendall(data)
-                    elif not greeted:
+                    elif not greeted or left > 0:
                         client.sendall(data)
+                        left -= greeted
                         greeted = True
+
+
+def varint(data, at):
+    value = shift = 0
+    while True:
+        value |= (data[at] & 127) << shift
+        at, shift = at + 1, shift + 7
+        if data[at - 1] < 128:
+            return value, at
+
+
+def written_varint(value):
+    out = b""
+    while value > 127:
+        out, value = out + bytes([value & 127 | 128]), value >> 7
+    return out + bytes([value])
+
+
+class Refuse(Swallow):
+    """Lets the hello and `after` requests through, answers the next `times` itself, with an error,
+    and lets the others through."""
+
+    def __init__(self, node, code, text, after=0, times=1 << 30):
+        self.times = times
+        self.error = b"\x08" + bytes([code]) + b"\x12" + bytes([len(text)]) + text
+        super().__init__(node, after=after)
+
+    def serve(self, client):
+        node = socket.create_connection(("127.0.0.1", self.node.port))
+        stream, answers, n = client.makefile("rb"), node.makefile("rb"), 0
+        with client, node, stream, answers:
+            while length := stream.read(4):
+                request = stream.read(int.from_bytes(length, "big"))
+                if 1 + self.after <= n < 1 + self.after + self.times:
+                    equal(request[0], 8, "the id comes first")
+                    body = b"\x08" + written_varint(varint(request, 1)[0])
+                    body += b"\x22" + bytes([len(self.error)]) + self.error
+                    client.sendall(len(body).to_bytes(4, "big") + body)
+                else:
+                    node.sendall(length + request)
+                    length = answers.read(4)
+                    client.sendall(length + answers.read(int.from_bytes(length, "big")))
+                n += 1
+
+
+def messages_say_what_was_written(n):
+    proxy = Refuse(n, 11, b"too late")
+    run = quoit("--direct", "put", "k", "v", e=proxy.address, ok=ERROR)
+    has(run.err, "nothing was written")
+    check(b"UNKNOWN" not in run.err, run.err)
+    has(quoit("--direct", "del", "k", e=proxy.address, ok=ERROR).err, "nothing was written")
+    run = quoit("--direct", "get", "k", e=proxy.address, ok=UNKNOWN)
+    check(b"written" not in run.err, run.err)
+    load = ["--direct", "-t", "400ms", "bench", *BENCH]
+    run = quoit(*load, "--clients", "1", e=Refuse(n, 11, b"too late", after=1).address, ok=ERROR)
+    has(run.err, "nothing was written")
+    run = quoit(*load, e=Swallow(n, after=1).address, ok=UNKNOWN)
+    has(run.err, "OUTCOME UNKNOWN")
+    check(b"`quoit get bench:0000" in b"".join(run.err.split(b"\n       ")) or
+          b"`quoit get bench:0000" in run.err.replace(b"\n       ", b" "), run.err)
 
 
 def a_write_without_an_answer_is_unknown(n):
@@ -807,19 +917,23 @@ def only_the_header_is_exported(_):
 
 TESTS = [put_get_del, options_before_and_after_the_verb, values_from_everywhere, binary_keys,
          limits_are_named, json_of_get_put_del, where_has_fixed_names, ping_tells_each_endpoint,
-         usage_errors_teach, help_is_on_stdout_and_80_columns_wide, a_newline_only_on_a_terminal,
+         usage_errors_teach, formats_fit_their_verbs,
+         help_is_on_stdout_and_80_columns_wide, a_newline_only_on_a_terminal,
          stdout_that_breaks_is_an_error, random_bytes_survive_import_and_export,
          a_partial_import_names_the_lines, a_large_import_is_bounded_and_complete,
+         the_last_of_equal_keys_wins,
          big_values_pass_the_bounds_of_the_library, an_import_from_a_slow_pipe_stores_as_it_reads,
          an_export_into_a_closed_pipe_ends, bench_measures_every_mix,
          bench_counts_what_is_not_there, bench_keeps_its_rate,
-         bench_counts_latency_from_the_schedule, bench_asserts, bench_is_interrupted_with_a_result,
+         bench_counts_latency_from_the_schedule, bench_asserts,
+         failures_do_not_stretch_what_bench_measures, bench_is_interrupted_with_a_result,
          nobody_listens, the_next_endpoint_is_tried, a_stopped_node_costs_the_timeout_and_no_more,
-         a_write_without_an_answer_is_unknown,
+         a_write_without_an_answer_is_unknown, messages_say_what_was_written,
          a_lost_connection_repeats_reads_and_leaves_writes_open, a_read_leaves_a_silent_node,
          what_is_no_node_is_told_apart, a_node_that_waits_for_its_cluster_is_not_serving,
          three_nodes, a_rolling_restart_gives_no_errors, a_node_dies_under_import,
-         the_library_through_its_header, a_put_after_a_restart_is_no_unknown_outcome, it_installs_and_builds_by_pkg_config,
+         the_library_through_its_header, a_put_after_a_restart_is_no_unknown_outcome,
+         it_installs_and_builds_by_pkg_config,
          completions_complete, man_pages_are_clean, only_the_header_is_exported]
 
 
