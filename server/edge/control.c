@@ -21,6 +21,7 @@
 #include "server/edge/control.h"
 #include "proto/err.h"
 #include "server/core/ring.h"
+#include "server/edge/lookup.h"
 #include "server/edge/worker_loop.h"
 #include <inttypes.h>
 #include <stdarg.h>
@@ -192,6 +193,7 @@ static void close_all(struct control *c)
     for (uint32_t i = 0; i < c->node->n_workers; i++)
         worker_loop_join(c->node->workers[i]);
     former_stop(&c->former);
+    lookup_cancel(&c->loop.uv);
     loop_close_all(&c->loop);
 }
 

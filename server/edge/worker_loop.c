@@ -20,6 +20,7 @@
 #include "server/edge/client.h"
 #include "server/edge/conn.h"
 #include "server/edge/control.h"
+#include "server/edge/lookup.h"
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -159,6 +160,7 @@ static void take_close(struct worker_loop *wl)
     wl->closing = true;
     listener_stop(&wl->listener);
     peers_stop(&wl->peers);
+    lookup_cancel(&wl->loop.uv);
     loop_close_all(&wl->loop);
 }
 
