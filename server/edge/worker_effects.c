@@ -132,39 +132,55 @@ static void run_scan(struct worker_loop *wl, const struct effect *e)
 
 /* ---- the store's batch --------------------------------------------------------------------- */
 
-static bool keep_bytes(struct store_batch *b, struct slice *s)
-{
-    if (s->len == 0)
-        return true;
-    uint8_t *copy = arena_alloc(&b->arena, s->len);
-    if (!copy)
-        return false;
-    memcpy(copy, s->data, s->len);
-    s->data = copy;
-    return true;
-}
-
 static bool in_blob(const struct blob *b, struct slice s)
 {
     return s.len == 0 || (s.data >= b->data && s.data + s.len <= b->data + b->len);
 }
 
-/* The operation's bytes live until it is submitted: by a reference to the blob they lie in, or by a
- * copy. */
-static bool keep_op(struct store_batch *b, struct store_op *op)
+static void move_slice(struct slice *s, uint8_t **at)
 {
-    if (op->owner && in_blob(op->owner, op->key.partition) && in_blob(op->owner, op->key.sort) &&
-        in_blob(op->owner, op->state.value)) {
-        blob_ref(op->owner);
-        return true;
+    if (s->len == 0)
+        return;
+    memcpy(*at, s->data, s->len);
+    s->data = *at;
+    *at += s->len;
+}
+
+/* The operation's bytes live until it is submitted, in a blob of which it has a reference: the one
+ * they came in, or a copy. 0, or why it cannot be kept. */
+static int keep_op(struct store_batch *b, struct store_op *op)
+{
+    struct slice *parts[] = {&op->key.partition, &op->key.sort, &op->state.value};
+    size_t n = 3, len = 0;
+
+    if (op->type == STORE_OP_META) {
+        parts[0] = &op->name;
+        parts[1] = &op->value;
+        n = 2;
+    } else if (op->type != STORE_OP_MERGE) {
+        n = 0;
     }
-    op->owner = NULL;
-    if (op->type == STORE_OP_MERGE)
-        return keep_bytes(b, &op->key.partition) && keep_bytes(b, &op->key.sort) &&
-               keep_bytes(b, &op->state.value);
-    if (op->type == STORE_OP_META)
-        return keep_bytes(b, &op->name) && keep_bytes(b, &op->value);
-    return true;
+    bool shared = op->owner != NULL;
+    for (size_t i = 0; i < n; i++) {
+        shared = shared && in_blob(op->owner, *parts[i]);
+        len += parts[i]->len;
+    }
+    if (b->bytes + len > STORE_QUEUE_BYTES_MAX)
+        return -ERR_OVERLOADED;
+    op->owner = shared ? blob_ref(op->owner) : blob_new(len);
+    if (!op->owner)
+        return -ERR_NO_MEMORY;
+    uint8_t *at = op->owner->data;
+    for (size_t i = 0; i < n && !shared; i++)
+        move_slice(parts[i], &at);
+    b->bytes += op->owner->len;
+    return 0;
+}
+
+static void batch_drop(struct store_batch *b, struct store_op *op)
+{
+    b->bytes -= op->owner->len;
+    blob_unref(op->owner);
 }
 
 static bool batch_room(struct store_batch *b)
@@ -187,37 +203,42 @@ static void run_store(struct worker_loop *wl, const struct effect *e)
     struct store_batch *b = &wl->batch;
     struct store_op op = e->u.store;
 
-    if (batch_room(b) && keep_op(b, &op))
+    int rc = batch_room(b) ? keep_op(b, &op) : -ERR_NO_MEMORY;
+    if (rc == 0)
         b->ops[b->n++] = op;
     else
-        store_failed(wl, op.cookie, -ERR_NO_MEMORY);
+        store_failed(wl, op.cookie, rc);
 }
 
+/* The store takes all that it is offered or nothing, and its bound is in bytes: what is too much
+ * for it is offered in halves. */
 void worker_effects_submit(struct worker_loop *wl)
 {
     struct store *s = wl->node->store;
     struct store_batch *b = &wl->batch;
-    uint32_t at = 0;
+    uint32_t at = 0, offer = STORE_SUBMIT_MAX;
     uint64_t lsn;
 
     if (b->n == 0)
         return;
     while (at < b->n) {
-        uint32_t n = b->n - at < STORE_SUBMIT_MAX ? b->n - at : STORE_SUBMIT_MAX;
+        uint32_t n = b->n - at < offer ? b->n - at : offer;
         int rc = s->ops->submit(s, wl->index, b->ops + at, n, &lsn);
-        if (rc == -ERR_FULL)
+        if (rc == -ERR_FULL && n == 1)
             break; /* the store wakes us when it has finished some */
+        if (rc == -ERR_FULL) {
+            offer = n / 2;
+            continue;
+        }
         for (uint32_t i = at; i < at + n; i++) {
             if (rc < 0)
                 store_failed(wl, b->ops[i].cookie, rc);
-            blob_unref(b->ops[i].owner);
+            batch_drop(b, &b->ops[i]);
         }
         at += n;
     }
     b->n -= at;
     memmove(b->ops, b->ops + at, b->n * sizeof(*b->ops));
-    if (b->n == 0)
-        arena_reset(&b->arena, STORE_QUEUE_BYTES_MAX);
 }
 
 /* ---- traces -------------------------------------------------------------------------------- */
@@ -286,7 +307,6 @@ void worker_effects_run(struct worker_loop *wl, const struct effects *effects)
 
 int worker_effects_init(struct worker_loop *wl)
 {
-    arena_init(&wl->batch.arena, STORE_QUEUE_BYTES_MAX);
     wl->effects = malloc(sizeof(*wl->effects));
     return wl->effects ? dones_init(&wl->dones) : -ERR_NO_MEMORY;
 }
@@ -295,7 +315,6 @@ void worker_effects_deinit(struct worker_loop *wl)
 {
     for (uint32_t i = 0; i < wl->batch.n; i++)
         blob_unref(wl->batch.ops[i].owner);
-    arena_deinit(&wl->batch.arena);
     free(wl->batch.ops);
     dones_deinit(&wl->dones);
     free(wl->effects);

@@ -18,11 +18,12 @@
 /* Connections refused for their number that may linger to read why. */
 #define REFUSED_MAX 64u
 
-/* Operations of one wake-up, and their bytes. */
+/* Operations that the store has not taken yet: those of one wake-up, and what it had no room for.
+ * Each has a reference to the blob with its bytes, so that they go one by one. */
 struct store_batch {
     struct store_op *ops;
     uint32_t n, cap;
-    struct arena arena;
+    size_t bytes; /* of the blobs; at most about STORE_QUEUE_BYTES_MAX */
 };
 
 /* Told to stop, a worker is done only after this long without a client's request: what was sent

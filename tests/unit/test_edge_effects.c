@@ -1,0 +1,257 @@
+/* What a worker's edge does with effects when something is full or memory is short. No core and no
+ * thread: the effects are written by hand, the store is a counter of bytes. */
+#include "tests/unit/test.h"
+
+#include "proto/err.h"
+#include "proto/frame.h"
+#include "server/edge/client.h"
+#include "server/edge/worker_loop.h"
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* ---- memory that runs out -------------------------------------------------------------------- */
+
+static int fail_allocations; /* that many from now on */
+
+void *__real_malloc(size_t n);
+void *__real_realloc(void *p, size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_malloc(size_t n);
+void *__wrap_realloc(void *p, size_t n);
+void *__wrap_calloc(size_t n, size_t size);
+
+static bool fails(void)
+{
+    return fail_allocations > 0 && fail_allocations-- > 0;
+}
+
+void *__wrap_malloc(size_t n)
+{
+    return fails() ? NULL : __real_malloc(n);
+}
+
+void *__wrap_realloc(void *p, size_t n)
+{
+    return fails() ? NULL : __real_realloc(p, n);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return fails() ? NULL : __real_calloc(n, size);
+}
+
+/* ---- a store with a bound -------------------------------------------------------------------- */
+
+struct bounded_store {
+    struct store store; /* first */
+    size_t bytes, bytes_max;
+    uint64_t n_taken;
+    uint64_t sum; /* of the first bytes of the values: they arrived unharmed */
+};
+
+static int bounded_submit(struct store *s, uint32_t queue, const struct store_op *ops, size_t n,
+                          uint64_t *ret_lsn)
+{
+    struct bounded_store *b = (struct bounded_store *)s;
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < n; i++)
+        bytes += ops[i].state.value.len;
+    if (b->bytes > 0 && b->bytes + bytes > b->bytes_max)
+        return -ERR_FULL;
+    if (bytes > b->bytes_max)
+        return -ERR_FULL;
+    b->bytes += bytes;
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(ops[i].cookie, b->n_taken); /* in order */
+        assert_memory_equal(ops[i].key.partition.data, "key", 3);
+        b->n_taken++;
+        b->sum += ops[i].state.value.data[0];
+    }
+    *ret_lsn = b->n_taken;
+    return 0;
+}
+
+static const struct store_ops bounded_ops = {.submit = bounded_submit};
+
+/* ---- the rig --------------------------------------------------------------------------------- */
+
+struct rig {
+    struct worker_loop wl;
+    struct node node;
+    struct bounded_store store;
+    struct effects effects;
+};
+
+static void nothing(struct loop *l)
+{
+}
+
+static const struct loop_hooks hooks = {nothing, nothing, nothing};
+
+static struct rig *rig_new(void)
+{
+    struct loop_limits limits = {60000, 60000, 60000};
+    struct rig *r = calloc(1, sizeof(*r));
+
+    r->store.store.ops = &bounded_ops;
+    r->node.store = &r->store.store;
+    r->node.n_workers = 2;
+    r->node.clients_max = 10;
+    r->node.workers[0] = &r->wl;
+    r->wl.node = &r->node;
+    log_init(&r->node.log, LOG_ERROR, 2);
+    assert_int_equal(loop_init(&r->wl.loop, 0, &hooks, &limits, &r->node.log), 0);
+    assert_int_equal(worker_effects_init(&r->wl), 0);
+    r->wl.outboxes = calloc(2, sizeof(*r->wl.outboxes));
+    list_init(&r->wl.outboxes[0]);
+    list_init(&r->wl.outboxes[1]);
+    return r;
+}
+
+static void rig_free(struct rig *r)
+{
+    r->wl.closing = true;
+    loop_close_all(&r->wl.loop);
+    loop_run(&r->wl.loop);
+    worker_effects_deinit(&r->wl);
+    letters_free(&r->wl.outboxes[1]);
+    free(r->wl.outboxes);
+    loop_deinit(&r->wl.loop);
+    log_deinit(&r->node.log);
+    free(r);
+}
+
+static void put(struct rig *r, uint64_t cookie, struct slice value)
+{
+    r->effects.n = 1;
+    r->effects.list[0] =
+        (struct effect){.type = EFFECT_STORE,
+                        .u.store = {.type = STORE_OP_MERGE,
+                                    .cookie = cookie,
+                                    .key = {.bucket = 1, .partition = slice_str("key")},
+                                    .state = {.kind = STATE_LWW, .value = value}}};
+    worker_effects_run(&r->wl, &r->effects);
+}
+
+/* ---- tests ----------------------------------------------------------------------------------- */
+
+static void a_batch_larger_than_the_stores_bound_drains(void **state)
+{
+    struct rig *r = rig_new();
+    size_t len = 1u << 20;
+    uint8_t *value = malloc(len);
+    uint64_t n = 0, sum = 0;
+    struct done done;
+
+    r->store.bytes_max = 10 * len;
+    for (int round = 0; round < 20; round++) {
+        for (int i = 0; i < 9; i++) { /* 180 MiB in all, and never an empty batch in between */
+            memset(value, (int)(n % 251), len);
+            sum += n % 251;
+            put(r, n++, slice_of(value, len));
+        }
+        for (int i = 0; r->wl.batch.n > 5; i++) {
+            assert_true(i < 10); /* each look at the store makes some progress */
+            worker_effects_submit(&r->wl);
+            r->store.bytes = 0; /* it has written them */
+        }
+        put(r, n, slice_of(value, len));
+        sum += value[0];
+        n++;
+    }
+    for (int i = 0; r->wl.batch.n > 0; i++) {
+        assert_true(i < 10);
+        worker_effects_submit(&r->wl);
+        r->store.bytes = 0;
+    }
+    assert_int_equal(r->store.n_taken, n);
+    assert_int_equal(r->store.sum, sum);
+    assert_int_equal(r->wl.batch.bytes, 0);
+    assert_false(dones_take(&r->wl.dones, &done)); /* none was refused */
+    free(value);
+    rig_free(r);
+}
+
+static void the_batch_is_bounded_and_says_so(void **state)
+{
+    struct rig *r = rig_new();
+    size_t len = 8u << 20;
+    uint8_t *value = calloc(1, len);
+    unsigned n_max = STORE_QUEUE_BYTES_MAX / (8u << 20);
+    struct done done;
+
+    for (unsigned i = 0; i < n_max; i++) /* the last one does not fit with its key */
+        put(r, i, slice_of(value, len));
+    assert_true(dones_take(&r->wl.dones, &done));
+    assert_int_equal(done.event.type, EVENT_STORED);
+    assert_int_equal(done.event.u.stored.cookie, n_max - 1);
+    assert_int_equal(done.event.u.stored.error, -ERR_OVERLOADED);
+    r->store.bytes_max = SIZE_MAX;
+    worker_effects_submit(&r->wl);
+    put(r, n_max - 1, slice_of(value, len)); /* room again */
+    worker_effects_submit(&r->wl);
+    assert_int_equal(r->store.n_taken, n_max);
+    assert_false(dones_take(&r->wl.dones, &done));
+    free(value);
+    rig_free(r);
+}
+
+/* Answers along a client's connection with a number of allocations failing; returns the error code
+ * that arrives, or -1 if the connection ends without. */
+static int answer_without_memory(struct rig *r, const struct wire_response *res, int n_failing)
+{
+    static uint8_t bytes[65536];
+    struct wire_response got;
+    struct arena arena;
+    struct slice body;
+    size_t used, want;
+    int fds[2], code = -1;
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    client_accept(&r->wl, fds[1]);
+    struct conn *c = list_entry(r->wl.loop.conns.prev, struct conn, all);
+    r->effects.n = 1;
+    r->effects.list[0] = (struct effect){.type = EFFECT_REPLY, .u.reply.conn = c->id};
+    r->effects.list[0].u.reply.response = *res;
+    fail_allocations = n_failing;
+    worker_effects_run(&r->wl, &r->effects);
+    fail_allocations = 0;
+    uv_run(&r->wl.loop.uv, UV_RUN_NOWAIT);
+    uv_run(&r->wl.loop.uv, UV_RUN_NOWAIT);
+    ssize_t n = recv(fds[0], bytes, sizeof(bytes), 0);
+    arena_init(&arena, 1u << 20);
+    if (n > 0) {
+        assert_int_equal(frame_next(slice_of(bytes, (size_t)n), &body, &used, &want), 1);
+        assert_int_equal(wire_response_unpack(body, &arena, &got), 0);
+        assert_int_equal(got.id, res->id);
+        code = got.error.code;
+    }
+    arena_deinit(&arena);
+    close(fds[0]);
+    return code;
+}
+
+static void a_stored_write_is_never_called_unwritten(void **state)
+{
+    struct wire_response write = {.id = 7, .type = RESULT_WRITE, .u.write = {.replicas = 2}};
+    struct wire_response get = {.id = 8, .type = RESULT_GET, .u.get = {.found = false}};
+    struct rig *r = rig_new();
+
+    assert_int_equal(answer_without_memory(r, &write, 0), 0);
+    assert_int_equal(answer_without_memory(r, &write, 1), ERR_UNKNOWN_OUTCOME);
+    assert_int_equal(answer_without_memory(r, &write, 100), -1);
+    assert_int_equal(answer_without_memory(r, &get, 1), ERR_NO_MEMORY);
+    rig_free(r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_batch_larger_than_the_stores_bound_drains),
+        cmocka_unit_test(the_batch_is_bounded_and_says_so),
+        cmocka_unit_test(a_stored_write_is_never_called_unwritten),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
