@@ -887,7 +887,7 @@ def completions_complete(_):
     equal(complete("quoit", "imp"), ["import"])
     equal(complete("quoit", "-e", "n1:7400", "get", "--he"), ["--hex", "--help"])
     equal(complete("quoit", "put", "--consistency", "q"), ["quorum"])
-    equal(complete("quoit", "export", "-o", '""'), ["raw", "jsonl"])
+    equal(complete("quoit", "export", "-o", '""'), ["raw", "json", "jsonl"])
     check("--jsonl" not in complete("quoit", "get", "--"), "an option of another verb")
 
 
