@@ -132,13 +132,18 @@ static int write_key(struct cli *cli, struct quoit *q, const char *what, struct 
 
 static int put_argument(struct cli *cli, struct buf *value)
 {
-    const char *literal = cli->opt.of[OPT_VALUE];
+    const char *literal = cli->opt.of[OPT_VALUE], *text;
 
     if (literal && cli->opt.n_args == 3)
         return report_usage(cli, "put takes a value or --value, not both");
     if (!literal && cli->opt.n_args < 3)
         return report_usage(cli, "put needs a value: an argument, `-`, @FILE or --value");
-    return cli_value(cli, literal ? literal : cli->opt.args[2], literal != NULL, value);
+    text = literal ? literal : cli->opt.args[2];
+    if (!cli->opt.of[OPT_HEX_VALUE])
+        return cli_value(cli, text, literal != NULL, value);
+    if (text_hex_decode(slice_str(text), value) < 0)
+        return report_usage(cli, "--hex-value %s: pairs of hexadecimal digits, like 00ff10", text);
+    return CLI_OK;
 }
 
 int cmd_put(struct cli *cli)

@@ -18,6 +18,7 @@ static const struct opt options[] = {
     {OPT_HELP, 'h', "help", NULL, NULL, "explain the verb"},
     {OPT_VERSION, 0, "version", NULL, NULL, "print the version"},
     {OPT_HEX, 0, "hex", NULL, NULL, "KEY is hexadecimal"},
+    {OPT_HEX_VALUE, 0, "hex-value", NULL, NULL, "VALUE is hexadecimal: no @ and no -"},
     {OPT_VALUE, 0, "value", "BYTES", NULL, "the value, literally: no @ and no -"},
     {OPT_REPEAT, 0, "repeat", NULL, NULL, "after a loss send again, maybe twice"},
     {OPT_JSONL, 0, "jsonl", NULL, NULL, "JSON lines instead of key<TAB>value"},

@@ -24,6 +24,7 @@ enum opt_id {
     OPT_HELP,
     OPT_VERSION,
     OPT_HEX,
+    OPT_HEX_VALUE,
     OPT_VALUE,
     OPT_REPEAT,
     OPT_JSONL,

@@ -43,9 +43,10 @@ static const struct verb verbs[] = {
                     "  quoit put photo:7 @photo.jpg        the bytes of a file\n"
                     "  date | quoit put now -              standard input, newline included\n"
                     "  quoit put at --value @home          literally: no @ and no -\n"
+                    "  quoit put --hex-value flags 00ff    bytes that are not text\n"
                     "  quoit put -c all user:42 Ada        only if every replica has it\n",
         .outputs = "raw|json|jsonl",
-        .options = OPTIONS(OPT_HEX, OPT_VALUE, OPT_REPEAT, OPT_END),
+        .options = OPTIONS(OPT_HEX, OPT_VALUE, OPT_HEX_VALUE, OPT_REPEAT, OPT_END),
         .common =
             OPTIONS(OPT_CONSISTENCY, OPT_TIMEOUT, OPT_ENDPOINTS, OPT_OUTPUT, OPT_DIRECT, OPT_END),
         .exits = "0 stored, 5 no node reachable (not stored), 6 outcome unknown,\n"

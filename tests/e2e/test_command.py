@@ -180,6 +180,14 @@ def binary_keys(n):
     quoit("put", "--hex", longest, "x", e=n)
     equal(quoit("get", "--hex", longest, e=n).out, b"x")
     has(quoit("get", "--hex", "0g", e=n, ok=USAGE).err, "hexadecimal")
+    quoit("put", "--hex", "--hex-value", "00", "00fF0a", e=n)
+    equal(quoit("get", "--hex", "00", e=n).out, b"\0\xff\n")
+    quoit("put", "--hex-value", "bin", "--value", "40", e=n)
+    equal(quoit("get", "bin", e=n).out, b"@")
+    quoit("put", "--hex-value", "bin", "", e=n)
+    equal(quoit("get", "bin", e=n).out, b"")
+    for wrong in ["-", "@file", "0"]:
+        has(quoit("put", "--hex-value", "bin", "--", wrong, e=n, ok=USAGE).err, "hexadecimal")
 
 
 def limits_are_named(n):
