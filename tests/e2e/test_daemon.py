@@ -360,9 +360,16 @@ class Cluster:
                                        "--cluster", self.list, *options, wait=None))
             for node in self.nodes:
                 node.wait_line("serving")
+                self.wait_linked(node)
         except Exception:
             self.__exit__()
             raise
+
+    def wait_linked(self, node):
+        """Until then some workers still refuse what needs a quorum."""
+        workers = int(re.search(r"workers=(\d+)", node.lines("serving")[0]).group(1))
+        links = workers * (len(self.nodes) - 1)
+        wait_until(f"{links} links", lambda: len(node.lines("node up")) >= links)
 
     def __enter__(self):
         return self
@@ -671,6 +678,45 @@ def peer_frame(sock):
     return PEER.Message.FromString(sock.recv(struct.unpack(">I", head)[0], socket.MSG_WAITALL))
 
 
+def a_peer_with_fewer_workers_than_before():
+    """A node that vanishes between two links, and answers the second with fewer workers."""
+    with Cluster(2, "--workers", 1) as cluster:
+        one, two = cluster.nodes
+        one.wait_line("node up")
+        identity = json.loads((two.data / "quoit.json").read_text())
+        two.stop()
+        one.wait_line("node down")
+
+        def answer(sock, n_workers):
+            asked = peer_frame(sock).hello
+            sock.sendall(frame(PEER.Message(hello_reply=PEER.Hello(
+                protocol=1, link=PEER.LINK_WORKER, node_id=bytes.fromhex(identity["node_id"]),
+                cluster_id=bytes.fromhex(identity["cluster_id"]), boot=identity["boot"] + 1,
+                start=1, name=b"n2", n_workers=n_workers, software=b"test")).SerializeToString()))
+            return asked.worker_to
+
+        with socket.create_server(("127.0.0.1", cluster.ports[1])) as server:
+            server.settimeout(START_S)
+            first = server.accept()[0]
+            equal(answer(first, 2), 0)
+            second = server.accept()[0]  # the link to the second worker
+            first.close()
+            wait_until("the first link is lost", lambda: len(one.lines("node down")) == 2)
+            equal(answer(second, 1), 1)
+            wait_until("the second is given up", lambda: "fewer workers" in one.log())
+            with one.client() as c:  # nobody to wait for
+                began = time.monotonic()
+                try:
+                    c.get(b"k", level=3)
+                    raise AssertionError("both have answered")
+                except QuoitError:
+                    pass
+                took = time.monotonic() - began
+                check(took < 1, f"it waited {took:.1f} s for a node without links")
+            second.close()
+        one.stop()
+
+
 def control_links_of_strangers_end():
     with Node() as node:
         greeting = frame(PEER.Message(hello=PEER.Hello(
@@ -768,7 +814,7 @@ TESTS = [version_and_help, wrong_usage, config_files, open_addresses_need_insecu
          equal_names_do_not_form, an_old_copy_of_a_node_is_refused,
          a_copy_of_the_same_boot_is_refused, idle_clients_are_closed,
          who_takes_no_answers_is_closed, strangers_at_the_peer_address,
-         control_links_of_strangers_end, the_peer_address_says_when_it_is_full, hellos_are_checked,
+         a_peer_with_fewer_workers_than_before, control_links_of_strangers_end, the_peer_address_says_when_it_is_full, hellos_are_checked,
          running_out_of_descriptors, more_clients_than_descriptors]
 
 
