@@ -7,6 +7,7 @@
  */
 #include "server/edge/dones.h"
 #include "proto/err.h"
+#include "server/edge/mailbox.h"
 #include <assert.h>
 #include <stdlib.h>
 
@@ -35,6 +36,51 @@ struct done *dones_add(struct dones *d, enum event_type type)
     return done;
 }
 
+void peer_refusal(const struct wire_peer *request, int error, struct wire_peer *ret)
+{
+    static const enum wire_peer_type replies[] = {
+        [PEER_GET] = PEER_GET_REPLY, [PEER_PUT] = PEER_PUT_REPLY, [PEER_SCAN] = PEER_SCAN_REPLY};
+
+    *ret = (struct wire_peer){.type =
+                                  peer_is_request(request) ? replies[request->type] : request->type,
+                              .id = request->id,
+                              .hlc = request->hlc,
+                              .ring_epoch = request->ring_epoch,
+                              .replica = request->replica,
+                              .error = error};
+}
+
+void dones_refuse(struct dones *d, const struct addr *from, uint32_t node,
+                  const struct wire_peer *request)
+{
+    struct wire_peer msg;
+
+    if (d->n_refusals >= DONES_REFUSALS_MAX)
+        return;
+    d->n_refusals++;
+    peer_refusal(request, ERR_OVERLOADED, &msg);
+    struct done *done = dones_add(d, EVENT_PEER);
+    memset(&done->event.u.peer, 0, sizeof(done->event.u.peer));
+    done->event.u.peer.from = *from;
+    done->event.u.peer.node = node;
+    done->refusal = (struct refusal){.type = msg.type,
+                                     .id = msg.id,
+                                     .hlc = msg.hlc,
+                                     .ring_epoch = msg.ring_epoch,
+                                     .replica = msg.replica,
+                                     .error = msg.error};
+}
+
+void refusal_message(const struct refusal *r, struct wire_peer *ret)
+{
+    *ret = (struct wire_peer){.type = r->type,
+                              .id = r->id,
+                              .hlc = r->hlc,
+                              .ring_epoch = r->ring_epoch,
+                              .replica = r->replica,
+                              .error = r->error};
+}
+
 bool dones_take(struct dones *d, struct done *ret)
 {
     if (d->n == 0)
@@ -42,6 +88,7 @@ bool dones_take(struct dones *d, struct done *ret)
     *ret = d->ring[d->head];
     d->head = (d->head + 1) % DONES_MAX;
     d->n--;
+    d->n_refusals -= ret->event.type == EVENT_PEER;
     return true;
 }
 

@@ -13,23 +13,50 @@
 #include "server/edge/worker_loop.h"
 #include <stdlib.h>
 
+/* Bytes of records in a message: what a refusal goes without. */
+static size_t payload_size(const struct wire_peer *msg)
+{
+    size_t size = 0;
+
+    if (msg->error)
+        return 0;
+    if (msg->type == PEER_GET_REPLY)
+        return msg->u.get_reply.state.value.len;
+    for (size_t i = 0; msg->type == PEER_SCAN_REPLY && i < msg->u.scan_reply.n_records; i++)
+        size += msg->u.scan_reply.records[i].state.value.len +
+                msg->u.scan_reply.records[i].key.partition.len +
+                msg->u.scan_reply.records[i].key.sort.len;
+    return size;
+}
+
+static bool link_pack(struct link *link, const struct wire_peer *msg)
+{
+    int rc = wire_peer_pack(msg, conn_out(&link->conn));
+    if (rc == 0)
+        conn_sent(&link->conn);
+    else
+        log_warn(link->conn.loop->log, "a message to a peer was dropped", "error=%s", err_name(rc));
+    return rc == 0;
+}
+
 bool link_send(struct link *link, const struct wire_peer *msg)
 {
-    struct buf *out = conn_out(&link->conn);
-    if (!out)
+    bool read_reply = msg->type == PEER_GET_REPLY || msg->type == PEER_SCAN_REPLY;
+    struct wire_peer refusal;
+
+    if (!conn_out(&link->conn))
         return false;
-    if (conn_unsent(&link->conn) > LINK_OUT_BYTES_MAX) {
-        log_warn(link->conn.loop->log, "a peer takes messages too slowly: some are dropped",
+    if (conn_unsent(&link->conn) > LINK_OUT_BYTES_MAX &&
+        (peer_is_request(msg) || payload_size(msg) > CONN_ANSWER_SMALL_BYTES)) {
+        log_warn(link->conn.loop->log, "a peer takes messages too slowly: some are refused",
                  "worker=%u", link->wl->index);
-        return false;
+    } else if (link_pack(link, msg)) {
+        return true;
     }
-    int rc = wire_peer_pack(msg, out);
-    if (rc < 0) {
-        log_warn(link->conn.loop->log, "a message to a peer was dropped", "error=%s", err_name(rc));
+    if (!read_reply)
         return false;
-    }
-    conn_sent(&link->conn);
-    return true;
+    peer_refusal(msg, ERR_OVERLOADED, &refusal); /* whoever waits for it can ask elsewhere */
+    return link_pack(link, &refusal);
 }
 
 static void send_hello(struct link *link, enum wire_peer_type type, uint32_t worker_to)

@@ -5,8 +5,9 @@
  * dones until the list is through, and is fed back then. Operations for the store are collected,
  * with their bytes, and submitted once per wake-up in the flush, so that one sync covers them all.
  *
- * What cannot be carried out (no connection, no link, no memory for a copy) is dropped if the
- * protocol survives a loss, and comes back as a failed done event if it is the store's.
+ * What cannot be carried out comes back as a done event that says so, if it is the store's or a
+ * request (no memory for a copy, a link with too much before it). Otherwise (no connection, no link)
+ * it is dropped: the core hears of that by itself.
  */
 #include "proto/err.h"
 #include "server/edge/client.h"
@@ -70,8 +71,11 @@ static void send_sibling(struct worker_loop *wl, const struct effect *e)
     struct letter *letter = letter_peer(wl->index, &e->u.send.msg, e->u.send.owner);
 
     assert(to < wl->node->n_workers && to != wl->index);
-    if (letter) /* out of memory is like a lost message: its deadline ends it */
+    if (letter)
         list_append(&wl->outboxes[to], &letter->link);
+    else if (peer_is_request(&e->u.send.msg)) /* as if its mailbox were full */
+        dones_refuse(&wl->dones, &e->u.send.to, 0, &e->u.send.msg);
+    /* else like a lost message: its deadline ends it */
 }
 
 static void run_send(struct worker_loop *wl, const struct effect *e)
@@ -92,8 +96,10 @@ static void run_send(struct worker_loop *wl, const struct effect *e)
     case ADDR_SELF:
         assert(to->kind != ADDR_SELF); /* the core does that inside a step */
     }
-    if (link)
-        link_send(link, &e->u.send.msg);
+    if (!link || link_send(link, &e->u.send.msg) || !peer_is_request(&e->u.send.msg))
+        return;
+    struct addr from = {.kind = ADDR_LINK, .node = link->node, .link = link->conn.id};
+    dones_refuse(&wl->dones, &from, link->node, &e->u.send.msg);
 }
 
 /* ---- reads --------------------------------------------------------------------------------- */

@@ -53,8 +53,13 @@ static void step_once(struct worker_loop *wl, struct event *event)
 static void feed_dones(struct worker_loop *wl)
 {
     struct done done;
+    struct wire_peer msg;
 
     while (dones_take(&wl->dones, &done)) {
+        if (done.event.type == EVENT_PEER) {
+            refusal_message(&done.refusal, &msg);
+            done.event.u.peer.msg = &msg;
+        }
         step_once(wl, &done.event);
         dones_release(&wl->dones, &done);
     }
@@ -217,15 +222,11 @@ static void on_woken(struct loop *l)
 /* The sibling's mailbox had no room for a request: the core hears what the sibling would say. */
 static void bounce(struct worker_loop *wl, uint32_t to, struct letter *letter)
 {
-    struct wire_peer reply = letter->u.peer.msg;
+    struct wire_peer reply;
     struct event event = {.type = EVENT_PEER,
                           .u.peer = {.from = {.kind = ADDR_WORKER, .worker = to}, .msg = &reply}};
 
-    reply.type = reply.type == PEER_GET   ? PEER_GET_REPLY
-                 : reply.type == PEER_PUT ? PEER_PUT_REPLY
-                                          : PEER_SCAN_REPLY;
-    memset(&reply.u, 0, sizeof(reply.u));
-    reply.error = ERR_OVERLOADED;
+    peer_refusal(&letter->u.peer.msg, ERR_OVERLOADED, &reply);
     worker_loop_feed(wl, &event);
     letter_free(letter);
 }

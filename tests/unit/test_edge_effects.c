@@ -5,6 +5,7 @@
 #include "proto/err.h"
 #include "proto/frame.h"
 #include "server/edge/client.h"
+#include "server/edge/link.h"
 #include "server/edge/worker_loop.h"
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -246,12 +247,161 @@ static void a_stored_write_is_never_called_unwritten(void **state)
     rig_free(r);
 }
 
+static void send_peer(struct rig *r, struct addr to, const struct wire_peer *msg)
+{
+    r->effects.n = 1;
+    r->effects.list[0] = (struct effect){.type = EFFECT_SEND, .u.send = {.to = to, .msg = *msg}};
+    worker_effects_run(&r->wl, &r->effects);
+}
+
+/* The core is told that this request was refused, with all that it is known by. */
+static void assert_refused(struct rig *r, const struct wire_peer *request,
+                           enum wire_peer_type reply, enum addr_kind from)
+{
+    struct wire_peer msg;
+    struct done done;
+
+    assert_true(dones_take(&r->wl.dones, &done));
+    assert_int_equal(done.event.type, EVENT_PEER);
+    assert_int_equal(done.event.u.peer.from.kind, from);
+    assert_null(done.event.u.peer.owner);
+    refusal_message(&done.refusal, &msg);
+    assert_int_equal(msg.type, reply);
+    assert_int_equal(msg.error, ERR_OVERLOADED);
+    assert_int_equal(msg.id, request->id);
+    assert_int_equal(msg.replica.partition, request->replica.partition);
+    assert_int_equal(msg.replica.slot, request->replica.slot);
+    assert_int_equal(msg.replica.incarnation, request->replica.incarnation);
+}
+
+static struct wire_peer put_request(uint64_t id)
+{
+    return (struct wire_peer){.type = PEER_PUT,
+                              .id = id,
+                              .replica = {.partition = 3, .slot = 1, .incarnation = 9, .fence = 2},
+                              .u.put = {.key = {.bucket = 1, .partition = slice_str("key")},
+                                        .state = {.kind = STATE_LWW, .value = slice_str("v")}}};
+}
+
+static void a_request_without_memory_for_its_letter_bounces(void **state)
+{
+    struct rig *r = rig_new();
+    struct addr sibling = {.kind = ADDR_WORKER, .worker = 1};
+    struct wire_peer request = put_request(5), reply = {.type = PEER_PUT_REPLY, .id = 6};
+    struct done done;
+
+    fail_allocations = 1;
+    send_peer(r, sibling, &request);
+    fail_allocations = 0;
+    assert_true(list_empty(&r->wl.outboxes[1]));
+    assert_refused(r, &request, PEER_PUT_REPLY, ADDR_WORKER);
+    fail_allocations = 1;
+    send_peer(r, sibling, &reply);
+    fail_allocations = 0;
+    assert_false(dones_take(&r->wl.dones, &done)); /* nobody here waits for a reply */
+    send_peer(r, sibling, &request);
+    assert_false(list_empty(&r->wl.outboxes[1]));
+    assert_false(dones_take(&r->wl.dones, &done));
+    rig_free(r);
+}
+
+static void refusals_are_bounded(void **state)
+{
+    struct rig *r = rig_new();
+    struct addr sibling = {.kind = ADDR_WORKER, .worker = 1};
+    struct wire_peer request = put_request(5);
+
+    for (unsigned i = 0; i < DONES_REFUSALS_MAX + 10; i++) {
+        fail_allocations = 1;
+        send_peer(r, sibling, &request);
+    }
+    fail_allocations = 0;
+    for (unsigned i = 0; i < DONES_REFUSALS_MAX; i++)
+        assert_refused(r, &request, PEER_PUT_REPLY, ADDR_WORKER);
+    assert_int_equal(r->wl.dones.n, 0);
+    assert_int_equal(r->wl.dones.n_refusals, 0);
+    rig_free(r);
+}
+
+/* The last message in the link's out-buffer. */
+static void last_message(struct conn *c, size_t from, struct arena *arena, struct wire_peer *ret)
+{
+    struct slice body;
+    size_t used, want;
+
+    assert_int_equal(
+        frame_next(slice_of(c->out.data + from, c->out.len - from), &body, &used, &want), 1);
+    assert_int_equal(used, c->out.len - from);
+    assert_int_equal(wire_peer_unpack(body, arena, ret), 0);
+}
+
+static void a_full_link_refuses_instead_of_losing(void **state)
+{
+    struct rig *r = rig_new();
+    size_t len = 8u << 20, before;
+    uint8_t *value = calloc(1, len);
+    struct wire_peer request = put_request(5), got;
+    struct wire_peer read = {
+        .type = PEER_GET_REPLY,
+        .id = 11,
+        .replica = {.partition = 3, .slot = 1, .incarnation = 9, .fence = 2},
+        .u.get_reply = {.found = FOUND_STATE,
+                        .state = {.kind = STATE_LWW, .value = slice_of(value, len)}}};
+    struct wire_peer wrote = {
+        .type = PEER_PUT_REPLY, .id = 12, .u.put_reply = {.outcome = OUTCOME_STORED}};
+    struct letter *letter = letter_new(LETTER_SOCKET, 0);
+    struct arena arena;
+    struct done done;
+    int fds[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    letter->u.socket.kind = SOCKET_LINK;
+    letter->u.socket.fd = fds[1];
+    letter->u.socket.node = 1;
+    link_accept(&r->wl, letter);
+    letter_free(letter);
+    struct conn *c = list_entry(r->wl.loop.conns.prev, struct conn, all);
+    struct addr back = {.kind = ADDR_LINK, .node = 1, .link = c->id};
+
+    arena_init(&arena, 1u << 20);
+    send_peer(r, back, &request);
+    assert_false(dones_take(&r->wl.dones, &done)); /* sent */
+    while (conn_unsent(c) <= LINK_OUT_BYTES_MAX)
+        send_peer(r, back, &read);
+    before = c->out.len;
+    send_peer(r, back, &read);
+    last_message(c, before, &arena, &got);
+    assert_int_equal(got.type, PEER_GET_REPLY);
+    assert_int_equal(got.error, ERR_OVERLOADED);
+    assert_int_equal(got.id, 11);
+    assert_int_equal(got.replica.partition, 3);
+    assert_int_equal(got.replica.incarnation, 9);
+    before = c->out.len;
+    send_peer(r, back, &wrote); /* small, and the truth */
+    last_message(c, before, &arena, &got);
+    assert_int_equal(got.type, PEER_PUT_REPLY);
+    assert_int_equal(got.error, 0);
+    assert_int_equal(got.u.put_reply.outcome, OUTCOME_STORED);
+    before = c->out.len;
+    assert_false(dones_take(&r->wl.dones, &done));
+    send_peer(r, back, &request);
+    assert_int_equal(c->out.len, before);
+    assert_refused(r, &request, PEER_PUT_REPLY, ADDR_LINK);
+    arena_deinit(&arena);
+    free(value);
+    close(fds[0]);
+    rig_free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_batch_larger_than_the_stores_bound_drains),
         cmocka_unit_test(the_batch_is_bounded_and_says_so),
         cmocka_unit_test(a_stored_write_is_never_called_unwritten),
+        cmocka_unit_test(a_request_without_memory_for_its_letter_bounces),
+        cmocka_unit_test(refusals_are_bounded),
+        cmocka_unit_test(a_full_link_refuses_instead_of_losing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
