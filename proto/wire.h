@@ -221,7 +221,7 @@ struct wire_hello {
     enum wire_link link;
     uint32_t worker_from, worker_to;
     struct wire_id node_id, cluster_id; /* cluster zero: none yet */
-    uint64_t boot, start; /* start: random, chosen at each start */
+    uint64_t boot, start;               /* start: random, chosen at each start */
     struct slice name, software;
     uint32_t n_workers;
     uint64_t ring_epoch;

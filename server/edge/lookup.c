@@ -5,7 +5,7 @@
  * it. So a name gets a detached thread of its own, which shares nothing with the loop but a small
  * counted block:
  *
- *      lookup (loop: an async handle, who asked)  <----owner----  question (name, answer)  <-- thread
+ *   lookup (loop: an async handle, who asked) <---owner--- question (name, answer) <-- thread
  *
  * Under the question's lock the owner is either there to be woken or has let go for good. A thread
  * whose question was cancelled ends when the resolver lets it, or with the process.

@@ -808,14 +808,16 @@ TESTS = [version_and_help, wrong_usage, config_files, open_addresses_need_insecu
          one_quoitd_per_directory, one_listener_per_address, boots_are_counted_and_synced,
          a_newer_format_is_refused, a_lost_store_is_noticed,
          a_suspect_store_is_served_only_on_demand, signals_stop_it_cleanly,
-         a_stopping_node_answers_who_does_not_know_yet, stopping_while_waiting_to_form, three_nodes_form_one_cluster, addresses_may_be_names,
-         used_directories_form_nothing, an_empty_node_cannot_join_yet, clusters_are_not_mixed,
+         a_stopping_node_answers_who_does_not_know_yet, stopping_while_waiting_to_form,
+         three_nodes_form_one_cluster, addresses_may_be_names, used_directories_form_nothing,
+         an_empty_node_cannot_join_yet, clusters_are_not_mixed,
          a_stray_at_a_members_address_ends_nobody, a_list_of_another_cluster_ends_the_start,
          equal_names_do_not_form, an_old_copy_of_a_node_is_refused,
          a_copy_of_the_same_boot_is_refused, idle_clients_are_closed,
          who_takes_no_answers_is_closed, strangers_at_the_peer_address,
-         a_peer_with_fewer_workers_than_before, control_links_of_strangers_end, the_peer_address_says_when_it_is_full, hellos_are_checked,
-         running_out_of_descriptors, more_clients_than_descriptors]
+         a_peer_with_fewer_workers_than_before, control_links_of_strangers_end,
+         the_peer_address_says_when_it_is_full, hellos_are_checked, running_out_of_descriptors,
+         more_clients_than_descriptors]
 
 
 def main():
