@@ -1,8 +1,9 @@
 /* client_uv: sockets, names and time for a session; the only file of the client that knows libuv.
  *
- * One turn: after a pause look at the sockets; carry out the session's actions, write what they queued (one write per connection),
- * wait, read, hand whole frames to the session, and again. Callbacks of libuv only move bytes into
- * buffers; whatever decides runs between two calls of uv_run.
+ * One turn: after a pause look at the sockets; carry out the session's actions, write what they
+ * queued (one write per connection), wait, read, hand whole frames to the session, and again.
+ * Callbacks of libuv only move bytes into buffers; whatever decides runs between two calls of
+ * uv_run.
  */
 #ifndef QUOIT_CLIENT_CLIENT_UV_H
 #define QUOIT_CLIENT_CLIENT_UV_H

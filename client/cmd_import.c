@@ -5,8 +5,8 @@
  * Bounded everywhere: the chunk buffer by the longest line, the requests by --in-flight and the
  * library's bytes, the messages by --max-errors. While the input has nothing, answers are read;
  * while all slots are taken, the input waits. Two lines of one key are never under way together:
- * the later one is held back, and the input behind it, so that the last line wins. Puts may repeat after a loss: the same line again is
- * the same record again.
+ * the later one is held back, and the input behind it, so that the last line wins. Puts may repeat
+ * after a loss: the same line again is the same record again.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -15,8 +15,9 @@
  * A SUSPECT connection is up, but has been silent while a request on it waited for its share of the
  * timeout: others are preferred until it says something.
  *
- * A target that is LEAVING has said that it shuts down: it answers what it has, its connections stay
- * until it closes them, and nothing more is sent to it for a while, or until it says Hello again.
+ * A target that is LEAVING has said that it shuts down: it answers what it has, its connections
+ * stay until it closes them, and nothing more is sent to it for a while, or until it says Hello
+ * again.
  *
  * Connections have dense numbers, target * lanes + lane, so that the edge can keep its own array.
  */

@@ -4,8 +4,8 @@
  * per request, so that load spreads), any other node that is up. The first one that is up and not
  * suspect wins, and connections to those before it are started for the requests to come: a request
  * never waits for a better connection while a usable one is up. The target that failed this request
- * last is taken only when nothing else is up. One that is shutting down is not taken even then: what
- * would be sent to it may be lost with its connections, so others are connected to instead.
+ * last is taken only when nothing else is up. One that is shutting down is not taken even then:
+ * what would be sent to it may be lost with its connections, so others are connected to instead.
  */
 #include "client/session_slot.h"
 

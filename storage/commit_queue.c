@@ -7,7 +7,8 @@
  * Bounds: a queue may have STORE_QUEUE_OPS_MAX outcomes and STORE_QUEUE_BYTES_MAX bytes that it has
  * not reaped. Both counters belong to the queue's own thread (submit adds, reap subtracts), so a
  * queue that does not reap stops itself and nobody else. A queue with nothing outstanding takes any
- * batch, also one that is larger than the bound: nothing would ever wake its caller up to try again.
+ * batch, also one that is larger than the bound: nothing would ever wake its caller up to try
+ * again.
  *
  * Deliberately not done: no priorities between queues, no merging of batches.
  */

@@ -39,8 +39,8 @@ struct commit_engine {
     /* One synced transaction with the items from `from` on, as many as fit a group, at least one.
      * Fills each item's done (but lsn and cookie), and says in *ret_to where to go on: an item that
      * is not finished yet (a wipe) is named again. refuse_growth: items that grow and
-     * would be stored are answered -ERR_NO_SPACE. enum commit_result, or a negative error: the store is beyond repair, why
-     * says so. */
+     * would be stored are answered -ERR_NO_SPACE. enum commit_result, or a negative error: the
+     * store is beyond repair, why says so. */
     int (*transact)(void *ctx, struct commit_pos from, bool refuse_growth,
                     struct commit_pos *ret_to, char why[COMMIT_WHY_BYTES]);
     uint64_t (*used_bytes)(void *ctx); /* of the map; writer thread */

@@ -6,8 +6,8 @@
  *                          +-- LINK_CONTROL: HELLO_REPLY; stays here (forming the cluster) until
  *                                            it is silent for CALLER_IDLE_MS
  *
- * Ids cost nothing, so a control link is no friend for being greeted: once a ring is decided, a node
- * that is not in it gets the answer to one question (which ring that is), and never more than
+ * Ids cost nothing, so a control link is no friend for being greeted: once a ring is decided, a
+ * node that is not in it gets the answer to one question (which ring that is), and never more than
  * CALLER_STRANGER_MS. Beyond CALLERS_MAX connections are closed unheard, and the log says so.
  *
  * Checked: the protocol; that it is not this node or a copy of it; that both belong to the same

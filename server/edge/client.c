@@ -6,8 +6,8 @@
  *
  * A connection is accepted by whichever worker's listener the kernel chose. If its first request is
  * a hello that asks for another worker, the socket moves there with everything not yet handled, the
- * hello included, and that worker answers it. Later the core has requests of it, so it stays; so does
- * one whose hello is so large that it was received into a buffer of its own.
+ * hello included, and that worker answers it. Later the core has requests of it, so it stays; so
+ * does one whose hello is so large that it was received into a buffer of its own.
  */
 #include "server/edge/client.h"
 #include "proto/err.h"

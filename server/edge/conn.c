@@ -18,9 +18,9 @@
  * that came before any answer told its size is what conn_takes_answer is for. Volume alone never
  * closes a connection: whoever closed there would make a client that repeats itself start anew.
  *
- * Room for large frames is given by the length announced, so that whoever has begun can finish. When
- * others wait for it, those who announced much and send little are ended first. Links need none:
- * what comes along them was let in by another node.
+ * Room for large frames is given by the length announced, so that whoever has begun can finish.
+ * When others wait for it, those who announced much and send little are ended first. Links need
+ * none: what comes along them was let in by another node.
  *
  * Time: conn_sweep closes what sends a frame too slowly, takes answers too slowly, or is idle.
  *

@@ -6,8 +6,8 @@
  * with their bytes, and submitted once per wake-up in the flush, so that one sync covers them all.
  *
  * What cannot be carried out comes back as a done event that says so, if it is the store's or a
- * request (no memory for a copy, a link with too much before it). Otherwise (no connection, no link)
- * it is dropped: the core hears of that by itself.
+ * request (no memory for a copy, a link with too much before it). Otherwise (no connection, no
+ * link) it is dropped: the core hears of that by itself.
  */
 #include "proto/err.h"
 #include "server/edge/client.h"

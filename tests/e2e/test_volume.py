@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 
 from client import QuoitError, frame
-from test_daemon import PB, Node, check, closed_within, equal, wait_until
+from test_daemon import PB, Node, check, equal, wait_until
 
 OVERLOADED = 9
 MIB = 1 << 20
@@ -70,7 +70,8 @@ def pipelined_large_gets_are_answered():
         waiting, rounds, refused = 64, 0, 0
         while waiting:
             c.send_bytes(b"".join(
-                frame(c.request(get=PB.GetRequest(key=c.key(b"big%d" % (i % 8)))).SerializeToString())
+                frame(c.request(get=PB.GetRequest(key=c.key(b"big%d" % (i % 8))))
+                      .SerializeToString())
                 for i in range(waiting)))  # at once: taken before any answer is known
             again = 0
             for _ in range(waiting):
@@ -107,12 +108,13 @@ def many_who_take_nothing_are_bounded():
             except QuoitError as e:
                 equal(e.code, OVERLOADED)
             check(c.ping().serving, "small requests are answered")
-            # 256 MiB, one answer more, and buffers that grow by doubling; 110 would be more than 600.
+            # 256 MiB, one answer more, buffers that grow by doubling; 110 would be more than 600.
             grown = resident(node) - before
             check(grown < 360 * MIB, f"{grown >> 20} MiB more")
         finally:
             for s in crowd:
                 s.close()
+
         def served():
             try:
                 return c.get(b"big0").found
@@ -158,8 +160,8 @@ def slow_large_frames_do_not_keep_others_out():
         node.stop()
 
 
-TESTS = [slow_large_frames_do_not_keep_others_out, large_hellos_do_not_move, pipelined_large_gets_are_answered,
-         many_who_take_nothing_are_bounded]
+TESTS = [large_hellos_do_not_move, slow_large_frames_do_not_keep_others_out,
+         pipelined_large_gets_are_answered, many_who_take_nothing_are_bounded]
 
 
 def main():

@@ -4,8 +4,8 @@
 Each mutant is one small change of the text of one source file, most of them mistakes that somebody
 made or that the literature reports; those that the simulator itself found are marked. The changed
 file is compiled with the flags of the build and linked in front of the libraries, so that
-everything else stays as it is. A mutant whose text is not found (because the code has moved on) is a
-failure: the list has to follow the code.
+everything else stays as it is. A mutant whose text is not found (because the code has moved on) is
+a failure: the list has to follow the code.
 
     mutants.py SOURCE_ROOT BUILD_ROOT [NAME ...]      prints TAP
 
