@@ -4,6 +4,7 @@
     test_volume.py QUOITD SCHEMAS [TEST ...]       prints TAP
 """
 
+import os
 import socket
 import struct
 import sys
@@ -161,7 +162,9 @@ def slow_large_frames_do_not_keep_others_out():
 
 
 TESTS = [large_hellos_do_not_move, slow_large_frames_do_not_keep_others_out,
-         pipelined_large_gets_are_answered, many_who_take_nothing_are_bounded]
+         pipelined_large_gets_are_answered]
+if not os.environ.get("QUOIT_TEST_QUICK"):  # under a sanitizer resident memory is mostly its own
+    TESTS.append(many_who_take_nothing_are_bounded)
 
 
 def main():
