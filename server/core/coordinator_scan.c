@@ -8,6 +8,7 @@
  * comparison, and each key by itself is as fresh as a quorum get that started with the page.
  */
 #include "server/core/op.h"
+#include <assert.h>
 #include <stdlib.h>
 
 /* ---- asking -------------------------------------------------------------------------------- */
@@ -165,6 +166,7 @@ static void merge_run(struct scan_merge *m)
         if (m->op->slots[i].phase == PHASE_DONE)
             merge_advance(m, i);
     while (!m->cut && (least = merge_least(m)) >= 0) {
+        assert(m->heads[least].record);
         /* A record that would take the answer past what a frame holds waits for the next page. */
         if (m->n_out && (m->bytes_out >= bytes_max || m->n_out >= LIMIT_SCAN_PAGE_RECORDS ||
                          m->bytes_out + record_bytes(m->heads[least].record) >
