@@ -67,9 +67,10 @@ class Server:
         self.directory = directory
         self.processes = []
 
-    def start(self, argv):
+    def start(self, argv, executable=None):
         log = open(os.path.join(self.directory, f"log{len(self.processes)}"), "w")
-        self.processes.append(subprocess.Popen(argv, stdout=log, stderr=log, cwd=self.directory))
+        self.processes.append(subprocess.Popen(argv, executable=executable, stdout=log, stderr=log,
+                                               cwd=self.directory))
 
     def pids(self):
         return [p.pid for p in self.processes]
@@ -85,11 +86,16 @@ class Server:
                 p.wait()
 
 
+# One program under two names; the second is in redis-tools, which starts no service.
+REDIS_PROGRAM = shutil.which("redis-server") or shutil.which("redis-check-rdb")
+
+
 def start_redis(directory, durable):
     port = free_ports(1)[0]
     server = Server(directory)
     server.start(["redis-server", "--port", str(port), "--save", "", "--dir", directory,
-                  "--appendonly", "yes" if durable else "no", "--appendfsync", "always"])
+                  "--appendonly", "yes" if durable else "no", "--appendfsync", "always"],
+                 executable=REDIS_PROGRAM)
     wait_until("redis-server", lambda: subprocess.run(
         ["redis-cli", "-p", str(port), "ping"], capture_output=True).stdout == b"PONG\n")
     return server, port
