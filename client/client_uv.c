@@ -532,9 +532,12 @@ static void collect(struct client_uv *e)
     }
 }
 
+/* A run that fires the timer must not wait afterwards: libuv runs what is due first, and would then
+ * wait for the next timer, which need not exist. */
 static void on_timer(uv_timer_t *timer)
 {
     ((struct client_uv *)timer->data)->armed_ms = 0;
+    uv_stop(timer->loop);
 }
 
 /* The timer goes off at `at_ms` or earlier: an early one costs a turn, moving it costs every turn.
