@@ -18,6 +18,8 @@ from test_daemon import PB, Node, check, equal, wait_until
 
 OVERLOADED = 9
 MIB = 1 << 20
+# The runs under sanitizers are the quick ones; resident memory is mostly the sanitizer's own there.
+SANITIZED = bool(os.environ.get("QUOIT_TEST_QUICK"))
 
 
 def varint3(n):
@@ -111,7 +113,8 @@ def many_who_take_nothing_are_bounded():
             check(c.ping().serving, "small requests are answered")
             # 256 MiB, one answer more, buffers that grow by doubling; 110 would be more than 600.
             grown = resident(node) - before
-            check(grown < 360 * MIB, f"{grown >> 20} MiB more")
+            if not SANITIZED:
+                check(grown < 360 * MIB, f"{grown >> 20} MiB more")
         finally:
             for s in crowd:
                 s.close()
@@ -162,9 +165,7 @@ def slow_large_frames_do_not_keep_others_out():
 
 
 TESTS = [large_hellos_do_not_move, slow_large_frames_do_not_keep_others_out,
-         pipelined_large_gets_are_answered]
-if not os.environ.get("QUOIT_TEST_QUICK"):  # under a sanitizer resident memory is mostly its own
-    TESTS.append(many_who_take_nothing_are_bounded)
+         pipelined_large_gets_are_answered, many_who_take_nothing_are_bounded]
 
 
 def main():
