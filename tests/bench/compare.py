@@ -8,8 +8,8 @@ size), and measures
     ops/s      as the load generator reports it
     CPU/op     user + system time of all server processes (/proc/PID/stat) divided by operations
 
-Cases run in turn, several rounds, and the median is printed with its ratio to Redis. Absolute figures
-belong to the machine and its disk; ratios of one run are what to quote.
+Cases run in turn, several rounds, and the median is printed with its ratio to Redis. Absolute
+figures belong to the machine and its disk; ratios of one run are what to quote.
 
     tests/bench/compare.py [--build build] [--rounds 3] [--seconds 4] [--quick] [-o json]
 """
