@@ -1,0 +1,152 @@
+/* store_lmdb_look: the plain store's reads.
+ *
+ * The first read of a wake-up takes a snapshot, read_end gives it back. If the queue has reaped an
+ * outcome newer than that, it reads from a second one and keeps the first for the bytes it has
+ * handed out, up to the environment's bound; then -ERR_FULL until read_end. What LMDB shows is
+ * durable, so every lsn returned is 0.
+ */
+#include "storage/range_fold.h"
+#include "storage/store_lmdb_plain.h"
+
+/* A snapshot that shows all that the queue has reaped. */
+static int look_begin(struct store_lmdb *s, uint32_t queue)
+{
+    uint64_t durable;
+    int r;
+
+    if (lmdb_snapshot_open(&s->env, queue) &&
+        s->committer.queue.ports[queue].lsn_reaped <= s->snapshot_lsn[queue])
+        return 0;
+    /* Before the snapshot: it shows at least this. */
+    durable = atomic_load_explicit(&s->committer.durable, memory_order_acquire);
+    r = lmdb_snapshot_next(&s->env, queue);
+    if (r == 0)
+        s->snapshot_lsn[queue] = durable;
+    return r;
+}
+
+void lmdb_read_end(struct store *store, uint32_t queue)
+{
+    lmdb_snapshots_end(&lmdb_of(store)->env, queue);
+}
+
+int lmdb_get(struct store *store, uint32_t queue, uint64_t token, const struct key *key,
+             struct state *ret, uint64_t *ret_lsn)
+{
+    struct store_lmdb *s = lmdb_of(store);
+    uint8_t bytes[STORE_KEY_BYTES_MAX];
+    size_t len = store_key_encode(token, key, bytes);
+    int r = look_begin(s, queue);
+
+    if (r == 0)
+        r = lmdb_env_get(&s->env, queue, slice_of(bytes, len), ret);
+    if (r == 0)
+        *ret_lsn = 0;
+    return r;
+}
+
+int lmdb_meta_get(struct store *store, uint32_t queue, struct slice name, struct buf *out)
+{
+    struct store_lmdb *s = lmdb_of(store);
+    uint8_t bytes[META_NAME_BYTES_MAX];
+    struct slice value = {0};
+    int r;
+
+    if (name.len == 0 || name.len > STORE_META_NAME_MAX)
+        return 1;
+    r = look_begin(s, queue);
+    if (r == 0)
+        r = lmdb_env_fact(&s->env, queue, lmdb_fact_name(name, bytes), &value);
+    return r == 0 ? buf_append_slice(out, value) : r;
+}
+
+static void page_set_cursor(struct store_page *page, struct slice store_key)
+{
+    page->cursor_len = store_key.len <= sizeof(page->cursor) ? store_key.len : 0;
+    if (page->cursor_len)
+        memcpy(page->cursor, store_key.data, page->cursor_len);
+}
+
+/* Fills the page from where the walk stands. r: what lmdb_walk_first said. */
+static int page_fill(struct store_page *page, struct lmdb_walk *w, int r, size_t bytes_max)
+{
+    struct slice last = {0};
+
+    for (; r == 0; r = lmdb_walk_next(w)) {
+        size_t bytes = w->key.partition.len + w->key.sort.len + w->state.value.len;
+
+        page->more = page->n == page->cap || (page->n > 0 && page->bytes + bytes > bytes_max);
+        if (page->more)
+            break;
+        page->items[page->n++] = (struct wire_record){.key = w->key, .state = w->state};
+        page->bytes += bytes;
+        last = w->store_key;
+    }
+    if (r < 0 && page->n == 0) {
+        page_set_cursor(page, w->store_key);
+        return r;
+    }
+    page->more = page->more || r < 0; /* the next page begins with what failed */
+    page_set_cursor(page, last);
+    return 0;
+}
+
+int lmdb_scan(struct store *store, uint32_t queue, struct store_range range, struct slice cursor,
+              size_t bytes_max, struct store_page *page)
+{
+    struct store_lmdb *s = lmdb_of(store);
+    uint8_t after[STORE_CURSOR_BYTES_MAX]; /* the caller's cursor may be page->cursor itself */
+    struct lmdb_walk w;
+    int r, at;
+
+    if (cursor.len > sizeof(after))
+        return -ERR_BAD_REQUEST;
+    r = look_begin(s, queue);
+    if (r < 0)
+        return r;
+    if (cursor.len)
+        memcpy(after, cursor.data, cursor.len);
+    page->n = page->bytes = page->cursor_len = 0;
+    page->lsn = 0;
+    page->more = false;
+    at = lmdb_walk_first(&s->env, queue, range, slice_of(after, cursor.len), &w);
+    r = page_fill(page, &w, at, bytes_max);
+    lmdb_walk_end(&s->env, queue, &w, r);
+    return r;
+}
+
+static int fold(struct store *store, uint32_t queue, struct store_range range, struct range_fold *f)
+{
+    struct store_lmdb *s = lmdb_of(store);
+    struct lmdb_walk w;
+    int r = look_begin(s, queue);
+
+    if (r < 0)
+        return r;
+    for (r = lmdb_walk_first(&s->env, queue, range, (struct slice){0}, &w); r == 0;
+         r = lmdb_walk_next(&w))
+        range_fold_add(f, w.token, &w.key, &w.state);
+    lmdb_walk_end(&s->env, queue, &w, r);
+    return r < 0 ? r : 0;
+}
+
+int lmdb_vnode_info(struct store *store, uint32_t queue, struct store_range range,
+                    struct store_info *ret)
+{
+    struct range_fold f;
+    int r;
+
+    range_fold_init(&f, range, NULL);
+    r = fold(store, queue, range, &f);
+    if (r == 0)
+        *ret = f.info;
+    return r;
+}
+
+int lmdb_leaves(struct store *store, uint32_t queue, struct store_range range, uint64_t *ret)
+{
+    struct range_fold f;
+
+    range_fold_init(&f, range, ret);
+    return fold(store, queue, range, &f);
+}
