@@ -17,6 +17,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "storage/store_check.h"
+
 #define COMMIT_BATCH_ITEMS_MAX STORE_SUBMIT_MAX
 
 /* ---- batches ------------------------------------------------------------------------------ */
@@ -47,43 +49,20 @@ static bool is_referenced(const struct blob *owner, struct slice value)
     return owner && value.len >= COMMIT_REF_BYTES_MIN;
 }
 
-static int merge_check(const struct key *key, const struct state *state)
-{
-    int r = key_check(key);
-
-    if (r < 0)
-        return r;
-    if (state->kind != STATE_LWW || (state->deleted && state->value.len))
-        return -ERR_BAD_REQUEST;
-    return state->value.len > LIMIT_VALUE_BYTES ? -ERR_VALUE_TOO_LARGE : 0;
-}
-
 /* Bytes that the batch must copy for this operation, or why it cannot be taken. */
 static int op_check(const struct store_op *op, size_t *ret_bytes)
 {
-    int r;
+    int r = store_check_op(op);
 
-    switch (op->type) {
-    case STORE_OP_MERGE:
-        r = merge_check(&op->key, &op->state);
-        if (r < 0)
-            return r;
+    *ret_bytes = 0;
+    if (op->type == STORE_OP_MERGE) {
         *ret_bytes = STORE_KEY_HEADER_BYTES + op->key.partition.len + op->key.sort.len;
         if (!is_referenced(op->owner, op->state.value))
             *ret_bytes += op->state.value.len;
-        return 0;
-    case STORE_OP_CLOCK:
-        *ret_bytes = 0;
-        return 0;
-    case STORE_OP_META:
-        if (op->name.len == 0 || op->name.len > STORE_META_NAME_MAX)
-            return -ERR_BAD_REQUEST;
-        if (op->value.len > LIMIT_VALUE_BYTES)
-            return -ERR_VALUE_TOO_LARGE;
+    } else if (op->type == STORE_OP_META) {
         *ret_bytes = op->name.len + op->value.len;
-        return 0;
     }
-    return -ERR_BAD_REQUEST;
+    return r;
 }
 
 static uint8_t *copy_slice(uint8_t *at, struct slice from, struct slice *to)
@@ -165,7 +144,7 @@ int commit_batch_of_items(const struct store_item *items, size_t n, uint64_t coo
     if (n > STORE_QUEUE_BYTES_MAX / sizeof(struct commit_item))
         return -ERR_BAD_REQUEST;
     for (size_t i = 0; i < n; i++) {
-        r = merge_check(&items[i].key, &items[i].state);
+        r = store_check_record(&items[i].key, &items[i].state);
         if (r < 0)
             return r;
         n_bytes += STORE_KEY_HEADER_BYTES + items[i].key.partition.len + items[i].key.sort.len +
