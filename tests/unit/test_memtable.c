@@ -358,18 +358,18 @@ static uint32_t ordered(enum order order, uint32_t i, uint32_t n)
 }
 
 /* Bytes per entry besides the entry itself, after n keys under one token that has neighbours on
- * both sides. */
+ * both sides. Those in front fill their leaves, the last one in ascending order. */
 static size_t cost_of_order(enum order order, uint32_t n)
 {
     uint8_t bytes[STORE_KEY_BYTES_MAX];
     size_t before, entries = 0;
     struct twin t;
 
-    set_up(&t, n + 400);
-    for (uint32_t i = 0; i < 200; i++) {
-        put(&t, numbered_key(1, i, bytes));
+    set_up(&t, n + 512);
+    for (uint32_t i = 0; i < 256; i++)
         put(&t, numbered_key(3, i, bytes));
-    }
+    for (uint32_t i = 0; i < 256; i++)
+        put(&t, numbered_key(1, i, bytes));
     before = memtable_bytes(t.m);
     for (uint32_t i = 0; i < n; i++) {
         struct slice key = numbered_key(2, ordered(order, i, n), bytes);
@@ -613,26 +613,114 @@ static void a_reservation_for_references_needs_no_room_for_values(void **state)
     blob_unref(b);
 }
 
-static size_t resident_bytes(void)
+static bool reserve_without_malloc(struct memtable *m, size_t n, size_t bytes)
+{
+    int r;
+
+    no_malloc = true;
+    r = memtable_reserve(m, n, bytes);
+    no_malloc = false;
+    return r == 0;
+}
+
+/* The most bytes, beside n puts, that there is room for. */
+static size_t room_beside(struct memtable *m, size_t n)
+{
+    size_t low = 0, high = 4u << 20;
+
+    assert_true(reserve_without_malloc(m, n, 0));
+    while (high - low > 1) {
+        size_t middle = (low + high) / 2;
+
+        if (reserve_without_malloc(m, n, middle))
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* All nodes full, so that one put splits one per level and makes a new root, and not eight bytes
+ * more left than what a reservation of one put wants. */
+static void a_reservation_of_one_covers_a_split_of_every_level(void **state)
+{
+    static const uint32_t full[] = {64, 64 * 64}; /* one level, two */
+    static uint8_t filler[4u << 20];
+
+    for (size_t f = 0; f < ARRAY_LEN(full); f++) {
+        uint8_t bytes[STORE_KEY_BYTES_MAX];
+        struct slice key = numbered_key(1, 0, bytes);
+        struct memtable *m = memtable_new();
+        size_t entry = sizeof(struct memtable_entry) + key.len, count;
+
+        assert_non_null(m);
+        for (uint32_t i = 0; i < full[f]; i++)
+            put_value(m, numbered_key(1, 2 * i, bytes), slice_of(NULL, 0), NULL);
+        /* Writing a key again takes an entry and no node. */
+        while (room_beside(m, 1) < 2 * entry + key.len)
+            put_value(m, numbered_key(1, 0, bytes), slice_of(NULL, 0), NULL);
+        count = ((room_beside(m, 1) - key.len) & ~(size_t)7) - entry;
+        assert_true(count <= sizeof(filler));
+        put_value(m, numbered_key(1, 0, bytes), slice_of(filler, count), NULL);
+        assert_in_range(room_beside(m, 1), key.len, key.len + 15);
+        put_value(m, numbered_key(1, full[f] + 1, bytes), slice_of(NULL, 0), NULL);
+        assert_int_equal(memtable_count(m), full[f] + 1);
+        memtable_free(m);
+    }
+}
+
+static void a_large_value_does_not_cost_the_room_of_small_ones(void **state)
+{
+    static uint8_t value[1u << 20];
+    uint8_t bytes[STORE_KEY_BYTES_MAX];
+    struct memtable *m = memtable_new();
+
+    assert_non_null(m);
+    put_value(m, numbered_key(1, 1, bytes), slice_of(value, 1), NULL);
+    put_value(m, numbered_key(1, 2, bytes), slice_of(value, sizeof(value)), NULL);
+    assert_true(reserve_without_malloc(m, 1, sizeof(value) / 2));
+    memtable_free(m);
+}
+
+/* Of this process: all that is mapped, and what of it is in memory. */
+static void measure_bytes(size_t *ret_mapped, size_t *ret_resident)
 {
     FILE *f = fopen("/proc/self/statm", "r");
-    unsigned long size, resident;
+    unsigned long mapped, resident;
 
     assert_non_null(f);
-    assert_int_equal(fscanf(f, "%lu %lu", &size, &resident), 2);
+    assert_int_equal(fscanf(f, "%lu %lu", &mapped, &resident), 2);
     fclose(f);
-    return resident * (size_t)sysconf(_SC_PAGESIZE);
+    *ret_mapped = mapped * (size_t)sysconf(_SC_PAGESIZE);
+    *ret_resident = resident * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static void reservations_that_grow_and_are_not_used_do_not_add_up(void **state)
+{
+    const size_t step = 1u << 20;
+    struct memtable *m = memtable_new();
+    size_t before, after, resident;
+
+    assert_non_null(m);
+    measure_bytes(&before, &resident);
+    for (size_t i = 64; i < 104; i++) /* 3.3 GiB in all */
+        assert_int_equal(memtable_reserve(m, 1, i * step), 0);
+    measure_bytes(&after, &resident);
+    assert_true(after - before < 1024 * step); /* sanitizers give memory back late */
+    memtable_free(m);
 }
 
 static void what_is_reserved_and_not_used_is_not_touched(void **state)
 {
     const size_t much = (size_t)1 << 30;
     struct memtable *m = memtable_new();
-    size_t before = resident_bytes();
+    size_t mapped, before, after;
 
     assert_non_null(m);
+    measure_bytes(&mapped, &before);
     assert_int_equal(memtable_reserve(m, 1, much), 0);
-    assert_true(resident_bytes() < before + much / 4); /* sanitizers keep notes of their own */
+    measure_bytes(&mapped, &after);
+    assert_true(after < before + much / 4); /* sanitizers keep notes of their own */
     memtable_free(m);
 }
 
@@ -717,6 +805,9 @@ int main(void)
         cmocka_unit_test(without_memory_a_reservation_fails_and_changes_nothing),
         cmocka_unit_test(a_reservation_covers_the_worst_splits),
         cmocka_unit_test(a_reservation_for_references_needs_no_room_for_values),
+        cmocka_unit_test(a_reservation_of_one_covers_a_split_of_every_level),
+        cmocka_unit_test(a_large_value_does_not_cost_the_room_of_small_ones),
+        cmocka_unit_test(reservations_that_grow_and_are_not_used_do_not_add_up),
         cmocka_unit_test(what_is_reserved_and_not_used_is_not_touched),
         cmocka_unit_test(a_put_beyond_what_was_reserved_is_a_bug),
         cmocka_unit_test(a_frozen_table_is_read_by_threads_at_once),
