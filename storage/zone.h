@@ -18,6 +18,7 @@
 
 struct zone {
     struct store_info info;
+    uint64_t wiped; /* highest number of a wipe that is done here: replay does not repeat it */
     uint64_t leaves[ZONE_LEAVES];
 };
 
@@ -33,11 +34,12 @@ struct store_range zone_range(uint32_t zone);
 void zone_change(struct zone *z, uint64_t token, const struct key *key, const struct state *old,
                  const struct state *new);
 
-/* On disk: format, CRC-32C over the zone's number and the rest, counts, version, leaves. */
+/* On disk: format, CRC-32C over the zone's number and the rest, counts, version, wiped, leaves. */
 void zone_encode(const struct zone *z, uint32_t number, uint8_t out[ZONE_BYTES]);
 /* 0, -ERR_CORRUPT, -ERR_FORMAT. */
 int zone_decode(struct slice bytes, uint32_t number, struct zone *ret);
 /* The same, without the leaves (checksum looked at). */
-int zone_decode_info(struct slice bytes, uint32_t number, struct store_info *ret);
+int zone_decode_info(struct slice bytes, uint32_t number, struct store_info *ret,
+                     uint64_t *ret_wiped);
 
 #endif
