@@ -16,7 +16,7 @@
 
 #define STATE_LENGTH_BYTES 2u
 #define FACT_LENGTH_BYTES 1u
-#define WIPE_BYTES 16u
+#define WIPE_BYTES 24u
 
 static void put_le(uint8_t *out, uint64_t value, unsigned n)
 {
@@ -63,18 +63,19 @@ void log_record_fact(struct slice name, struct slice value, struct log_pieces *r
 {
     size_t len = FACT_LENGTH_BYTES + name.len;
 
-    assert(name.len > 0 && name.len <= STORE_META_NAME_MAX && value.len <= LIMIT_VALUE_BYTES);
+    assert(name.len > 0 && name.len <= LOG_FACT_NAME_MAX && value.len <= LIMIT_VALUE_BYTES);
     put_le(ret->head, name.len, FACT_LENGTH_BYTES);
     memcpy(ret->head + FACT_LENGTH_BYTES, name.data, name.len);
     fact_header_encode(name, value, ret->head + len);
     set_pieces(ret, len + FACT_HEADER_BYTES, value);
 }
 
-void log_record_wipe(struct store_range range, struct log_pieces *ret)
+void log_record_wipe(struct store_range range, uint64_t number, struct log_pieces *ret)
 {
     assert(range.first <= range.last);
-    put_le(ret->head, range.first, 8);
-    put_le(ret->head + 8, range.last, 8);
+    put_le(ret->head, number, 8);
+    put_le(ret->head + 8, range.first, 8);
+    put_le(ret->head + 16, range.last, 8);
     set_pieces(ret, WIPE_BYTES, (struct slice){0});
 }
 
@@ -113,7 +114,7 @@ int log_record_fact_decode(struct slice payload, struct slice *ret_name, struct 
         return -ERR_CORRUPT;
     len = payload.data[0];
     payload = behind(payload, FACT_LENGTH_BYTES);
-    if (len == 0 || len > STORE_META_NAME_MAX || len > payload.len)
+    if (len == 0 || len > LOG_FACT_NAME_MAX || len > payload.len)
         return -ERR_CORRUPT;
     name = slice_of(payload.data, len);
     r = fact_decode(name, behind(payload, len), ret_value);
@@ -122,16 +123,17 @@ int log_record_fact_decode(struct slice payload, struct slice *ret_name, struct 
     return r;
 }
 
-int log_record_wipe_decode(struct slice payload, struct store_range *ret)
+int log_record_wipe_decode(struct slice payload, struct store_range *ret, uint64_t *ret_number)
 {
     struct store_range range;
 
     if (payload.len != WIPE_BYTES)
         return -ERR_CORRUPT;
-    range.first = get_le(payload.data, 8);
-    range.last = get_le(payload.data + 8, 8);
+    range.first = get_le(payload.data + 8, 8);
+    range.last = get_le(payload.data + 16, 8);
     if (range.first > range.last)
         return -ERR_CORRUPT;
     *ret = range;
+    *ret_number = get_le(payload.data, 8);
     return 0;
 }

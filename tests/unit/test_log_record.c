@@ -238,7 +238,7 @@ static int decode_fact_copy(const uint8_t *bytes, size_t len)
 static void facts_come_back_and_damaged_ones_are_corrupt(void **state)
 {
     static const char names[] = "a fact's name of thirty two bytes";
-    static const size_t name_lens[] = {1, 2, STORE_META_NAME_MAX};
+    static const size_t name_lens[] = {1, 2, LOG_FACT_NAME_MAX};
     static const size_t value_lens[] = {0, 1, 64};
     uint8_t *out = buffer(), value[64];
     struct slice got_name, got_value, payload;
@@ -267,13 +267,13 @@ static void facts_come_back_and_damaged_ones_are_corrupt(void **state)
 static void facts_beyond_the_limits_are_corrupt_although_their_checksum_is_right(void **state)
 {
     uint8_t *out = buffer(), *value = buffer();
-    static const uint8_t name[STORE_META_NAME_MAX + 1] = "name";
+    static const uint8_t name[LOG_FACT_NAME_MAX + 1] = "name";
     static const struct {
         size_t name_len, value_len;
         int verdict;
-    } cases[] = {{STORE_META_NAME_MAX, LIMIT_VALUE_BYTES, 0},
-                 {STORE_META_NAME_MAX, LIMIT_VALUE_BYTES + 1, -ERR_CORRUPT},
-                 {STORE_META_NAME_MAX + 1, 1, -ERR_CORRUPT},
+    } cases[] = {{LOG_FACT_NAME_MAX, LIMIT_VALUE_BYTES, 0},
+                 {LOG_FACT_NAME_MAX, LIMIT_VALUE_BYTES + 1, -ERR_CORRUPT},
+                 {LOG_FACT_NAME_MAX + 1, 1, -ERR_CORRUPT},
                  {0, 1, -ERR_CORRUPT}};
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -340,23 +340,24 @@ static void what_a_later_version_wrote_is_told_from_damage(void **state)
 
 static void a_wipe_has_this_layout_and_comes_back(void **state)
 {
-    static const uint8_t golden[] = {8,    7,    6,    5,    4,    3,    2,    1,
-                                     0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11};
+    static const uint8_t golden[] = {9, 0, 0, 0, 0,    0,    0,    0,    8,    7,    6,    5,
+                                     4, 3, 2, 1, 0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11};
     static const struct store_range ranges[] = {
         {0, 0}, {0, UINT64_MAX}, {UINT64_MAX, UINT64_MAX}, {1, 2}};
     struct store_range range = {0x0102030405060708u, 0x1112131415161718u};
     uint8_t *out = buffer();
     struct log_pieces p;
     struct slice payload;
+    uint64_t number;
 
-    log_record_wipe(range, &p);
+    log_record_wipe(range, 9, &p);
     payload = joined(&p, out);
     assert_int_equal(payload.len, sizeof(golden));
     assert_memory_equal(payload.data, golden, sizeof(golden));
     for (size_t i = 0; i < ARRAY_LEN(ranges); i++) {
-        log_record_wipe(ranges[i], &p);
-        assert_int_equal(log_record_wipe_decode(joined(&p, out), &range), 0);
-        assert_true(range.first == ranges[i].first && range.last == ranges[i].last);
+        log_record_wipe(ranges[i], i, &p);
+        assert_int_equal(log_record_wipe_decode(joined(&p, out), &range, &number), 0);
+        assert_true(number == i && range.first == ranges[i].first && range.last == ranges[i].last);
     }
     free(out);
 }
@@ -366,15 +367,16 @@ static void a_wipe_of_another_length_or_that_ends_before_it_begins_is_corrupt(vo
     uint8_t *out = buffer();
     struct store_range range = {1, 2};
     struct log_pieces p;
+    uint64_t number;
 
-    log_record_wipe((struct store_range){5, 5}, &p);
+    log_record_wipe((struct store_range){5, 5}, 1, &p);
     joined(&p, out);
     for (size_t n = 0; n < 40; n++)
-        assert_int_equal(log_record_wipe_decode(slice_of(out, n), &range),
-                         n == 16 ? 0 : -ERR_CORRUPT);
+        assert_int_equal(log_record_wipe_decode(slice_of(out, n), &range, &number),
+                         n == 24 ? 0 : -ERR_CORRUPT);
     range = (struct store_range){1, 2};
-    out[8] = 4;
-    assert_int_equal(log_record_wipe_decode(slice_of(out, 16), &range), -ERR_CORRUPT);
+    out[16] = 4;
+    assert_int_equal(log_record_wipe_decode(slice_of(out, 24), &range, &number), -ERR_CORRUPT);
     assert_true(range.first == 1 && range.last == 2);
     free(out);
 }
