@@ -175,6 +175,13 @@ static int open_segments(struct search *s)
     for (size_t i = 0; r == 0 && i < n; i++) {
         struct log_segment *segment;
 
+        /* Made one after the other, each with its directory synced, and never removed. */
+        if (numbers[i] != i + 1) {
+            snprintf(s->why, LOG_WHY_BYTES, "segment %zu is missing, while segment %u is there",
+                     i + 1, numbers[i]);
+            r = -ERR_CORRUPT;
+            break;
+        }
         r = log_segment_open(s->l->dir_fd, numbers[i], &segment, s->why);
         if (r < 0)
             break;

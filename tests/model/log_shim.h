@@ -1,0 +1,56 @@
+/* log_shim: stands between the program and the kernel for the files of the log.
+ *
+ * Linked into a test, it takes the place of the calls by which storage/log_segment.c changes files.
+ * It can keep a journal of them, from which the disk at a power cut can be rebuilt (log_disk.h),
+ * and it can let calls fail. Files with other names are passed through untouched. See log_shim.c.
+ */
+#ifndef QUOIT_TESTS_MODEL_LOG_SHIM_H
+#define QUOIT_TESTS_MODEL_LOG_SHIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum log_shim_kind {
+    LOG_SHIM_GROUP,   /* pwritev: a group */
+    LOG_SHIM_ZERO,    /* pwrite: a segment in the making */
+    LOG_SHIM_RESERVE, /* fallocate; not in the journal */
+    LOG_SHIM_SYNC,    /* of a file */
+    LOG_SHIM_RENAME,  /* data: the new name */
+    LOG_SHIM_UNLINK,
+    LOG_SHIM_DIR_SYNC,
+    LOG_SHIM_MARK /* the test's own remark */
+};
+
+#define LOG_SHIM_NAME_BYTES 32
+
+struct log_shim_event {
+    enum log_shim_kind kind;
+    char name[LOG_SHIM_NAME_BYTES]; /* of the file, without its directory */
+    uint64_t offset, number;        /* number: MARK's; offset: MARK's kind */
+    size_t len;
+    uint8_t *data;
+};
+
+struct log_shim_journal {
+    struct log_shim_event *events;
+    size_t n, cap;
+};
+
+/* Starts (an empty one), goes on with, or with NULL ends, a journal of the files in dir. */
+void log_shim_record(struct log_shim_journal *journal, const char *dir);
+void log_shim_mark(uint64_t kind, uint64_t number);
+void log_shim_journal_deinit(struct log_shim_journal *journal);
+
+/* The k-th call of the kind from now on (1 = the next) fails with error_number; a GROUP or ZERO
+ * with error_number 0 writes half and says so. All after it too if `forever`. */
+void log_shim_fail(enum log_shim_kind kind, unsigned k, int error_number, bool forever);
+void log_shim_heal(void);
+bool log_shim_has_failed(void);
+
+/* The next sync of a file waits until log_shim_let_go. */
+void log_shim_hold_sync(void);
+void log_shim_wait_held(void); /* until one waits */
+void log_shim_let_go(void);
+
+#endif
