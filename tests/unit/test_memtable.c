@@ -640,13 +640,16 @@ static size_t room_beside(struct memtable *m, size_t n)
     return low;
 }
 
-/* All nodes full, so that one put splits one per level and makes a new root, and not eight bytes
- * more left than what a reservation of one put wants. */
+/* All nodes full, so that one put splits one per level and makes a new root, and takes a reference;
+ * and hardly a byte more left than what a reservation of one put wants. */
 static void a_reservation_of_one_covers_a_split_of_every_level(void **state)
 {
     static const uint32_t full[] = {64, 64 * 64}; /* one level, two */
     static uint8_t filler[4u << 20];
+    struct blob *b = blob_new(MEMTABLE_REF_BYTES_MIN);
 
+    assert_non_null(b);
+    memset(b->data, 'x', b->len);
     for (size_t f = 0; f < ARRAY_LEN(full); f++) {
         uint8_t bytes[STORE_KEY_BYTES_MAX];
         struct slice key = numbered_key(1, 0, bytes);
@@ -663,10 +666,11 @@ static void a_reservation_of_one_covers_a_split_of_every_level(void **state)
         assert_true(count <= sizeof(filler));
         put_value(m, numbered_key(1, 0, bytes), slice_of(filler, count), NULL);
         assert_in_range(room_beside(m, 1), key.len, key.len + 15);
-        put_value(m, numbered_key(1, full[f] + 1, bytes), slice_of(NULL, 0), NULL);
+        put_value(m, numbered_key(1, full[f] + 1, bytes), blob_slice(b), b);
         assert_int_equal(memtable_count(m), full[f] + 1);
         memtable_free(m);
     }
+    blob_unref(b);
 }
 
 static void a_large_value_does_not_cost_the_room_of_small_ones(void **state)
