@@ -18,6 +18,8 @@ from test_daemon import PB, Node, check, equal, wait_until
 
 OVERLOADED = 9
 MIB = 1 << 20
+# A gigabyte of values under a sanitizer, on a machine that does other things too.
+PATIENCE_S = 120
 # Then resident memory is mostly the sanitizer's own.
 SANITIZED = re.search(rb"__[at]san_init", Path(sys.argv[1]).read_bytes()) is not None
 
@@ -104,7 +106,7 @@ def many_who_take_nothing_are_bounded():
                 crowd.append(s)
                 s.sendall(frame(c.request(
                     get=PB.GetRequest(key=c.key(b"big%d" % (i % 10)))).SerializeToString()))
-            wait_until("all are read", lambda: all(unread(s) == 0 for s in crowd))
+            wait_until("all are read", lambda: all(unread(s) == 0 for s in crowd), PATIENCE_S)
             try:
                 c.get(b"big0")
                 raise AssertionError("not refused")
@@ -124,7 +126,7 @@ def many_who_take_nothing_are_bounded():
                 return c.get(b"big0").found
             except QuoitError:
                 return False
-        wait_until("gets work again", served)
+        wait_until("gets work again", served, PATIENCE_S)
         node.stop()
 
 
