@@ -122,18 +122,25 @@ static void reserve_refresh(struct space *s, uint64_t fs_bytes, uint64_t *fs_fre
     space_of_fs(s, &fs_bytes, fs_free);
 }
 
+static uint64_t above(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
 void space_refresh(struct space *s, uint64_t used_bytes)
 {
-    uint64_t fs_bytes, fs_free, wanted;
-    bool low = used_bytes > s->map_bytes / 100 * STORE_SPACE_PERCENT;
+    uint64_t fs_bytes, fs_free, wanted, in_fs;
+    uint64_t room = above(s->map_bytes / 100 * STORE_SPACE_PERCENT + 1, used_bytes);
 
     /* A file system that cannot be asked is not a reason to refuse: the write itself will tell. */
     if (space_of_fs(s, &fs_bytes, &fs_free) == 0) {
         reserve_refresh(s, fs_bytes, &fs_free);
         wanted = free_bytes_wanted(fs_bytes) + (s->reserve_held ? 0 : reserve_bytes(fs_bytes));
-        low = low || fs_free < wanted;
+        in_fs = above(fs_free + 1, wanted);
+        room = in_fs < room ? in_fs : room;
     }
-    atomic_store_explicit(&s->low, low, memory_order_relaxed);
+    atomic_store_explicit(&s->room, room, memory_order_relaxed);
+    atomic_store_explicit(&s->low, room == 0, memory_order_relaxed);
 }
 
 bool space_release_reserve(struct space *s)

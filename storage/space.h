@@ -20,6 +20,7 @@ struct space {
     bool reserve_held;
     uint64_t reserve_retry_ms; /* monotonic; not before */
     atomic_bool low;           /* any thread: puts are refused */
+    _Atomic uint64_t room;     /* any thread: bytes that may be added before they are */
 };
 
 /* 0, -ERR_NO_MEMORY. */

@@ -41,8 +41,7 @@
 /* Leaves of the hash tree: the top 20 bits of the token. Absolute: independent of partitions. */
 #define STORE_LEAF_BITS 20u
 
-/* Operations that one queue may have submitted and not reaped, and their bytes. The second is no
- * limit of a single submit: a queue with nothing outstanding takes any. */
+/* Operations that one queue may have submitted and not reaped, and their bytes. */
 #define STORE_QUEUE_OPS_MAX 65536u
 #define STORE_QUEUE_BYTES_MAX (128u << 20)
 
@@ -112,14 +111,14 @@ struct store_page {
 struct store_info {
     uint64_t n_records; /* tombstones included */
     uint64_t n_tombstones;
-    uint64_t n_bytes; /* keys and values */
-    struct version max_version;
+    uint64_t n_bytes;           /* keys and values */
+    struct version max_version; /* none is higher; an engine may remember those that are gone */
 };
 
 struct store_stats {
     uint64_t map_bytes, used_bytes; /* of the map: limit, pages in use (free list not counted) */
     uint64_t fs_free_bytes, fs_bytes;
-    uint64_t n_records;
+    uint64_t n_records; /* an engine may count twice what is on its way to disk */
     uint64_t n_syncs, n_ops; /* since start */
     uint64_t durable;
     bool space_low; /* puts are refused */
@@ -127,6 +126,9 @@ struct store_stats {
 
 struct store_config {
     uint32_t n_workers; /* queues 0 .. n_workers - 1, and n_workers for control */
+    /* Records belong to the queues of the first n_owners workers, by token_worker(token, n_owners);
+     * 0: to all of them. See store_log.h: not every engine cares. */
+    uint32_t n_owners;
     /* Called from the store's threads, never from inside a call of the same queue by the caller:
      * queue has something to reap or durable has moved. Must only wake the caller up. */
     void (*notify)(void *ctx, uint32_t queue);
@@ -144,12 +146,13 @@ struct store_ops {
      * name or value beyond its limit. -ERR_NO_SPACE, and -ERR_CORRUPT when the record to merge with
      * fails its checksum, are told per operation in its store_done.
      *
-     * -ERR_FULL is never said to a queue that has reaped all it submitted. So whoever hears it has
-     * outcomes to wait for: notify comes (or has come, and not all was reaped), and after the reap
-     * that follows the same submit is worth trying again. */
+     * Whoever hears -ERR_FULL waits for notify (which may have come already, if not all was reaped);
+     * after the reap that follows the same submit is worth trying again, or a smaller one if it has
+     * more than one operation: one of any legal size is not refused for ever. */
     int (*submit)(struct store *s, uint32_t queue, const struct store_op *ops, size_t n,
                   uint64_t *ret_lsn);
-    /* Takes up to max outcomes that are durable, in LSN order. Returns how many. */
+    /* Takes up to max outcomes that are durable, in LSN order (but loads, whenever they are done).
+     * Returns how many. */
     size_t (*reap)(struct store *s, uint32_t queue, struct store_done *out, size_t max);
     /* Any thread. */
     uint64_t (*durable)(struct store *s);

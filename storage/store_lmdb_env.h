@@ -105,6 +105,16 @@ struct lmdb_txn {
     struct lmdb_env *e;
     struct MDB_txn *txn;
     struct MDB_cursor *kv;
+    size_t n_pages;       /* dirtied by puts, as an estimate */
+    const uint8_t *where; /* the last put went there */
+};
+
+struct lmdb_record {
+    struct slice store_key; /* empty: there is none */
+    int error;              /* -ERR_CORRUPT, -ERR_FORMAT: what follows cannot be told */
+    uint64_t token;
+    struct key key;
+    struct state state;
 };
 
 int lmdb_txn_begin(struct lmdb_env *e, struct lmdb_txn *ret);
@@ -121,6 +131,11 @@ int lmdb_txn_number_put(struct lmdb_txn *t, const char *name, uint64_t number);
  * more. */
 int lmdb_txn_wipe(struct lmdb_txn *t, struct store_range range, size_t max, size_t *ret_n,
                   bool *ret_more);
+/* The first record of the range whose key is above `after`; slices until the next change. */
+int lmdb_txn_seek(struct lmdb_txn *t, struct store_range range, struct slice after,
+                  struct lmdb_record *ret);
+/* The record that was found last. */
+int lmdb_txn_delete(struct lmdb_txn *t);
 int lmdb_txn_zone_put(struct lmdb_txn *t, uint32_t number, struct slice bytes);
 /* ret->data NULL when there is none. */
 int lmdb_txn_zone_get(struct lmdb_txn *t, uint32_t number, struct slice *ret);

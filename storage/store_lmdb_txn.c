@@ -15,6 +15,7 @@
 #include <stdio.h>
 
 #define ZONE_KEY_BYTES 4u
+#define PAGE_BYTES 4096
 
 int lmdb_txn_begin(struct lmdb_env *e, struct lmdb_txn *ret)
 {
@@ -99,6 +100,9 @@ int lmdb_txn_put(struct lmdb_txn *t, struct slice store_key, const struct state 
     if (rc != 0)
         return rc;
     out = v.mv_data;
+    if (!t->where || out - t->where >= PAGE_BYTES || t->where - out >= PAGE_BYTES)
+        t->n_pages += 1 + state->value.len / PAGE_BYTES;
+    t->where = out;
     record_header_encode(store_key, state, out);
     if (state->value.len)
         memcpy(out + RECORD_HEADER_BYTES, state->value.data, state->value.len);
@@ -151,6 +155,40 @@ int lmdb_txn_wipe(struct lmdb_txn *t, struct store_range range, size_t max, size
             return rc;
     }
     return 0;
+}
+
+int lmdb_txn_seek(struct lmdb_txn *t, struct store_range range, struct slice after,
+                  struct lmdb_record *ret)
+{
+    uint8_t first[8], last[8];
+    struct slice from = after;
+    MDB_val k, v;
+    int rc;
+
+    *ret = (struct lmdb_record){0};
+    lmdb_token_bytes(range.first, first);
+    lmdb_token_bytes(range.last, last);
+    if (slice_compare(from, slice_of(first, sizeof(first))) < 0)
+        from = slice_of(first, sizeof(first)); /* shorter than any key */
+    k = lmdb_val(from);
+    rc = mdb_cursor_get(t->kv, &k, &v, MDB_SET_RANGE);
+    if (rc == 0 && slice_equal(lmdb_slice(k), after))
+        rc = mdb_cursor_get(t->kv, &k, &v, MDB_NEXT);
+    if (rc == MDB_NOTFOUND ||
+        (rc == 0 && k.mv_size >= sizeof(last) && memcmp(k.mv_data, last, sizeof(last)) > 0))
+        return 0;
+    if (rc != 0)
+        return rc;
+    ret->store_key = lmdb_slice(k);
+    ret->error = store_key_decode(ret->store_key, &ret->token, &ret->key);
+    if (ret->error == 0)
+        ret->error = record_decode(ret->store_key, lmdb_slice(v), &ret->state);
+    return 0;
+}
+
+int lmdb_txn_delete(struct lmdb_txn *t)
+{
+    return mdb_cursor_del(t->kv, 0);
 }
 
 static MDB_val zone_key(uint32_t number, uint8_t out[ZONE_KEY_BYTES])

@@ -1,8 +1,8 @@
 /* store_rig: see store_rig.h. */
 #include "tests/model/store_rig.h"
 
-#include <dirent.h>
 #include <errno.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -39,23 +39,28 @@ void rig_dir_make(char dir[64])
         fail_msg("mkdtemp %s: %s", dir, strerror(errno));
 }
 
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+    (void)st;
+    (void)type;
+    (void)at;
+    return remove(path);
+}
+
 void rig_dir_remove(const char *dir)
 {
-    DIR *d = opendir(dir);
-    struct dirent *e;
-
-    while (d && (e = readdir(d)))
-        unlinkat(dirfd(d), e->d_name, 0);
-    if (d)
-        closedir(d);
-    rmdir(dir);
+    nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
 static void start(struct rig *rig)
 {
-    struct store_config config = {
-        .n_workers = RIG_WORKERS, .notify = on_notify, .fatal = on_fatal, .ctx = rig};
+    struct store_config config = {.n_workers = RIG_WORKERS,
+                                  .n_owners = 1, /* tests write all tokens on queue 0 */
+                                  .notify = on_notify,
+                                  .fatal = on_fatal,
+                                  .ctx = rig};
     struct store_lmdb_options options = {.dir = rig->dir, .map_bytes = rig->map_bytes};
+    struct store_log_options with_log = {.tables_bytes = rig->tables_bytes};
     char why[STORE_WHY_BYTES] = "";
     int r;
 
@@ -64,6 +69,8 @@ static void start(struct rig *rig)
 #endif
     if (rig->engine == RIG_MEM)
         r = store_mem_open(&config, &rig->s);
+    else if (rig->engine == RIG_LOG)
+        r = store_log_open(&config, (with_log.lmdb = options, &with_log), &rig->s, why);
     else
         r = store_lmdb_open(&config, &options, &rig->s, why);
     if (r != 0)
@@ -75,7 +82,7 @@ void rig_open(struct rig *rig, enum rig_engine engine, uint64_t map_bytes)
     *rig = (struct rig){.engine = engine, .map_bytes = map_bytes};
     pthread_mutex_init(&rig->lock, NULL);
     pthread_cond_init(&rig->woken, NULL);
-    if (engine == RIG_LMDB)
+    if (engine != RIG_MEM)
         rig_dir_make(rig->dir);
     start(rig);
 }
@@ -83,7 +90,7 @@ void rig_open(struct rig *rig, enum rig_engine engine, uint64_t map_bytes)
 void rig_close(struct rig *rig)
 {
     rig->s->ops->close(rig->s);
-    if (rig->engine == RIG_LMDB)
+    if (rig->engine != RIG_MEM)
         rig_dir_remove(rig->dir);
     pthread_cond_destroy(&rig->woken);
     pthread_mutex_destroy(&rig->lock);
@@ -135,8 +142,11 @@ struct store_done rig_do(struct rig *rig, const struct store_op *op)
 {
     struct store_done done;
     uint64_t lsn;
+    int r;
 
-    assert_int_equal(rig->s->ops->submit(rig->s, 0, op, 1, &lsn), 0);
+    while ((r = rig->s->ops->submit(rig->s, 0, op, 1, &lsn)) == -ERR_FULL)
+        wait_notified(rig, 0);
+    assert_int_equal(r, 0);
     rig_reap(rig, 0, &done, 1);
     assert_int_equal(done.cookie, op->cookie);
     assert_int_equal(done.lsn, lsn);

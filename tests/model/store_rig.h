@@ -11,12 +11,15 @@
 #include "storage/record.h"
 #include "storage/store.h"
 #include "storage/store_lmdb.h"
+#include "storage/store_log.h"
 #include "storage/store_mem.h"
 #include "tests/unit/test.h"
 
 enum rig_engine {
     RIG_MEM,
-    RIG_LMDB
+    RIG_LMDB,
+    RIG_LOG,
+    RIG_ENGINES
 };
 
 #define RIG_WORKERS 2u
@@ -32,6 +35,7 @@ struct rig {
     struct store *s;
     char dir[64];
     uint64_t map_bytes;
+    uint64_t tables_bytes; /* RIG_LOG: 0 for the default */
     pthread_mutex_t lock;
     pthread_cond_t woken;
     unsigned n_notified[RIG_WORKERS + 1]; /* since the queue last looked */

@@ -1,0 +1,471 @@
+/* store_log_apply: the apply thread, which brings tables and loads to disk.
+ *
+ *   owner --apply_give-----> frozen[part] --+
+ *   owner --apply_give_load> loads ---------+--> pass: slices in key order, over all tables given
+ *   tick (1 s): idle tables, a full log ----+         |
+ *                                                     +--> last slice: facts, "applied up to"
+ *   log_release <-- owner told: may drop the table <--+
+ *
+ * It is the only writer of the environment. A table is applied only when the log holds all of it
+ * durably: what is on disk can never be ahead of the log. The log is released up to a sequence
+ * number that the last transaction of a pass has made durable together with the records.
+ *
+ * A disk without room stops a pass, not the store: puts are refused (space), the slices are tried
+ * again with less and less, the reserve is given up, and then the pass waits for room. Everything
+ * acknowledged is in the log meanwhile.
+ */
+#include "storage/store_log_impl.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define APPLY_TICK_MS 1000u
+/* A table that got nothing for so many ticks goes to disk: reads then pay nothing for it. */
+#define APPLY_IDLE_TICKS 5u
+#define SLICE_RECORDS_MAX 20000u
+/* On a disk that is nearly full: fewer pages have to find room at once. */
+#define SLICE_RECORDS_FEW 64u
+#define PROGRESS_WHOLE 1024u
+
+/* ---- handing over -------------------------------------------------------------------------- */
+
+int apply_init(struct store_log *s)
+{
+    struct apply *a = &s->apply;
+    pthread_condattr_t attr;
+
+    *a = (struct apply){.wait_lsn = LSN_NONE};
+    a->loads_tail = &a->loads;
+    a->frozen = calloc(s->n_parts, sizeof(struct table *));
+    a->taken = calloc(s->n_parts, sizeof(struct table *));
+    a->lsn_applied = calloc(s->n_parts, sizeof(*a->lsn_applied));
+    a->lsn_seen = calloc(s->n_parts, sizeof(*a->lsn_seen));
+    a->ticks_unchanged = calloc(s->n_parts, sizeof(*a->ticks_unchanged));
+    a->zone = calloc(1, sizeof(*a->zone));
+    pthread_mutex_init(&a->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&a->more, &attr);
+    pthread_condattr_destroy(&attr);
+    return a->frozen && a->taken && a->lsn_applied && a->lsn_seen && a->ticks_unchanged && a->zone
+               ? 0
+               : -ERR_NO_MEMORY;
+}
+
+void apply_deinit(struct store_log *s)
+{
+    struct apply *a = &s->apply;
+    struct load *next;
+
+    for (struct load *load = a->loads; load; load = next) {
+        next = load->next;
+        commit_batch_free(load->batch);
+        free(load);
+    }
+    free(a->frozen);
+    free(a->taken);
+    free(a->lsn_applied);
+    free(a->lsn_seen);
+    free(a->ticks_unchanged);
+    free(a->zone);
+    pthread_cond_destroy(&a->more);
+    pthread_mutex_destroy(&a->lock);
+}
+
+void apply_give(struct store_log *s, uint32_t queue, struct table *frozen)
+{
+    pthread_mutex_lock(&s->apply.lock);
+    s->apply.frozen[queue] = frozen;
+    pthread_cond_signal(&s->apply.more);
+    pthread_mutex_unlock(&s->apply.lock);
+}
+
+void apply_give_load(struct store_log *s, struct load *load)
+{
+    pthread_mutex_lock(&s->apply.lock);
+    *s->apply.loads_tail = load;
+    s->apply.loads_tail = &load->next;
+    pthread_cond_signal(&s->apply.more);
+    pthread_mutex_unlock(&s->apply.lock);
+}
+
+void apply_kick(struct store_log *s)
+{
+    pthread_mutex_lock(&s->apply.lock);
+    s->apply.kicked = true;
+    pthread_cond_signal(&s->apply.more);
+    pthread_mutex_unlock(&s->apply.lock);
+}
+
+void apply_durable(struct store_log *s, uint64_t lsn)
+{
+    if (lsn >= atomic_load(&s->apply.wait_lsn))
+        apply_kick(s);
+}
+
+void notify_held_up(struct store_log *s)
+{
+    for (uint32_t q = 0; q < s->n_parts; q++)
+        if (atomic_load(&s->parts[q].held_up))
+            s->config.notify(s->config.ctx, q);
+}
+
+/* ---- waiting ------------------------------------------------------------------------------- */
+
+/* Under the lock: until signalled, or a tick has passed. */
+static void wait_tick(struct apply *a)
+{
+    struct timespec end;
+
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += APPLY_TICK_MS / 1000;
+    pthread_cond_timedwait(&a->more, &a->lock, &end);
+}
+
+/* 0, or -ERR_IO: the store has failed meanwhile. */
+static int wait_durable(struct store_log *s, uint64_t lsn)
+{
+    struct apply *a = &s->apply;
+
+    atomic_store(&a->wait_lsn, lsn);
+    pthread_mutex_lock(&a->lock);
+    while (log_durable(s->log) < lsn && !atomic_load(&s->failed))
+        wait_tick(a);
+    pthread_mutex_unlock(&a->lock);
+    atomic_store(&a->wait_lsn, LSN_NONE);
+    return atomic_load(&s->failed) ? -ERR_IO : 0;
+}
+
+/* ---- transactions on a disk that may be full ----------------------------------------------- */
+
+typedef int slice_fn(struct store_log *s, void *what, size_t records_max,
+                     char why[COMMIT_WHY_BYTES]);
+
+static void fail_disk(struct store_log *s, const char *why)
+{
+    char sentence[COMMIT_WHY_BYTES + 512];
+
+    snprintf(sentence, sizeof(sentence),
+             "store %.256s: %s. What its disk holds is not known any more: nothing more is "
+             "acknowledged",
+             s->dir, why);
+    store_log_fail(s, sentence);
+}
+
+/* COMMIT_OK, COMMIT_FULL, COMMIT_NO_MEMORY; negative: the store has failed. */
+static int try_slice(struct store_log *s, slice_fn *slice, void *what, size_t records_max)
+{
+    char why[COMMIT_WHY_BYTES] = "";
+    int r = slice(s, what, records_max, why);
+
+    if (r == COMMIT_IO_ERROR) {
+        if (space_fs_is_full(&s->space, COMMIT_FULL_DISK_BYTES))
+            return COMMIT_FULL;
+        r = -ERR_IO;
+    }
+    if (r < 0)
+        fail_disk(s, why);
+    return r;
+}
+
+/* Waits until there may be room. false: there is no time to wait, the store is being closed. */
+static bool wait_for_room(struct store_log *s)
+{
+    struct apply *a = &s->apply;
+    bool stopping;
+
+    pthread_mutex_lock(&a->lock);
+    if (!a->stopping)
+        wait_tick(a);
+    stopping = a->stopping;
+    pthread_mutex_unlock(&a->lock);
+    space_refresh(&s->space, atomic_load(&s->env.used_bytes));
+    return !stopping && !atomic_load(&s->failed);
+}
+
+/* 0; COMMIT_FULL: given up, the store is being closed; negative: it has failed. */
+static int run_slice(struct store_log *s, slice_fn *slice, void *what)
+{
+    size_t max = SLICE_RECORDS_MAX;
+    int r;
+
+    for (;;) {
+        r = try_slice(s, slice, what, max);
+        if (r <= 0)
+            break;
+        atomic_store(&s->space.low, true);
+        if (max > SLICE_RECORDS_FEW)
+            max = SLICE_RECORDS_FEW;
+        else if ((r != COMMIT_FULL || !space_release_reserve(&s->space)) && !wait_for_room(s))
+            return COMMIT_FULL;
+    }
+    space_refresh(&s->space, atomic_load(&s->env.used_bytes));
+    return r;
+}
+
+/* ---- loads --------------------------------------------------------------------------------- */
+
+static int load_slice(struct store_log *s, void *what, size_t records_max,
+                      char why[COMMIT_WHY_BYTES])
+{
+    return slice_load(s, what, records_max, why);
+}
+
+static void load_finish(struct store_log *s, struct load *load)
+{
+    struct part *p = &s->parts[load->queue];
+    uint32_t queue = load->queue;
+
+    pthread_mutex_lock(&p->lock);
+    load->next = NULL;
+    *p->loaded_tail = load;
+    p->loaded_tail = &load->next;
+    atomic_store_explicit(&p->has_loaded, true, memory_order_release);
+    pthread_mutex_unlock(&p->lock);
+    s->config.notify(s->config.ctx, queue);
+}
+
+/* The first load that may be done now, or NULL. */
+static struct load *load_take(struct store_log *s)
+{
+    struct apply *a = &s->apply;
+    struct load *load = a->loads;
+
+    if (!load || load->after_lsn > a->lsn_applied[load->queue])
+        return NULL;
+    a->loads = load->next;
+    if (!a->loads)
+        a->loads_tail = &a->loads;
+    return load;
+}
+
+static int run_load(struct store_log *s, struct load *load)
+{
+    int r = 0;
+
+    while (r == 0 && load->next_item < load->batch->n)
+        r = run_slice(s, load_slice, load);
+    if (r > 0)
+        load->error = -ERR_NO_SPACE;
+    if (r >= 0)
+        load_finish(s, load);
+    return r;
+}
+
+/* ---- passes -------------------------------------------------------------------------------- */
+
+static int pass_slice(struct store_log *s, void *what, size_t records_max,
+                      char why[COMMIT_WHY_BYTES])
+{
+    return slice_apply(s, what, records_max, why);
+}
+
+static void publish_progress(struct store_log *s, const struct pass *pass)
+{
+    uint32_t progress = PROGRESS_WHOLE;
+
+    if (pass->n_total)
+        progress = (uint32_t)(pass->n_applied * PROGRESS_WHOLE / pass->n_total);
+    for (uint32_t q = 0; q < s->n_parts; q++)
+        if (pass->tables[q])
+            atomic_store(&s->parts[q].progress, progress);
+    notify_held_up(s);
+}
+
+/* Everything is on disk: the log may forget it, the owners may drop their tables. */
+static void pass_end(struct store_log *s, struct pass *pass)
+{
+    facts_written(s, pass->durable);
+    log_release(s->log, pass->seq);
+    for (uint32_t q = 0; q < s->n_parts; q++) {
+        if (!pass->tables[q])
+            continue;
+        s->apply.lsn_applied[q] = pass->tables[q]->lsn_last;
+        pass->tables[q] = NULL;
+        atomic_store(&s->parts[q].frozen_first, LSN_NONE);
+        atomic_store(&s->parts[q].applied, true);
+        s->config.notify(s->config.ctx, q);
+    }
+}
+
+/* 0; COMMIT_FULL: the store is being closed and there is no room; negative: it has failed. */
+int apply_pass(struct store_log *s, struct table **tables)
+{
+    struct pass pass = {.tables = tables, .zone = ZONES};
+    uint64_t lsn = 0;
+    int r;
+
+    for (uint32_t q = 0; q < s->n_parts; q++) {
+        if (!tables[q])
+            continue;
+        pass.zone = 0;
+        pass.n_total += memtable_count(tables[q]->records);
+        lsn = tables[q]->lsn_last > lsn ? tables[q]->lsn_last : lsn;
+    }
+    r = wait_durable(s, lsn);
+    while (r == 0 && !pass.finished) {
+        r = run_slice(s, pass_slice, &pass);
+        publish_progress(s, &pass);
+    }
+    if (r == 0)
+        pass_end(s, &pass);
+    return r;
+}
+
+/* ---- the thread ---------------------------------------------------------------------------- */
+
+static bool log_is_filling(const struct store_log *s)
+{
+    return log_used_bytes(s->log) >= s->log_bytes_max / 4 * 3;
+}
+
+/* Asks the owners of tables that stand idle, or all when the log fills, to hand them over. */
+static void look_at_parts(struct store_log *s)
+{
+    struct apply *a = &s->apply;
+    bool filling = log_is_filling(s);
+
+    for (uint32_t q = 0; q < s->n_parts; q++) {
+        struct part *p = &s->parts[q];
+        uint64_t last = atomic_load_explicit(&p->active_last, memory_order_relaxed);
+
+        a->ticks_unchanged[q] = last == a->lsn_seen[q] ? a->ticks_unchanged[q] + 1 : 0;
+        a->lsn_seen[q] = last;
+        if (atomic_load(&p->active_first) == LSN_NONE ||
+            (!filling && a->ticks_unchanged[q] < APPLY_IDLE_TICKS))
+            continue;
+        atomic_store(&p->wants_freeze, true);
+        s->config.notify(s->config.ctx, q);
+    }
+}
+
+/* Facts alone: written when they are old enough, or the log wants room. */
+static bool facts_are_due(struct store_log *s)
+{
+    struct apply *a = &s->apply;
+
+    if (atomic_load(&s->facts.first) > log_durable(s->log)) {
+        a->facts_ticks = 0;
+        return false;
+    }
+    return ++a->facts_ticks >= APPLY_IDLE_TICKS || log_is_filling(s);
+}
+
+static bool take_tables(struct store_log *s)
+{
+    struct apply *a = &s->apply;
+    bool any = false;
+
+    for (uint32_t q = 0; q < s->n_parts; q++) {
+        a->taken[q] = a->frozen[q];
+        a->frozen[q] = NULL;
+        any = any || a->taken[q];
+    }
+    return any;
+}
+
+/* Under the lock, which is given up meanwhile. Negative: the store has failed. */
+static int work(struct store_log *s, bool tick)
+{
+    struct apply *a = &s->apply;
+    struct load *load = load_take(s);
+    bool tables = !load && take_tables(s);
+    int r = 0;
+
+    pthread_mutex_unlock(&a->lock);
+    if (tick) {
+        space_refresh(&s->space, atomic_load(&s->env.used_bytes));
+        look_at_parts(s);
+    }
+    if (load)
+        r = run_load(s, load);
+    else if (tables || (tick && facts_are_due(s)))
+        r = apply_pass(s, a->taken);
+    pthread_mutex_lock(&a->lock);
+    return r;
+}
+
+static bool has_tables(const struct store_log *s)
+{
+    for (uint32_t q = 0; q < s->n_parts; q++)
+        if (s->apply.frozen[q])
+            return true;
+    return false;
+}
+
+static bool has_load(const struct store_log *s)
+{
+    const struct load *load = s->apply.loads;
+
+    return load && load->after_lsn <= s->apply.lsn_applied[load->queue];
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void *apply_main(void *arg)
+{
+    struct store_log *s = arg;
+    struct apply *a = &s->apply;
+    uint64_t tick_ms = now_ms() + APPLY_TICK_MS;
+    int r = 0;
+
+    pthread_mutex_lock(&a->lock);
+    while (r >= 0) {
+        bool tick = now_ms() >= tick_ms, busy = has_tables(s) || has_load(s);
+
+        if (!busy && a->stopping)
+            break;
+        if (!busy && !tick && !a->kicked) {
+            wait_tick(a);
+            continue;
+        }
+        if (tick)
+            tick_ms = now_ms() + APPLY_TICK_MS;
+        a->kicked = false;
+        r = work(s, tick);
+        if (r > 0)
+            break; /* closing, and no room: the log has it all */
+    }
+    pthread_mutex_unlock(&a->lock);
+    return NULL;
+}
+
+int apply_start(struct store_log *s)
+{
+    sigset_t blocked, before;
+    int r;
+
+    space_refresh(&s->space, atomic_load(&s->env.used_bytes));
+    /* Signals belong to the threads of the caller, except those that a thread earns itself. */
+    sigfillset(&blocked);
+    sigdelset(&blocked, SIGSEGV);
+    sigdelset(&blocked, SIGBUS);
+    sigdelset(&blocked, SIGABRT);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    r = pthread_create(&s->apply.thread, NULL, apply_main, s);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    s->apply.started = r == 0;
+    return r == 0 ? 0 : -ERR_NO_MEMORY;
+}
+
+void apply_stop(struct store_log *s)
+{
+    struct apply *a = &s->apply;
+
+    if (!a->started)
+        return;
+    pthread_mutex_lock(&a->lock);
+    a->stopping = true;
+    pthread_cond_signal(&a->more);
+    pthread_mutex_unlock(&a->lock);
+    pthread_join(a->thread, NULL);
+    a->started = false;
+}

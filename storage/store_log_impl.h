@@ -1,0 +1,278 @@
+/* store_log_impl: what the files of the store with a log share.
+ *
+ *   store_log.c          open, close, stats, the table of functions
+ *   store_log_submit.c   submit, reap, wipe, load; freezing and dropping tables (owner's thread)
+ *   store_log_read.c     get, scan, sums (owner's thread)
+ *   store_log_facts.c    small facts and the clock bound (any thread)
+ *   store_log_apply.c    the apply thread: tables and loads into LMDB
+ *   store_log_slice.c    one transaction of it
+ *   store_log_recover.c  what the log of the last process holds
+ *
+ * A *part* is what one worker owns: its tables. The queue of the worker is its only writer and
+ * reader, but for a frozen table, which nobody writes and the apply reads as well.
+ */
+#ifndef QUOIT_STORAGE_STORE_LOG_IMPL_H
+#define QUOIT_STORAGE_STORE_LOG_IMPL_H
+
+#include <pthread.h>
+
+#include "storage/log.h"
+#include "storage/log_record.h"
+#include "storage/memtable.h"
+#include "storage/space.h"
+#include "storage/store_lmdb_env.h"
+#include "storage/store_log.h"
+#include "storage/zone.h"
+
+#define META_NAME_LOG_ID "s:log"
+#define META_NAME_APPLIED "s:applied"
+
+/* "No record": above every LSN. */
+#define LSN_NONE UINT64_MAX
+
+/* Wipes that one table remembers; then it is frozen first. */
+#define TABLE_WIPES_MAX 4096u
+/* Names of facts: some per node, never per key. */
+#define FACTS_MAX 4096u
+
+/* A wiped range within one zone: entries of this table that are older are as good as gone. */
+struct table_wipe {
+    struct store_range range;
+    uint64_t lsn;
+    uint64_t number; /* of the wipe: zones remember the highest that is done */
+    bool done; /* on disk as well (only after a restart): what is not here is looked up there */
+};
+
+struct table {
+    struct memtable *records;
+    struct table_wipe *wipes; /* in the order of their LSNs */
+    size_t n_wipes, cap_wipes;
+    uint64_t lsn_last;
+};
+
+/* Work for the apply that does not go through the log: sorted items, or nothing but an outcome. */
+struct load {
+    struct load *next;
+    uint32_t queue;
+    struct commit_batch *batch; /* its items: owned */
+    size_t next_item;
+    uint64_t after_lsn; /* wipes up to here must be on disk first */
+    int error;
+};
+
+struct part {
+    /* the owner's thread only */
+    struct table *active, *frozen; /* frozen may be NULL */
+    uint64_t loaded_lsn;           /* entries up to here may be older than what a load brought */
+    uint32_t n_loading;
+    bool read;        /* slices may be lent out */
+    bool skip_frozen; /* it is on disk, and the snapshot shows it */
+    /* Outcomes in the order of their LSNs, a ring; and what each holds of the queue's bytes. */
+    struct store_done *dones;
+    size_t *done_bytes;
+    size_t cap_dones, dones_at, n_dones;
+    size_t bytes_out;             /* loads included */
+    struct memtable_entry **made; /* scratch of a submit */
+    /* shared */
+    _Atomic uint64_t active_first, frozen_first; /* bounds below the first LSN not applied */
+    _Atomic uint64_t active_last;                /* of the newest entry: is it idle? */
+    _Atomic uint64_t bytes;                      /* of the tables: not on disk yet */
+    _Atomic uint32_t progress;                   /* of the pass with the frozen table: 0 .. 1024 */
+    atomic_bool applied;                         /* the frozen table is on disk: may be dropped */
+    atomic_bool wants_freeze;                    /* asked for by the apply */
+    atomic_bool held_up;                         /* was refused as FULL: to be notified */
+    pthread_mutex_t lock;                        /* of loaded */
+    struct load *loaded, **loaded_tail;          /* done, to be reaped */
+    atomic_bool has_loaded;
+} __attribute__((aligned(64)));
+
+struct fact_value {
+    struct fact_value *next;
+    uint64_t lsn;
+    struct blob *bytes;
+};
+
+struct fact {
+    uint8_t name[META_NAME_BYTES_MAX];
+    size_t name_len;
+    struct fact_value *value; /* the newest that is durable, then those that are not; by LSN */
+    bool dirty;               /* there is one that is not on disk */
+};
+
+struct facts {
+    pthread_mutex_t lock;
+    struct fact *fact; /* [n], in no order */
+    size_t n, cap;
+    uint32_t n_preparing;   /* on their way into the log */
+    uint64_t prepare_first; /* their LSNs are at least this */
+    _Atomic uint64_t first; /* like a part's active_first */
+};
+
+struct apply {
+    pthread_t thread;
+    bool started;
+    pthread_mutex_t lock;
+    pthread_cond_t more;
+    /* under lock */
+    struct table **frozen; /* [n_parts]: handed over, not taken yet */
+    struct load *loads, **loads_tail;
+    bool stopping, kicked;
+    _Atomic uint64_t wait_lsn; /* to be woken when this is durable */
+    /* the thread's own */
+    struct table **taken;      /* [n_parts]: of the pass */
+    uint64_t *lsn_applied;     /* [n_parts]: of the last table that is on disk */
+    uint64_t *lsn_seen;        /* [n_parts]: active_last at the last tick */
+    uint32_t *ticks_unchanged; /* [n_parts] */
+    uint32_t facts_ticks;
+    struct zone *zone; /* scratch */
+};
+
+struct store_log {
+    struct store store;
+    struct store_config config;
+    struct lmdb_env env;
+    struct log *log;
+    struct space space;
+    struct facts facts;
+    struct apply apply;
+    struct part *parts; /* [n_parts], one per queue */
+    uint32_t n_parts, n_owners;
+    struct version *zone_max;     /* [ZONES]: each its owner's; never falls */
+    _Atomic uint64_t wipe_number; /* last one given out */
+    uint64_t part_bytes_max;      /* of one part's tables */
+    uint64_t log_bytes_max;
+    uint64_t log_id, applied_seq; /* as found */
+    char *dir;
+    atomic_bool failed;
+    _Atomic uint64_t n_ops;
+};
+
+static inline struct store_log *log_of(struct store *s)
+{
+    return (struct store_log *)s;
+}
+
+/* The part that owns a token. */
+static inline uint32_t part_of(const struct store_log *s, uint64_t token)
+{
+    return s->n_owners ? token_worker(token, s->n_owners) : 0;
+}
+
+/* ---- store_log.c */
+/* Any thread; once: SUSPECT mark, config.fatal. */
+void store_log_fail(struct store_log *s, const char *sentence);
+
+/* ---- tables: store_log_table.c */
+struct table *table_new(void); /* or NULL */
+void table_free(struct table *t);
+bool table_is_empty(const struct table *t);
+/* Entries of the token up to this LSN are wiped; 0: none. *ret_done: what is not in this table may
+ * be looked up behind it. */
+uint64_t table_wiped(const struct table *t, uint64_t token, bool *ret_done);
+/* 1: *ret is its entry. 0: not here, look further. 2: wiped here, there is nothing behind. */
+int table_find(const struct table *t, uint64_t token, struct slice store_key,
+               const struct memtable_entry **ret);
+/* Splits the range by zones. -ERR_NO_MEMORY: nothing added. */
+int table_wipe(struct table *t, struct store_range range, uint64_t lsn, uint64_t number, bool done);
+
+/* ---- store_log_submit.c */
+int store_log_submit(struct store *store, uint32_t queue, const struct store_op *ops, size_t n,
+                     uint64_t *ret_lsn);
+size_t store_log_reap(struct store *store, uint32_t queue, struct store_done *out, size_t max);
+int store_log_load(struct store *store, uint32_t queue, uint64_t cookie,
+                   const struct store_item *items, size_t n);
+int store_log_wipe(struct store *store, uint32_t queue, uint64_t cookie, struct store_range range);
+/* Owner: drops what is applied, unless something is lent out, and freezes what should be. */
+void part_chores(struct store_log *s, uint32_t queue);
+
+/* ---- store_log_read.c */
+/* From now on slices may be lent out: no table is dropped before part_end. */
+void part_begin(struct store_log *s, uint32_t queue);
+void part_end(struct store_log *s, uint32_t queue);
+/* The merged state of a key as its owner sees it. *ret_lsn: of the entry, 0 if from disk. */
+int part_find(struct store_log *s, uint32_t queue, uint64_t token, struct slice store_key,
+              struct state *ret, uint64_t *ret_lsn);
+int store_log_get(struct store *store, uint32_t queue, uint64_t token, const struct key *key,
+                  struct state *ret, uint64_t *ret_lsn);
+int store_log_scan(struct store *store, uint32_t queue, struct store_range range,
+                   struct slice cursor, size_t bytes_max, struct store_page *page);
+void store_log_read_end(struct store *store, uint32_t queue);
+int store_log_vnode_info(struct store *store, uint32_t queue, struct store_range range,
+                         struct store_info *ret);
+int store_log_meta_get(struct store *store, uint32_t queue, struct slice name, struct buf *out);
+int store_log_leaves(struct store *store, uint32_t queue, struct store_range range, uint64_t *ret);
+
+/* ---- store_log_facts.c */
+int facts_init(struct facts *f);
+void facts_deinit(struct facts *f);
+/* A fact's or the clock's name as it is in the meta database. */
+struct slice facts_name(const struct store_op *op, uint8_t out[META_NAME_BYTES_MAX]);
+/* Before log_append; facts_set must follow. 0, -ERR_NO_MEMORY. */
+int facts_prepare(struct store_log *s, const struct store_op *op, struct fact_value **ret);
+/* Takes the value. */
+void facts_set(struct store_log *s, const struct store_op *op, uint64_t lsn,
+               struct fact_value *value);
+/* It will not be set after all. Takes the value. */
+void facts_cancel(struct store_log *s, struct fact_value *value);
+void fact_value_free(struct fact_value *v);
+/* As found in the log: durable. */
+int facts_replay(struct store_log *s, struct slice name, struct slice value, uint64_t lsn);
+/* Appends what is known in memory to be durable: 0; 1: not known here, look on disk. */
+int facts_get(struct store_log *s, struct slice name, struct buf *out);
+uint64_t store_log_clock_bound(struct store *store);
+/* In the apply's transaction: all that are durable up to there and not on disk. rc. */
+int facts_write(struct store_log *s, struct lmdb_txn *t, uint64_t durable);
+/* A bound below the first LSN that facts_write did not write. */
+uint64_t facts_first_after(struct store_log *s, uint64_t durable);
+/* That transaction is on disk. */
+void facts_written(struct store_log *s, uint64_t durable);
+
+/* ---- store_log_apply.c */
+int apply_init(struct store_log *s);
+void apply_deinit(struct store_log *s);
+int apply_start(struct store_log *s);
+/* Queues must not be used any more: what is in tables and log goes to disk. */
+void apply_stop(struct store_log *s);
+/* Wakes the thread. */
+void apply_kick(struct store_log *s);
+/* The log has come so far. */
+void apply_durable(struct store_log *s, uint64_t lsn);
+/* Brings the tables to disk: the thread does, or who closes the store when it has ended. 0;
+ * COMMIT_FULL: the store is being closed and there is no room; negative: it has failed. */
+int apply_pass(struct store_log *s, struct table **tables);
+/* Owner: hands the part's frozen table over. */
+void apply_give(struct store_log *s, uint32_t queue, struct table *frozen);
+void apply_give_load(struct store_log *s, struct load *load);
+/* To queues that were refused as FULL. Any thread. */
+void notify_held_up(struct store_log *s);
+
+/* ---- store_log_slice.c: transactions of the apply. All return enum commit_result, or negative
+ * with why: the store is beyond repair. */
+
+/* How far a pass is. */
+struct pass {
+    struct table **tables; /* [n_parts], NULL where there is none */
+    uint32_t zone;
+    size_t wipe;                        /* next one of the zone's table */
+    uint8_t after[STORE_KEY_BYTES_MAX]; /* entries of the zone up to this key are applied */
+    size_t after_len;
+    uint64_t n_applied, n_total;
+    bool finished;    /* tables, facts and applied_seq are on disk */
+    uint64_t durable; /* finished: as of the last transaction */
+    uint64_t seq;     /* the log is applied up to here */
+};
+
+/* One synced transaction from where the pass is. */
+int slice_apply(struct store_log *s, struct pass *pass, size_t records_max,
+                char why[COMMIT_WHY_BYTES]);
+/* One transaction of a load. */
+int slice_load(struct store_log *s, struct load *load, size_t records_max,
+               char why[COMMIT_WHY_BYTES]);
+/* All zones anew from the records, and the format: for a store that had no log. */
+int slice_make_zones(struct store_log *s, char why[COMMIT_WHY_BYTES]);
+
+/* ---- store_log_recover.c */
+/* Opens the log and fills the tables. Single thread. */
+int store_log_recover(struct store_log *s, const struct log_options *log, char *why);
+
+#endif

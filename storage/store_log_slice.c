@@ -1,0 +1,383 @@
+/* store_log_slice: one transaction of the apply.
+ *
+ * A slice covers a contiguous range of keys, so it dirties few pages for many records, and holds
+ * the summaries of the zones it touches: records, counts and leaves are of one moment at every
+ * crash point. It decides by version like everybody else (what the log replays may be on disk
+ * already) and reads the old record from the page that it rewrites anyway.
+ *
+ * A zone's wipes come first, oldest first, then those of its entries that are newer than them. A
+ * wipe's number is written into the summary by the transaction that deletes its last record: after
+ * a crash it is done once more from the start, or known to be done.
+ *
+ * A slice ends after so many records or dirty pages. Those are estimated by watching where the
+ * bytes of consecutive records go: a long transaction makes the log's syncs wait behind its own.
+ *
+ * An old record or a summary that fails its checksum is not a reason to stop: what replaces it is
+ * known to be newer (or was merged by a reader), and the zone is then counted anew.
+ */
+#include "storage/store_log_impl.h"
+
+#include "storage/fault_guard.h"
+#include "storage/merge.h"
+
+#define SLICE_PAGES_MAX 2000u
+
+struct slice_run {
+    struct store_log *s;
+    struct lmdb_txn txn;
+    struct zone *zone;
+    uint32_t number; /* of the zone */
+    bool recount;    /* its summary is not to be trusted */
+    size_t n, n_max;
+};
+
+static bool run_is_full(const struct slice_run *run)
+{
+    return run->n >= run->n_max || run->txn.n_pages >= SLICE_PAGES_MAX;
+}
+
+/* ---- zones (all return LMDB codes) --------------------------------------------------------- */
+
+/* Summary from the records. Keeps what only the summary knows. */
+static int zone_recount(struct slice_run *run)
+{
+    struct zone *z = run->zone;
+    struct version max = z->info.max_version;
+    uint64_t wiped = z->wiped;
+    struct lmdb_record rec;
+    struct slice after = {0};
+    struct state none = {0};
+    int rc;
+
+    memset(z, 0, sizeof(*z));
+    z->info.max_version = max;
+    z->wiped = wiped;
+    for (;;) {
+        rc = lmdb_txn_seek(&run->txn, zone_range(run->number), after, &rec);
+        if (rc != 0 || !rec.store_key.len)
+            return rc;
+        if (rec.error == 0)
+            zone_change(z, rec.token, &rec.key, &none, &rec.state);
+        after = rec.store_key;
+    }
+}
+
+static int zone_begin(struct slice_run *run, uint32_t number)
+{
+    struct slice bytes;
+    int rc = lmdb_txn_zone_get(&run->txn, number, &bytes);
+
+    run->number = number;
+    run->recount = false;
+    memset(run->zone, 0, sizeof(*run->zone));
+    if (rc == 0 && bytes.data && zone_decode(bytes, number, run->zone) < 0) {
+        memset(run->zone, 0, sizeof(*run->zone));
+        run->recount = true;
+    }
+    return rc;
+}
+
+static int zone_end(struct slice_run *run)
+{
+    uint8_t bytes[ZONE_BYTES];
+    int rc = run->recount ? zone_recount(run) : 0;
+
+    if (rc != 0)
+        return rc;
+    zone_encode(run->zone, run->number, bytes);
+    run->txn.n_pages += 1 + ZONE_BYTES / 4096;
+    return lmdb_txn_zone_put(&run->txn, run->number, slice_of(bytes, sizeof(bytes)));
+}
+
+/* ---- records ------------------------------------------------------------------------------- */
+
+static int merge_record(struct slice_run *run, uint64_t token, const struct key *key,
+                        struct slice store_key, const struct state *state)
+{
+    struct state old;
+    int error, rc = lmdb_txn_get(&run->txn, store_key, &old, &error);
+
+    run->n++;
+    if (rc != 0)
+        return rc;
+    if (error < 0) {
+        run->recount = true;
+        old = (struct state){0};
+    }
+    if (merge_states(&old, state) != OUTCOME_STORED)
+        return 0;
+    zone_change(run->zone, token, key, &old, state);
+    return lmdb_txn_put(&run->txn, store_key, state);
+}
+
+/* *ret_more: the slice is full and there may be more. */
+static int wipe_records(struct slice_run *run, struct store_range range, bool *ret_more)
+{
+    struct state none = {0};
+    struct lmdb_record rec;
+    int rc;
+
+    for (*ret_more = true; !run_is_full(run); run->n++) {
+        rc = lmdb_txn_seek(&run->txn, range, (struct slice){0}, &rec);
+        if (rc != 0)
+            return rc;
+        if (!rec.store_key.len) {
+            *ret_more = false;
+            return 0;
+        }
+        if (rec.error == 0)
+            zone_change(run->zone, rec.token, &rec.key, &rec.state, &none);
+        run->recount = run->recount || rec.error < 0;
+        rc = lmdb_txn_delete(&run->txn);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* ---- a pass -------------------------------------------------------------------------------- */
+
+static bool wipe_is_of(const struct table_wipe *w, uint32_t zone)
+{
+    return !w->done && zone_of(w->range.first) == zone;
+}
+
+static int apply_wipes(struct slice_run *run, const struct table *t, struct pass *pass,
+                       bool *ret_more)
+{
+    *ret_more = false;
+    for (; pass->wipe < t->n_wipes; pass->wipe++) {
+        const struct table_wipe *w = &t->wipes[pass->wipe];
+        int rc;
+
+        if (!wipe_is_of(w, pass->zone))
+            continue;
+        rc = wipe_records(run, w->range, ret_more);
+        if (rc != 0 || *ret_more)
+            return rc;
+        run->zone->wiped = w->number > run->zone->wiped ? w->number : run->zone->wiped;
+    }
+    return 0;
+}
+
+static int apply_entries(struct slice_run *run, const struct table *t, struct pass *pass,
+                         bool *ret_more)
+{
+    struct store_range range = zone_range(pass->zone);
+    struct slice from = slice_of(pass->after, pass->after_len);
+    struct memtable_iter it;
+    uint64_t token;
+    struct key key;
+    bool done;
+
+    memtable_seek(t->records, from, &it);
+    if (it.entry && slice_equal(memtable_key(it.entry), from))
+        memtable_next(&it);
+    for (*ret_more = true; it.entry; memtable_next(&it)) {
+        struct slice store_key = memtable_key(it.entry);
+        struct state state = memtable_state(it.entry);
+        int rc;
+
+        if (store_key_decode(store_key, &token, &key) < 0 || token > range.last)
+            break;
+        if (run_is_full(run))
+            return 0;
+        pass->n_applied++;
+        if (t->n_wipes == 0 || it.entry->lsn > table_wiped(t, token, &done)) {
+            rc = merge_record(run, token, &key, store_key, &state);
+            if (rc != 0)
+                return rc;
+        }
+        pass->after_len = store_key.len;
+        memcpy(pass->after, store_key.data, store_key.len);
+    }
+    *ret_more = false;
+    return 0;
+}
+
+static void pass_to_zone(struct pass *pass, uint32_t zone)
+{
+    uint64_t first = zone < ZONES ? zone_range(zone).first : 0;
+
+    pass->zone = zone;
+    pass->wipe = 0;
+    pass->after_len = 8; /* shorter than any key: below the zone's first */
+    for (unsigned i = 0; i < 8; i++)
+        pass->after[i] = (uint8_t)(first >> (56 - 8 * i));
+}
+
+/* Nothing of the table lies in the zone (or no more). */
+static bool zone_is_quiet(const struct table *t, const struct pass *pass)
+{
+    struct memtable_iter it;
+    uint64_t token;
+    struct key key;
+
+    if (!t)
+        return true;
+    for (size_t i = 0; i < t->n_wipes; i++)
+        if (wipe_is_of(&t->wipes[i], pass->zone))
+            return false;
+    memtable_seek(t->records, slice_of(pass->after, pass->after_len), &it);
+    return !it.entry || store_key_decode(memtable_key(it.entry), &token, &key) < 0 ||
+           zone_of(token) != pass->zone;
+}
+
+static int apply_zone(struct slice_run *run, const struct table *t, struct pass *pass,
+                      bool *ret_more)
+{
+    int rc = zone_begin(run, pass->zone);
+
+    if (rc == 0)
+        rc = apply_wipes(run, t, pass, ret_more);
+    if (rc == 0 && !*ret_more)
+        rc = apply_entries(run, t, pass, ret_more);
+    return rc == 0 ? zone_end(run) : rc;
+}
+
+/* What a crash need not replay: everything that is durable and, in each part, on disk. durable is
+ * read first: what the log takes later has a higher LSN. */
+static uint64_t applied_lsn(struct store_log *s, const struct pass *pass)
+{
+    uint64_t lsn = pass->durable, first;
+
+    for (uint32_t q = 0; q < s->n_parts; q++) {
+        first = atomic_load(&s->parts[q].active_first);
+        lsn = first <= lsn ? first - 1 : lsn;
+        first = pass->tables[q] ? LSN_NONE : atomic_load(&s->parts[q].frozen_first);
+        lsn = first <= lsn ? first - 1 : lsn;
+    }
+    first = facts_first_after(s, pass->durable);
+    return first <= lsn ? first - 1 : lsn;
+}
+
+static int finish_pass(struct slice_run *run, struct pass *pass)
+{
+    struct store_log *s = run->s;
+    int rc;
+
+    pass->durable = log_durable(s->log);
+    pass->seq = log_seq_of(s->log, applied_lsn(s, pass));
+    rc = facts_write(s, &run->txn, pass->durable);
+    if (rc == 0)
+        rc = lmdb_txn_number_put(&run->txn, META_NAME_APPLIED, pass->seq);
+    pass->finished = rc == 0;
+    return rc;
+}
+
+static int fill(struct slice_run *run, struct pass *pass)
+{
+    bool more = false;
+
+    while (pass->zone < ZONES && !run_is_full(run)) {
+        const struct table *t = pass->tables[part_of(run->s, zone_range(pass->zone).first)];
+        int rc;
+
+        if (pass->after_len == 0)
+            pass_to_zone(pass, pass->zone);
+        if (zone_is_quiet(t, pass)) {
+            pass_to_zone(pass, pass->zone + 1);
+            continue;
+        }
+        rc = apply_zone(run, t, pass, &more);
+        if (rc != 0)
+            return rc;
+        if (!more)
+            pass_to_zone(pass, pass->zone + 1);
+    }
+    return pass->zone == ZONES ? finish_pass(run, pass) : 0;
+}
+
+/* ---- transactions -------------------------------------------------------------------------- */
+
+/* Ends the transaction: rc is what filling it said. */
+static int run_end(struct slice_run *run, int rc, char why[COMMIT_WHY_BYTES])
+{
+    if (rc == 0)
+        return lmdb_txn_result(lmdb_txn_commit(&run->txn), true, why);
+    lmdb_txn_abort(&run->txn);
+    return lmdb_txn_result(rc, false, why);
+}
+
+int slice_apply(struct store_log *s, struct pass *pass, size_t records_max,
+                char why[COMMIT_WHY_BYTES])
+{
+    struct slice_run run = {.s = s, .zone = s->apply.zone, .n_max = records_max};
+    struct pass next = *pass;
+    int r, rc;
+
+    fault_guard_enter();
+    rc = lmdb_txn_begin(&s->env, &run.txn);
+    r = rc == 0 ? run_end(&run, fill(&run, &next), why) : lmdb_txn_result(rc, false, why);
+    fault_guard_leave();
+    if (r == COMMIT_OK)
+        *pass = next;
+    return r;
+}
+
+static int load_items(struct slice_run *run, struct load *load, size_t *at)
+{
+    const struct commit_batch *b = load->batch;
+    bool open = false;
+    int rc = 0;
+
+    for (; rc == 0 && *at < b->n && !run_is_full(run); ++*at) {
+        const struct commit_item *item = &b->items[*at];
+        uint64_t token;
+        struct key key;
+
+        if (store_key_decode(item->key, &token, &key) < 0)
+            continue; /* made by us a moment ago */
+        if (open && zone_of(token) != run->number) {
+            rc = zone_end(run);
+            open = false;
+        }
+        if (rc == 0 && !open)
+            rc = zone_begin(run, zone_of(token));
+        open = true;
+        if (rc == 0)
+            rc = merge_record(run, token, &key, item->key, &item->state);
+    }
+    return rc == 0 && open ? zone_end(run) : rc;
+}
+
+int slice_load(struct store_log *s, struct load *load, size_t records_max,
+               char why[COMMIT_WHY_BYTES])
+{
+    struct slice_run run = {.s = s, .zone = s->apply.zone, .n_max = records_max};
+    size_t at = load->next_item;
+    int r, rc;
+
+    fault_guard_enter();
+    rc = lmdb_txn_begin(&s->env, &run.txn);
+    r = rc == 0 ? run_end(&run, load_items(&run, load, &at), why) : lmdb_txn_result(rc, false, why);
+    fault_guard_leave();
+    if (r == COMMIT_OK)
+        load->next_item = at;
+    return r;
+}
+
+static int make_zones(struct slice_run *run)
+{
+    int rc = 0;
+
+    for (uint32_t number = 0; rc == 0 && number < ZONES; number++) {
+        memset(run->zone, 0, sizeof(*run->zone));
+        run->number = number;
+        run->recount = true;
+        rc = zone_end(run);
+    }
+    return rc == 0 ? lmdb_txn_number_put(&run->txn, META_NAME_FORMAT, STORE_FORMAT_LOG) : rc;
+}
+
+int slice_make_zones(struct store_log *s, char why[COMMIT_WHY_BYTES])
+{
+    struct slice_run run = {.s = s, .zone = s->apply.zone};
+    int r, rc;
+
+    fault_guard_enter();
+    rc = lmdb_txn_begin(&s->env, &run.txn);
+    r = rc == 0 ? run_end(&run, make_zones(&run), why) : lmdb_txn_result(rc, false, why);
+    fault_guard_leave();
+    return r;
+}
