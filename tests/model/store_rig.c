@@ -79,7 +79,13 @@ static void start(struct rig *rig)
 
 void rig_open(struct rig *rig, enum rig_engine engine, uint64_t map_bytes)
 {
-    *rig = (struct rig){.engine = engine, .map_bytes = map_bytes};
+    rig_open_with(rig, engine, map_bytes, 0);
+}
+
+void rig_open_with(struct rig *rig, enum rig_engine engine, uint64_t map_bytes,
+                   uint64_t tables_bytes)
+{
+    *rig = (struct rig){.engine = engine, .map_bytes = map_bytes, .tables_bytes = tables_bytes};
     pthread_mutex_init(&rig->lock, NULL);
     pthread_cond_init(&rig->woken, NULL);
     if (engine != RIG_MEM)
@@ -138,15 +144,22 @@ void rig_reap(struct rig *rig, uint32_t queue, struct store_done *out, size_t n)
         assert_true(out[i].lsn <= rig->s->ops->durable(rig->s));
 }
 
+int rig_submit(struct rig *rig, uint32_t queue, const struct store_op *ops, size_t n,
+               uint64_t *ret_lsn)
+{
+    int r;
+
+    while ((r = rig->s->ops->submit(rig->s, queue, ops, n, ret_lsn)) == -ERR_FULL)
+        wait_notified(rig, queue);
+    return r;
+}
+
 struct store_done rig_do(struct rig *rig, const struct store_op *op)
 {
     struct store_done done;
     uint64_t lsn;
-    int r;
 
-    while ((r = rig->s->ops->submit(rig->s, 0, op, 1, &lsn)) == -ERR_FULL)
-        wait_notified(rig, 0);
-    assert_int_equal(r, 0);
+    assert_int_equal(rig_submit(rig, 0, op, 1, &lsn), 0);
     rig_reap(rig, 0, &done, 1);
     assert_int_equal(done.cookie, op->cookie);
     assert_int_equal(done.lsn, lsn);

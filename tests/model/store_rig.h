@@ -44,6 +44,9 @@ struct rig {
 
 /* An empty store in a new directory. */
 void rig_open(struct rig *rig, enum rig_engine engine, uint64_t map_bytes);
+/* The same, with so much memory for tables if it has any. */
+void rig_open_with(struct rig *rig, enum rig_engine engine, uint64_t map_bytes,
+                   uint64_t tables_bytes);
 void rig_close(struct rig *rig); /* and removes the directory */
 /* A restart: a clean one loses nothing. */
 void rig_reopen(struct rig *rig);
@@ -51,6 +54,9 @@ void rig_reopen(struct rig *rig);
 /* Makes everything submitted durable and waits for n outcomes of the queue. */
 void rig_reap(struct rig *rig, uint32_t queue, struct store_done *out, size_t n);
 
+/* Again and again while the store says FULL and then notifies. */
+int rig_submit(struct rig *rig, uint32_t queue, const struct store_op *ops, size_t n,
+               uint64_t *ret_lsn);
 /* One operation on queue 0, waited for. */
 struct store_done rig_put(struct rig *rig, const char *key, uint64_t hlc, const char *value);
 struct store_done rig_delete(struct rig *rig, const char *key, uint64_t hlc);
