@@ -88,6 +88,7 @@ void log_disk_event(struct log_disk *d, size_t at)
         for (size_t i = 0; i < d->n_files; i++)
             memcpy(d->files[i].name_old, d->files[i].name, LOG_SHIM_NAME_BYTES);
         break;
+    case LOG_SHIM_SYNC_NEW:
     case LOG_SHIM_RESERVE:
     case LOG_SHIM_MARK:
         break;

@@ -173,6 +173,13 @@ static void hold_if_told(void)
     pthread_mutex_unlock(&shim.lock);
 }
 
+static enum log_shim_kind sync_kind(const char *name)
+{
+    if (!is_file(name))
+        return LOG_SHIM_DIR_SYNC;
+    return strstr(name, ".new") ? LOG_SHIM_SYNC_NEW : LOG_SHIM_SYNC;
+}
+
 static int do_sync(int fd, long number)
 {
     char name[LOG_SHIM_NAME_BYTES], dir[PATH_BYTES];
@@ -180,11 +187,11 @@ static int do_sync(int fd, long number)
 
     if (!name_of(fd, name, dir))
         return (int)syscall(number, fd);
-    if (fails(is_file(name) ? LOG_SHIM_SYNC : LOG_SHIM_DIR_SYNC, &e)) {
+    if (fails(sync_kind(name), &e)) {
         errno = e;
         return -1;
     }
-    if (is_file(name))
+    if (sync_kind(name) == LOG_SHIM_SYNC)
         hold_if_told();
     pthread_mutex_lock(&shim.lock);
     r = (int)syscall(number, fd);

@@ -12,11 +12,12 @@
 #include <stdint.h>
 
 enum log_shim_kind {
-    LOG_SHIM_GROUP,   /* pwritev: a group */
-    LOG_SHIM_ZERO,    /* pwrite: a segment in the making */
-    LOG_SHIM_RESERVE, /* fallocate; not in the journal */
-    LOG_SHIM_SYNC,    /* of a file */
-    LOG_SHIM_RENAME,  /* data: the new name */
+    LOG_SHIM_GROUP,    /* pwritev: a group */
+    LOG_SHIM_ZERO,     /* pwrite: a segment in the making */
+    LOG_SHIM_RESERVE,  /* fallocate; not in the journal */
+    LOG_SHIM_SYNC,     /* of a file */
+    LOG_SHIM_SYNC_NEW, /* of one in the making; in the journal it is a SYNC */
+    LOG_SHIM_RENAME,   /* data: the new name */
     LOG_SHIM_UNLINK,
     LOG_SHIM_DIR_SYNC,
     LOG_SHIM_MARK /* the test's own remark */
@@ -48,7 +49,7 @@ void log_shim_fail(enum log_shim_kind kind, unsigned k, int error_number, bool f
 void log_shim_heal(void);
 bool log_shim_has_failed(void);
 
-/* The next sync of a file waits until log_shim_let_go. */
+/* The next sync of a whole segment waits until log_shim_let_go. */
 void log_shim_hold_sync(void);
 void log_shim_wait_held(void); /* until one waits */
 void log_shim_let_go(void);

@@ -332,9 +332,9 @@ static uint64_t fill(struct log_rig *rig, uint64_t *next)
             continue;
         }
         assert_int_equal(r, -ERR_FULL);
-        /* Nothing is under way any more, and the keeper has made all that it may. */
+        /* Nothing is under way any more, and the head is in the last segment there may be. */
         if (durable == lsn &&
-            log_rig_n_segments(rig) * rig->options.segment_bytes == rig->options.bytes_max)
+            log_used_bytes(rig->l) > rig->options.bytes_max - rig->options.segment_bytes)
             return lsn;
         if (durable == lsn)
             log_rig_wait_room(rig, n);
@@ -385,6 +385,26 @@ static void all_that_fits_a_full_log_is_replayed(void **state)
     log_rig_stop(&rig);
     log_rig_start(&rig);
     log_rig_assert_replayed(&rig, 1, 0, (size_t)next);
+    log_rig_deinit(&rig);
+}
+
+/* Group i (from 1) is in segment 1 up to the eighth; seven of them are released. */
+static void a_segment_with_one_group_left_is_not_reused(void **state)
+{
+    struct log_rig rig;
+    uint64_t next = 0;
+
+    log_rig_init(&rig);
+    rig.options.bytes_max = 3ull * LOG_RIG_SEGMENT;
+    log_rig_start(&rig);
+    for (; next < 9; next++)
+        log_rig_wait_durable(&rig, log_rig_must_put(&rig, 1, next, 5000));
+    rig.applied_seq = 7;
+    log_release(rig.l, 7);
+    fill(&rig, &next);
+    log_rig_stop(&rig);
+    log_rig_start(&rig);
+    log_rig_assert_replayed(&rig, 1, 7, (size_t)next - 7);
     log_rig_deinit(&rig);
 }
 
@@ -738,6 +758,7 @@ int main(void)
         cmocka_unit_test(references_are_given_back),
         cmocka_unit_test(a_full_log_refuses_and_tells_when_there_is_room),
         cmocka_unit_test(all_that_fits_a_full_log_is_replayed),
+        cmocka_unit_test(a_segment_with_one_group_left_is_not_reused),
         cmocka_unit_test(a_list_given_back_gives_its_room_back),
         cmocka_unit_test(a_flipped_bit_before_the_last_group_is_named),
         cmocka_unit_test(a_flipped_bit_in_the_last_group_cuts_it),
