@@ -40,22 +40,22 @@ static struct {
  * false: not ours. */
 static bool name_of(int fd, char name[LOG_SHIM_NAME_BYTES], char dir[PATH_BYTES])
 {
-    char link[64];
-    char *slash;
+    char link[64], path[PATH_BYTES], *slash;
+    const char *found = ".";
     ssize_t n;
 
     snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-    n = readlink(link, dir, PATH_BYTES - 1);
+    n = readlink(link, path, sizeof(path) - 1);
     if (n < 0)
         return false;
-    dir[n] = 0;
-    slash = strrchr(dir, '/');
+    path[n] = 0;
+    slash = strrchr(path, '/');
     if (slash && strncmp(slash, "/log.", 5) == 0 && strlen(slash) < LOG_SHIM_NAME_BYTES) {
-        snprintf(name, LOG_SHIM_NAME_BYTES, "%s", slash + 1);
+        found = slash + 1;
         *slash = 0;
-        return true;
     }
-    snprintf(name, LOG_SHIM_NAME_BYTES, ".");
+    snprintf(name, LOG_SHIM_NAME_BYTES, "%s", found);
+    memcpy(dir, path, sizeof(path));
     return true;
 }
 

@@ -388,23 +388,25 @@ static void all_that_fits_a_full_log_is_replayed(void **state)
     log_rig_deinit(&rig);
 }
 
-/* Group i (from 1) is in segment 1 up to the eighth; seven of them are released. */
+/* Three groups fill segment 1, and two of them are released. What is added then would reach the
+ * third if it began there. */
 static void a_segment_with_one_group_left_is_not_reused(void **state)
 {
+    static const size_t len[] = {5000, 28000, 28000, 100};
     struct log_rig rig;
     uint64_t next = 0;
 
     log_rig_init(&rig);
     rig.options.bytes_max = 3ull * LOG_RIG_SEGMENT;
     log_rig_start(&rig);
-    for (; next < 9; next++)
-        log_rig_wait_durable(&rig, log_rig_must_put(&rig, 1, next, 5000));
-    rig.applied_seq = 7;
-    log_release(rig.l, 7);
+    for (; next < ARRAY_LEN(len); next++)
+        log_rig_wait_durable(&rig, log_rig_must_put(&rig, 1, next, len[next]));
+    rig.applied_seq = 2;
+    log_release(rig.l, 2);
     fill(&rig, &next);
     log_rig_stop(&rig);
     log_rig_start(&rig);
-    log_rig_assert_replayed(&rig, 1, 7, (size_t)next - 7);
+    log_rig_assert_replayed(&rig, 1, 2, (size_t)next - 2);
     log_rig_deinit(&rig);
 }
 
@@ -476,6 +478,39 @@ static void a_flipped_bit_in_the_last_group_cuts_it(void **state)
     log_rig_start(&rig);
     log_rig_assert_replayed(&rig, 1, 0, 5);
     assert_int_equal(rig.replayed[4].len, 300);
+    log_rig_deinit(&rig);
+}
+
+/* Behind the torn group stand whole ones of the process before, from the segment's last use. */
+static void stale_groups_behind_a_torn_one_are_not_taken(void **state)
+{
+    uint8_t stale[LOG_GROUP_HEADER_BYTES];
+    struct log_rig rig;
+    unsigned i = 0;
+
+    log_rig_init(&rig);
+    rig.options.bytes_max = 2ull * LOG_RIG_SEGMENT;
+    log_rig_start(&rig);
+    for (; i < 16; i++) {
+        uint64_t lsn = log_rig_must_put(&rig, 1, i, 5000);
+
+        log_rig_wait_durable(&rig, lsn);
+        log_rig_apply(&rig, lsn);
+    }
+    log_rig_stop(&rig);
+    log_rig_start(&rig);
+    for (; i < 19; i++)
+        log_rig_wait_durable(&rig, log_rig_must_put(&rig, 1, i, 5000));
+    log_rig_stop(&rig);
+    log_rig_peek(&rig, 1, GROUP_AT(3), stale, sizeof(stale));
+    assert_true(log_group_has_magic(slice_of(stale, sizeof(stale))) && stale[32] == 4);
+    log_rig_flip(&rig, 1, GROUP_AT(2) + 100);
+    log_rig_start(&rig);
+    log_rig_assert_replayed(&rig, 1, 16, 2);
+    log_rig_wait_durable(&rig, log_rig_must_put(&rig, 1, 18, 200));
+    log_rig_stop(&rig);
+    log_rig_start(&rig);
+    log_rig_assert_replayed(&rig, 1, 16, 3);
     log_rig_deinit(&rig);
 }
 
@@ -762,6 +797,7 @@ int main(void)
         cmocka_unit_test(a_list_given_back_gives_its_room_back),
         cmocka_unit_test(a_flipped_bit_before_the_last_group_is_named),
         cmocka_unit_test(a_flipped_bit_in_the_last_group_cuts_it),
+        cmocka_unit_test(stale_groups_behind_a_torn_one_are_not_taken),
         cmocka_unit_test(a_flipped_bit_in_what_is_applied_does_not_matter),
         cmocka_unit_test(a_lost_first_group_is_a_hole),
         cmocka_unit_test(a_hole_across_segments_is_found),
