@@ -77,7 +77,7 @@ static uint64_t log_store_durable(struct store *store)
 static uint64_t records_in_tables(const struct part *p)
 {
     return memtable_count(p->active->records) +
-           (p->frozen && !p->skip_frozen ? memtable_count(p->frozen->records) : 0);
+           (p->frozen ? memtable_count(p->frozen->records) : 0);
 }
 
 static int log_store_stats(struct store *store, uint32_t queue, struct store_stats *ret)
@@ -108,6 +108,7 @@ static void part_deinit(struct part *p)
 
     table_free(p->active);
     table_free(p->frozen);
+    part_free_retired(p);
     free(p->dones);
     free(p->done_bytes);
     free(p->made);
@@ -264,7 +265,7 @@ static int choose_log_dir(const struct store_log_options *o, char *out, size_t s
 
     if (n < 0 || (size_t)n >= size)
         return explain(why, -ERR_IO, o->lmdb.dir, "the name of its log's directory is too long");
-    if (!o->log_dir && mkdir(out, 0700) != 0 && errno != EEXIST)
+    if (mkdir(out, 0700) != 0 && errno != EEXIST)
         return explain(why, errno == ENOSPC ? -ERR_NO_SPACE : -ERR_IO, o->lmdb.dir,
                        "cannot make the directory of its log");
     return 0;

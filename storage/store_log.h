@@ -15,7 +15,7 @@
 
 struct store_log_options {
     struct store_lmdb_options lmdb;
-    const char *log_dir;   /* exists; NULL: "log" in the store's directory, made if need be */
+    const char *log_dir;   /* made if need be; NULL: "log" in the store's directory */
     uint64_t tables_bytes; /* 0: chosen as above */
     /* For tests: small segments, a small log. 0: the default. */
     uint32_t segment_bytes;

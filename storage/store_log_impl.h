@@ -44,6 +44,7 @@ struct table_wipe {
 };
 
 struct table {
+    struct table *next; /* retired: the one before */
     struct memtable *records;
     struct table_wipe *wipes; /* in the order of their LSNs */
     size_t n_wipes, cap_wipes;
@@ -63,10 +64,10 @@ struct load {
 struct part {
     /* the owner's thread only */
     struct table *active, *frozen; /* frozen may be NULL */
+    struct table *retired;         /* on disk, but their bytes may be lent out: a list */
     uint64_t loaded_lsn;           /* entries up to here may be older than what a load brought */
     uint32_t n_loading;
-    bool read;        /* slices may be lent out */
-    bool skip_frozen; /* it is on disk, and the snapshot shows it */
+    bool read; /* slices may be lent out */
     /* Outcomes in the order of their LSNs, a ring; and what each holds of the queue's bytes. */
     struct store_done *dones;
     size_t *done_bytes;
@@ -182,8 +183,9 @@ size_t store_log_reap(struct store *store, uint32_t queue, struct store_done *ou
 int store_log_load(struct store *store, uint32_t queue, uint64_t cookie,
                    const struct store_item *items, size_t n);
 int store_log_wipe(struct store *store, uint32_t queue, uint64_t cookie, struct store_range range);
-/* Owner: drops what is applied, unless something is lent out, and freezes what should be. */
+/* Owner: drops what is applied, freezes what should be. */
 void part_chores(struct store_log *s, uint32_t queue);
+void part_free_retired(struct part *p);
 
 /* ---- store_log_read.c */
 /* From now on slices may be lent out: no table is dropped before part_end. */

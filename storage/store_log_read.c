@@ -38,6 +38,7 @@ void part_end(struct store_log *s, uint32_t queue)
 {
     lmdb_snapshots_end(&s->env, queue);
     s->parts[queue].read = false;
+    part_free_retired(&s->parts[queue]);
     part_chores(s, queue);
 }
 
@@ -52,7 +53,7 @@ static int tables_find(const struct part *p, uint64_t token, struct slice store_
 {
     int found = table_find(p->active, token, store_key, ret);
 
-    if (found == 0 && p->frozen && !p->skip_frozen)
+    if (found == 0 && p->frozen)
         found = table_find(p->frozen, token, store_key, ret);
     return found;
 }

@@ -41,20 +41,42 @@ static void publish_bytes(struct part *p)
 {
     uint64_t bytes = memtable_bytes(p->active->records);
 
-    if (p->frozen && !p->skip_frozen)
+    if (p->frozen)
         bytes += memtable_bytes(p->frozen->records);
     atomic_store_explicit(&p->bytes, bytes, memory_order_relaxed);
 }
 
-static void drop_applied(struct part *p)
+void part_free_retired(struct part *p)
 {
-    if (!p->frozen || !atomic_load(&p->applied))
+    struct table *next;
+
+    for (struct table *t = p->retired; t; t = next) {
+        next = t->next;
+        table_free(t);
+    }
+    p->retired = NULL;
+}
+
+/* What reads will see from now on must be on disk: a snapshot from before the apply's last message
+ * does not show it. The older one stays for what is lent out. */
+static bool snapshot_is_new(struct store_log *s, uint32_t queue)
+{
+    return !lmdb_snapshot_open(&s->env, queue) || lmdb_snapshot_next(&s->env, queue) == 0;
+}
+
+static void drop_applied(struct store_log *s, uint32_t queue)
+{
+    struct part *p = &s->parts[queue];
+
+    if (!p->frozen || !atomic_load(&p->applied) || !snapshot_is_new(s, queue))
         return;
     atomic_store(&p->applied, false);
     atomic_store(&p->progress, 0);
-    table_free(p->frozen);
+    p->frozen->next = p->retired;
+    p->retired = p->frozen;
     p->frozen = NULL;
-    p->skip_frozen = false;
+    if (!p->read)
+        part_free_retired(p);
     publish_bytes(p);
 }
 
@@ -87,8 +109,7 @@ void part_chores(struct store_log *s, uint32_t queue)
 {
     struct part *p = &s->parts[queue];
 
-    if (!p->read)
-        drop_applied(p);
+    drop_applied(s, queue);
     if (should_freeze(s, p))
         freeze(s, queue);
 }
@@ -432,25 +453,13 @@ int store_log_submit(struct store *store, uint32_t queue, const struct store_op 
 
 /* ---- reap ---------------------------------------------------------------------------------- */
 
-/* While slices are lent out nothing is dropped, but what is reaped must be seen: from a newer
- * snapshot, past a frozen table that is on disk. */
-static bool see_loaded(struct store_log *s, struct part *p)
-{
-    uint32_t queue = (uint32_t)(p - s->parts);
-
-    if (!p->read || !lmdb_snapshot_open(&s->env, queue))
-        return true;
-    p->skip_frozen = atomic_load(&p->applied);
-    return lmdb_snapshot_next(&s->env, queue) == 0;
-}
-
 /* Loads that are on disk. Entries older than their end may be older than what they brought. */
 static size_t reap_loads(struct store_log *s, struct part *p, struct store_done *out, size_t max)
 {
     size_t n = 0;
 
     if (max == 0 || !atomic_load_explicit(&p->has_loaded, memory_order_acquire) ||
-        !see_loaded(s, p))
+        !snapshot_is_new(s, (uint32_t)(p - s->parts)))
         return 0;
     pthread_mutex_lock(&p->lock);
     while (p->loaded && n < max) {
@@ -487,9 +496,8 @@ size_t store_log_reap(struct store *store, uint32_t queue, struct store_done *ou
         p->dones_at = (p->dones_at + 1) % p->cap_dones;
         p->n_dones--;
     }
-    n += reap_loads(s, p, out + n, max - n);
-    part_chores(s, queue);
-    return n;
+    part_chores(s, queue); /* a wipe that a load waited for is on disk: its table goes first */
+    return n + reap_loads(s, p, out + n, max - n);
 }
 
 /* ---- load and wipe ------------------------------------------------------------------------- */

@@ -42,7 +42,8 @@ static struct store_op random_op(struct twins *t, uint64_t cookie)
     op.cookie = cookie;
     op.token = token_of_key(i);
     op.state.version.actor = below(t, 3);
-    op.state.deleted = below(t, 5) == 0;
+    /* Equal versions are the same write. */
+    op.state.deleted = (op.state.version.hlc * 5 + op.state.version.actor) % 7 == 0;
     if (!op.state.deleted) {
         /* The value follows from the version, as it does in life. */
         uint64_t at = op.state.version.hlc * 3 + op.state.version.actor;
