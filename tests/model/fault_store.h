@@ -14,6 +14,7 @@
 
 #define FAULT_VALUE_MAX 9000u
 #define FAULT_MAP_BYTES (64ull << 20)
+#define FAULT_QUEUES_MAX 8u
 
 /* How a child ends, besides 0 and by signal. */
 enum fault_exit {
@@ -25,20 +26,46 @@ enum fault_exit {
     FAULT_EXIT_UNEXPECTED = 7 /* an answer that must not be */
 };
 
+/* Which engine is opened, and how. Small tables and a small log: what happens once in a while in
+ * life (freezing, slices, segments used again) happens all the time. */
+struct fault_engine {
+    bool log;              /* the store with a log; otherwise the plain one */
+    bool log_beside;       /* its files lie in the store's directory itself */
+    uint64_t tables_bytes; /* of the store with a log, like all below */
+    uint32_t segment_bytes;
+    uint64_t log_bytes_max;
+    uint32_t n_workers, n_owners;
+    bool few_zones; /* keys lie in FAULT_ZONES arcs, so that each has many */
+};
+
+#define FAULT_ZONES 16u
+
+extern struct fault_engine fault_engine;
+/* Takes "log" off the front of the arguments. */
+void fault_main(int *argc, char ***argv);
+
 struct fault_store {
     struct store *s;
     sem_t woken; /* posted by notify */
+    uint32_t n_queues;
+    /* Reaped while room was waited for. */
+    struct store_done *stash;
+    size_t n_stash, cap_stash;
 };
 
 /* Faults are guarded against once a store is open. */
 extern bool fault_guarded;
 
-/* What store_lmdb_open says. config.fatal prints the sentence and exits with FAULT_EXIT_SENTENCE.
+/* What the engine's open says. config.fatal prints the sentence and exits with FAULT_EXIT_SENTENCE.
  */
 int fault_store_open(struct fault_store *f, const char *dir, uint64_t map_bytes,
                      bool accept_suspect, char why[STORE_WHY_BYTES]);
 void fault_store_close(struct fault_store *f);
-/* Waits for at least one outcome. */
+/* The queue that a token belongs to. All queues are driven by the test's one thread. */
+uint32_t fault_queue(uint64_t token);
+/* Operations of one queue; waits as long as the store is FULL. */
+int fault_store_submit(struct fault_store *f, uint32_t queue, const struct store_op *ops, size_t n);
+/* Waits for at least one outcome, of any queue. */
 size_t fault_store_reap(struct fault_store *f, struct store_done *out, size_t max);
 /* Submits one operation and waits for it; its error. */
 int fault_store_do(struct fault_store *f, const struct store_op *op);
@@ -52,6 +79,12 @@ static inline uint64_t fault_mark(unsigned i, uint64_t hlc)
 {
     return (uint64_t)i << 32 | hlc;
 }
+
+uint64_t fault_token(unsigned i);
+
+/* Counts and leaves of all tokens are those that a scan adds up: 0, or an exit status and a
+ * sentence. */
+int fault_check_sums(struct store *s, char what[128]);
 
 /* Looks up key i: 0 if it is there at `acked` or newer with the right value (acked 0: or absent),
  * otherwise an exit status, and a sentence in what. */
