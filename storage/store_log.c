@@ -252,6 +252,7 @@ static void choose_sizes(struct store_log *s, const struct store_log_options *o)
     uint64_t tables = choose_tables_bytes(s, o);
     uint64_t log = tables * STORE_LOG_BYTES_FACTOR;
 
+    s->slice_records = o->slice_records ? o->slice_records : SLICE_RECORDS_MAX;
     s->part_bytes_max = tables / (s->n_owners ? s->n_owners : 1);
     s->log_bytes_max = o->log_bytes_max            ? o->log_bytes_max
                        : log < STORE_LOG_BYTES_MIN ? STORE_LOG_BYTES_MIN

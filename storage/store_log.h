@@ -17,9 +17,10 @@ struct store_log_options {
     struct store_lmdb_options lmdb;
     const char *log_dir;   /* made if need be; NULL: "log" in the store's directory */
     uint64_t tables_bytes; /* 0: chosen as above */
-    /* For tests: small segments, a small log. 0: the default. */
+    /* For tests: small segments, a small log, passes of many slices. 0: the default. */
     uint32_t segment_bytes;
     uint64_t log_bytes_max;
+    uint32_t slice_records;
 };
 
 /* Like store_lmdb_open. A store without a log is given one. Operations on records, reads, loads and

@@ -24,7 +24,6 @@
 #define APPLY_TICK_MS 1000u
 /* A table that got nothing for so many ticks goes to disk: reads then pay nothing for it. */
 #define APPLY_IDLE_TICKS 5u
-#define SLICE_RECORDS_MAX 20000u
 /* On a disk that is nearly full: fewer pages have to find room at once. */
 #define SLICE_RECORDS_FEW 64u
 #define PROGRESS_WHOLE 1024u
@@ -188,7 +187,7 @@ static bool wait_for_room(struct store_log *s)
 /* 0; COMMIT_FULL: given up, the store is being closed; negative: it has failed. */
 static int run_slice(struct store_log *s, slice_fn *slice, void *what)
 {
-    size_t max = SLICE_RECORDS_MAX;
+    size_t max = s->slice_records;
     int r;
 
     for (;;) {

@@ -142,6 +142,7 @@ struct store_log {
     _Atomic uint64_t wipe_number; /* last one given out */
     uint64_t part_bytes_max;      /* of one part's tables */
     uint64_t log_bytes_max;
+    size_t slice_records;
     uint64_t log_id, applied_seq; /* as found */
     char *dir;
     atomic_bool failed;
@@ -230,6 +231,8 @@ uint64_t facts_first_after(struct store_log *s, uint64_t durable);
 void facts_written(struct store_log *s, uint64_t durable);
 
 /* ---- store_log_apply.c */
+/* Most records of one transaction. */
+#define SLICE_RECORDS_MAX 20000u
 int apply_init(struct store_log *s);
 void apply_deinit(struct store_log *s);
 int apply_start(struct store_log *s);
