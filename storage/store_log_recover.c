@@ -2,9 +2,9 @@
  *
  * Every record after the applied sequence number goes into the tables again, merged by version, as
  * it did the first time; that some of them are on disk already does no harm, for the apply decides
- * by version too. A wipe hides the entries before it, whether it is done on disk or not; one that
- * is done (its number is in the zone's summary) does not hide what the disk holds, for that came
- * later. The number of workers may have changed: tables are chosen by token.
+ * by version too, and reads look at both until then. A wipe hides the entries before it, whether it
+ * is done on disk or not; one that is done (its number is in the zone's summary) does not hide what
+ * the disk holds, for that came later. The number of workers may have changed: tables are chosen by token.
  *
  * The log's id is written into the data file before anything is appended, so a log and a data file
  * that do not belong together are refused.
@@ -25,6 +25,8 @@ static void note_entry(struct part *p, uint64_t lsn)
         atomic_store(&p->active_first, lsn);
     atomic_store(&p->active_last, lsn);
     p->active->lsn_last = lsn;
+    /* The disk may hold something newer: a load, which the log knows nothing of. */
+    p->loaded_lsn = lsn;
 }
 
 static int replay_state(struct recovery *rec, uint64_t lsn, struct slice payload)

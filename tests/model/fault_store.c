@@ -18,6 +18,7 @@ struct fault_engine fault_engine = {
     .tables_bytes = 256u << 10,
     .segment_bytes = 1u << 20,
     .log_bytes_max = 8u << 20,
+    .slice_records = 100,
 };
 
 void fault_main(int *argc, char ***argv)
@@ -49,7 +50,8 @@ static int open_with_log(const struct store_config *config, struct store_lmdb_op
                                         .log_dir = fault_engine.log_beside ? lmdb.dir : NULL,
                                         .tables_bytes = fault_engine.tables_bytes,
                                         .segment_bytes = fault_engine.segment_bytes,
-                                        .log_bytes_max = fault_engine.log_bytes_max};
+                                        .log_bytes_max = fault_engine.log_bytes_max,
+                                        .slice_records = fault_engine.slice_records};
     int r = store_log_open(config, &options, ret, why);
 
     if (r == 0 && fault_guarded)
@@ -298,7 +300,9 @@ int fault_check_sums(struct store *s, char what[128])
     struct arc_sums *sums = malloc(sizeof(*sums));
     int r = sums ? 1 : -ERR_NO_MEMORY;
 
-    for (uint32_t arc = 0; r == 1 && arc < ARCS; arc++) {
+    /* With few zones no key is in an arc between. */
+    for (uint32_t arc = 0; r == 1 && arc < ARCS;
+         arc += fault_engine.few_zones ? ARCS / FAULT_ZONES : 1) {
         r = check_arc(s, sums, arc);
         if (r != 1)
             snprintf(what, 128, "arc %u: %llu records are told, %llu counted (%s)", arc,

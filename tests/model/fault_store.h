@@ -34,6 +34,7 @@ struct fault_engine {
     uint64_t tables_bytes; /* of the store with a log, like all below */
     uint32_t segment_bytes;
     uint64_t log_bytes_max;
+    uint32_t slice_records; /* 0: the default */
     uint32_t n_workers, n_owners;
     bool few_zones; /* keys lie in FAULT_ZONES arcs, so that each has many */
 };

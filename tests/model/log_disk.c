@@ -13,6 +13,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static bool is_ours(const char *name)
+{
+    return strncmp(name, "log.", 4) == 0 || strcmp(name, "data.mdb") == 0;
+}
+
 static struct log_disk_file *find(struct log_disk *d, const char *name)
 {
     struct log_disk_file *f;
@@ -73,7 +78,11 @@ void log_disk_event(struct log_disk *d, size_t at)
     switch (e->kind) {
     case LOG_SHIM_GROUP:
     case LOG_SHIM_ZERO:
+    case LOG_SHIM_DATA:
         wait_for_sync(find(d, e->name), at);
+        break;
+    case LOG_SHIM_META:
+        put(&find(d, e->name)->bytes, &find(d, e->name)->len, e->offset, e->data, e->len);
         break;
     case LOG_SHIM_SYNC:
         sync_file(d, find(d, e->name));
@@ -89,6 +98,7 @@ void log_disk_event(struct log_disk *d, size_t at)
             memcpy(d->files[i].name_old, d->files[i].name, LOG_SHIM_NAME_BYTES);
         break;
     case LOG_SHIM_SYNC_NEW:
+    case LOG_SHIM_DATA_SYNC:
     case LOG_SHIM_RESERVE:
     case LOG_SHIM_MARK:
         break;
@@ -107,7 +117,7 @@ void log_disk_load(struct log_disk *d, const char *dir)
         struct stat st;
         int fd;
 
-        if (strncmp(e->d_name, "log.", 4) != 0)
+        if (!is_ours(e->d_name))
             continue;
         f = find(d, e->d_name);
         memcpy(f->name_old, f->name, LOG_SHIM_NAME_BYTES);
@@ -186,7 +196,7 @@ static void clear_dir(const char *dir)
 
     assert_non_null(all);
     while ((e = readdir(all))) {
-        if (strncmp(e->d_name, "log.", 4) == 0)
+        if (is_ours(e->d_name))
             unlinkat(dirfd(all), e->d_name, 0);
     }
     closedir(all);

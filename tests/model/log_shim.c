@@ -7,6 +7,7 @@
 #include "tests/model/log_shim.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 
 #define PUBLIC __attribute__((visibility("default")))
 #define PATH_BYTES 4096
+#define DATA_NAME "data.mdb"
 
 ssize_t pwrite64(int fd, const void *data, size_t len, int64_t offset);
 ssize_t pwritev64(int fd, const struct iovec *iov, int n_iov, int64_t offset);
@@ -34,9 +36,11 @@ static struct {
     int fail_errno;
     bool fail_forever, has_failed;
     bool hold, held;
+    enum log_shim_kind hold_kind;
+    bool lose_log, lose_data;
 } shim = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
-/* The name of a segment's file, or "." for a directory (of whatever name: only the log syncs one);
+/* The name of a segment's or the data file, or "." for a directory (of whatever name: only the log syncs one);
  * false: not ours. */
 static bool name_of(int fd, char name[LOG_SHIM_NAME_BYTES], char dir[PATH_BYTES])
 {
@@ -50,7 +54,8 @@ static bool name_of(int fd, char name[LOG_SHIM_NAME_BYTES], char dir[PATH_BYTES]
         return false;
     path[n] = 0;
     slash = strrchr(path, '/');
-    if (slash && strncmp(slash, "/log.", 5) == 0 && strlen(slash) < LOG_SHIM_NAME_BYTES) {
+    if (slash && (strncmp(slash, "/log.", 5) == 0 || strcmp(slash, "/" DATA_NAME) == 0) &&
+        strlen(slash) < LOG_SHIM_NAME_BYTES) {
         found = slash + 1;
         *slash = 0;
     }
@@ -62,6 +67,18 @@ static bool name_of(int fd, char name[LOG_SHIM_NAME_BYTES], char dir[PATH_BYTES]
 static bool is_file(const char *name)
 {
     return name[0] != '.';
+}
+
+static bool is_data(const char *name)
+{
+    return strcmp(name, DATA_NAME) == 0;
+}
+
+static enum log_shim_kind data_kind(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    return flags >= 0 && (flags & O_DSYNC) ? LOG_SHIM_META : LOG_SHIM_DATA;
 }
 
 /* Whether this call is to fail. *ret_errno 0: by half. */
@@ -114,6 +131,8 @@ static ssize_t do_write(enum log_shim_kind kind, int fd, const void *data, size_
 
     if (!name_of(fd, name, dir) || !is_file(name))
         return syscall(SYS_pwrite64, fd, data, len, offset);
+    if (is_data(name))
+        kind = data_kind(fd);
     if (fails(kind, &e)) {
         if (e) {
             errno = e;
@@ -123,6 +142,8 @@ static ssize_t do_write(enum log_shim_kind kind, int fd, const void *data, size_
     }
     pthread_mutex_lock(&shim.lock);
     n = syscall(SYS_pwrite64, fd, data, len, offset);
+    if (kind == LOG_SHIM_META && shim.lose_data)
+        kind = LOG_SHIM_DATA;
     if (n > 0)
         record(kind, dir, name, (uint64_t)offset, data, (size_t)n);
     pthread_mutex_unlock(&shim.lock);
@@ -160,10 +181,26 @@ PUBLIC ssize_t pwritev(int fd, const struct iovec *iov, int n_iov, off_t offset)
     return pwritev64(fd, iov, n_iov, offset);
 }
 
-static void hold_if_told(void)
+/* LMDB's way to write pages that lie side by side; at the descriptor's position. */
+PUBLIC ssize_t writev(int fd, const struct iovec *iov, int n_iov)
+{
+    char name[LOG_SHIM_NAME_BYTES], dir[PATH_BYTES];
+    off_t offset;
+    ssize_t n;
+
+    if (!name_of(fd, name, dir) || !is_data(name))
+        return syscall(SYS_writev, fd, iov, n_iov);
+    offset = (off_t)syscall(SYS_lseek, fd, 0, SEEK_CUR);
+    n = pwritev64(fd, iov, n_iov, offset);
+    if (n > 0)
+        syscall(SYS_lseek, fd, offset + n, SEEK_SET);
+    return n;
+}
+
+static void hold_if_told(enum log_shim_kind kind)
 {
     pthread_mutex_lock(&shim.lock);
-    if (shim.hold) {
+    if (shim.hold && shim.hold_kind == kind) {
         shim.held = true;
         pthread_cond_broadcast(&shim.changed);
         while (shim.hold)
@@ -177,6 +214,8 @@ static enum log_shim_kind sync_kind(const char *name)
 {
     if (!is_file(name))
         return LOG_SHIM_DIR_SYNC;
+    if (is_data(name))
+        return LOG_SHIM_DATA_SYNC;
     return strstr(name, ".new") ? LOG_SHIM_SYNC_NEW : LOG_SHIM_SYNC;
 }
 
@@ -191,8 +230,9 @@ static int do_sync(int fd, long number)
         errno = e;
         return -1;
     }
-    if (sync_kind(name) == LOG_SHIM_SYNC)
-        hold_if_told();
+    hold_if_told(sync_kind(name));
+    if ((sync_kind(name) == LOG_SHIM_SYNC && shim.lose_log) || (is_data(name) && shim.lose_data))
+        return 0;
     pthread_mutex_lock(&shim.lock);
     r = (int)syscall(number, fd);
     if (r == 0)
@@ -327,10 +367,29 @@ bool log_shim_has_failed(void)
     return b;
 }
 
-void log_shim_hold_sync(void)
+static void hold(enum log_shim_kind kind)
 {
     pthread_mutex_lock(&shim.lock);
     shim.hold = true;
+    shim.hold_kind = kind;
+    pthread_mutex_unlock(&shim.lock);
+}
+
+void log_shim_hold_sync(void)
+{
+    hold(LOG_SHIM_SYNC);
+}
+
+void log_shim_hold_data_sync(void)
+{
+    hold(LOG_SHIM_DATA_SYNC);
+}
+
+void log_shim_lose_syncs(bool of_log, bool of_data)
+{
+    pthread_mutex_lock(&shim.lock);
+    shim.lose_log = of_log;
+    shim.lose_data = of_data;
     pthread_mutex_unlock(&shim.lock);
 }
 
