@@ -144,7 +144,8 @@ struct store_ops {
     /* Takes all n operations or none, 1 <= n <= STORE_SUBMIT_MAX. 0 and *ret_lsn = the last one's
      * LSN; -ERR_FULL, -ERR_NO_MEMORY, -ERR_IO after a fatal failure, or the typed refusal of a key,
      * name or value beyond its limit. -ERR_NO_SPACE, and -ERR_CORRUPT when the record to merge with
-     * fails its checksum, are told per operation in its store_done.
+     * fails its checksum (an engine that knows the new version to be higher may store it), are told
+     * per operation in its store_done.
      *
      * Whoever hears -ERR_FULL waits for notify (which may have come already, if not all was reaped);
      * after the reap that follows the same submit is worth trying again, or a smaller one if it has

@@ -61,6 +61,10 @@ static const struct argp_option options[] = {
     {"weight", KEY_WEIGHT, "N", 0, "Share of the data relative to other nodes [1]", 3},
     {NULL, 0, NULL, 0, "Running", 4},
     {"workers", KEY_WORKERS, "N", 0, "Threads that serve requests [cores - 1]", 4},
+    {"log-dir", KEY_LOG_DIR, "DIR", 0,
+     "Directory of the write-ahead log, for a device of its own; made if it does not exist "
+     "[in the data directory]",
+     4},
     {"map-size", KEY_MAP_SIZE, "SIZE", 0, "The largest the data may grow to [64GiB]", 4},
     {"log-level", KEY_LOG_LEVEL, "LEVEL", 0, "error, warn, info or debug [info]", 4},
     {"accept-suspect", KEY_ACCEPT_SUSPECT, NULL, 0,
@@ -304,6 +308,8 @@ int config_set(struct config *c, enum config_key key, const char *text, char why
         return set_path(c->data, text, why);
     case KEY_CONFIG:
         return set_path(c->file, text, why);
+    case KEY_LOG_DIR:
+        return set_path(c->log_dir, text, why);
     case KEY_NAME:
         return set_name(c->name, text, why);
     case KEY_ZONE:

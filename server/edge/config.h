@@ -19,6 +19,7 @@ struct config_addresses {
 
 struct config {
     char data[CONFIG_PATH_BYTES];
+    char log_dir[CONFIG_PATH_BYTES]; /* "": within data */
     char file[CONFIG_PATH_BYTES];    /* "" = none */
     char name[LIMIT_NAME_BYTES + 1]; /* "" = made from the node's id */
     char zone[LIMIT_NAME_BYTES + 1];
@@ -74,6 +75,7 @@ enum config_key {
     KEY_ZONE,
     KEY_WEIGHT,
     KEY_WORKERS,
+    KEY_LOG_DIR,
     KEY_MAP_SIZE,
     KEY_LOG_LEVEL,
     KEY_INSECURE,

@@ -12,7 +12,7 @@
 #include "server/core/ring.h"
 #include "server/edge/control.h"
 #include "server/edge/worker_loop.h"
-#include "storage/store_lmdb.h"
+#include "storage/store_log.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -110,11 +110,14 @@ static int open_store(struct node *n)
     char why[STORE_WHY_BYTES];
     struct store_config config = {
         .n_workers = n->n_workers, .notify = store_notify, .fatal = store_fatal, .ctx = n};
-    struct store_lmdb_options options = {.dir = n->disk.store,
-                                         .map_bytes = n->config.map_bytes,
-                                         .accept_suspect = n->config.accept_suspect};
+    struct store_log_options options = {
+        .lmdb = {.dir = n->disk.store,
+                 .map_bytes = n->config.map_bytes,
+                 .accept_suspect = n->config.accept_suspect},
+        .log_dir = n->config.log_dir[0] ? n->config.log_dir : NULL,
+    };
 
-    int rc = store_lmdb_open(&config, &options, &n->store, why);
+    int rc = store_log_open(&config, &options, &n->store, why);
     if (rc == -ERR_SUSPECT)
         return fail("%s\nThe node does not serve it. Replace this node, or, to take the risk that "
                     "its last acknowledged writes are lost, start it once with --accept-suspect.",
@@ -126,7 +129,7 @@ static int open_store(struct node *n)
                  "a suspect store is accepted: what was acknowledged shortly before the "
                  "failed sync may be missing on this node",
                  "data=%s", LOG_STR(n->disk.dir));
-    store_lmdb_guard_faults(n->store);
+    store_log_guard_faults(n->store);
     return 0;
 }
 

@@ -184,8 +184,8 @@ def version_and_help():
     status, out, _ = run("--help")
     equal(status, 0)
     for option in ("data", "name", "listen", "peer-listen", "advertise", "peer-advertise",
-                   "cluster", "join", "replicas", "zone", "weight", "workers", "map-size",
-                   "log-level", "insecure", "config", "check-config", "version"):
+                   "cluster", "join", "replicas", "zone", "weight", "workers", "log-dir",
+                   "map-size", "log-level", "insecure", "config", "check-config", "version"):
         has(out, f"--{option}")
 
 
@@ -279,6 +279,32 @@ def a_lost_store_is_noticed():
                          "127.0.0.1:0")
     equal(status, 1)
     has(err, "its store has no ring")
+
+
+def the_log_may_have_a_directory_of_its_own():
+    log_dir = fresh_dir() / "log"
+    with Node("--log-dir", log_dir) as node:
+        with node.client() as c:
+            c.put(b"k", b"v")
+        check(any(log_dir.iterdir()), "the log is there")
+        check(not (node.data / "store" / "log").exists(), "and nowhere else")
+        node.process.kill()
+        node.process.wait()
+    # Without it the node would forget what only the log has.
+    addresses = "--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"
+    status, _, err = run("--data", node.data, *addresses)
+    equal(status, 1)
+    has(err, "log")
+    # Nor does the log of another node do.
+    with Node("--log-dir", fresh_dir() / "log") as other:
+        other.stop()
+    status, _, err = run("--data", other.data, "--log-dir", log_dir, *addresses)
+    equal(status, 1)
+    has(err, "log")
+    with Node("--log-dir", log_dir, data=node.data) as node:
+        with node.client() as c:
+            equal(c.get(b"k").value, b"v")
+        node.stop()
 
 
 def a_suspect_store_is_served_only_on_demand():
@@ -807,6 +833,7 @@ def more_clients_than_descriptors():
 TESTS = [version_and_help, wrong_usage, config_files, open_addresses_need_insecure,
          one_quoitd_per_directory, one_listener_per_address, boots_are_counted_and_synced,
          a_newer_format_is_refused, a_lost_store_is_noticed,
+         the_log_may_have_a_directory_of_its_own,
          a_suspect_store_is_served_only_on_demand, signals_stop_it_cleanly,
          a_stopping_node_answers_who_does_not_know_yet, stopping_while_waiting_to_form,
          three_nodes_form_one_cluster, addresses_may_be_names, used_directories_form_nothing,

@@ -236,13 +236,31 @@ static void a_queue_that_does_not_reap_is_full_and_others_are_not(void **state)
     assert_int_equal(rig->s->ops->submit(rig->s, 0, ops, 0, &lsn), -ERR_BAD_REQUEST);
 }
 
+/* A store with a log takes what its log has room for: whoever hears FULL offers less. */
+static void submit_and_reap_some_at_a_time(struct rig *rig, const struct store_op *ops,
+                                           struct store_done *dones, size_t n)
+{
+    size_t at = 0, offer = n, some;
+    uint64_t lsn;
+
+    while (at < n) {
+        some = n - at < offer ? n - at : offer;
+        if (some > 1 && rig->s->ops->submit(rig->s, 0, ops + at, some, &lsn) == -ERR_FULL) {
+            offer = some / 2;
+            continue;
+        }
+        if (some == 1)
+            assert_int_equal(rig_submit(rig, 0, ops + at, 1, &lsn), 0);
+        rig_reap(rig, 0, dones + at, some);
+        at += some;
+    }
+    assert_true(offer < n); /* and did hear it */
+}
+
 /* One value often: bytes count per operation, and a duplicate costs no disk. */
 static void an_empty_queue_takes_more_than_the_bound_of_bytes(void **state)
 {
     struct rig *rig = rig_of(state);
-
-    if (rig->engine == RIG_LOG) /* takes what its log has room for: callers offer less, then */
-        skip();
     struct blob *owner = blob_new(LIMIT_VALUE_BYTES);
     struct store_op ops[STORE_QUEUE_BYTES_MAX / LIMIT_VALUE_BYTES + 1];
     struct store_done dones[ARRAY_LEN(ops)], done;
@@ -255,6 +273,12 @@ static void an_empty_queue_takes_more_than_the_bound_of_bytes(void **state)
     for (size_t i = 1; i < ARRAY_LEN(ops); i++)
         ops[i] = ops[0];
     for (unsigned round = 0; round < 2; round++) {
+        if (rig->engine == RIG_LOG) {
+            submit_and_reap_some_at_a_time(rig, ops, dones, ARRAY_LEN(ops));
+            for (size_t i = 0; i < ARRAY_LEN(ops); i++)
+                assert_int_equal(dones[i].outcome, round || i ? OUTCOME_DUPLICATE : OUTCOME_STORED);
+            continue;
+        }
         assert_int_equal(rig->s->ops->submit(rig->s, 0, ops, ARRAY_LEN(ops), &lsn), 0);
         if (rig->engine == RIG_LMDB) /* the model has no bound of bytes */
             assert_int_equal(rig->s->ops->submit(rig->s, 0, ops, 1, &lsn), -ERR_FULL);
@@ -266,6 +290,8 @@ static void an_empty_queue_takes_more_than_the_bound_of_bytes(void **state)
     }
     assert_int_equal(rig->s->ops->submit(rig->s, 0, ops, STORE_SUBMIT_MAX + 1, &lsn),
                      -ERR_BAD_REQUEST);
+    if (rig->engine == RIG_LOG)
+        rig_reopen(rig); /* its tables hold references until they are on disk */
     assert_int_equal(atomic_load(&owner->refs), 1);
     blob_unref(owner);
 }
