@@ -3,12 +3,13 @@
  * The first of the three that knows a key has its newest state, for each is written only after the
  * one before it was looked at. There is one exception: a load goes to disk past the tables, so
  * while one is under way, and for entries that are older than its end, both are looked at and the
- * newer version wins.
+ * newer version wins. What a wipe in the tables covers is not looked up on disk at all: it may be
+ * there still.
  *
  * The snapshot is taken once per wake-up, after the tables that the apply has finished were dropped:
  * a frozen table and a snapshot that shows its records may stand side by side, the other way round
  * a key would vanish for a moment. Reads of the disk reveal nothing that is not durable; an entry of
- * a table reveals its LSN.
+ * a table reveals its LSN, and so does a wipe that leaves nothing to see.
  */
 #include "storage/store_log_impl.h"
 
@@ -58,6 +59,21 @@ static int tables_find(const struct part *p, uint64_t token, struct slice store_
     return found;
 }
 
+/* The LSN of the wipe in the tables that hides what the disk holds; 0: there is none. */
+static uint64_t disk_hidden_by(const struct part *p, uint64_t token)
+{
+    const struct table *tables[2] = {p->active, p->frozen};
+
+    for (int i = 0; i < 2 && tables[i]; i++) {
+        bool done;
+        uint64_t lsn = table_wiped(tables[i], token, &done);
+
+        if (lsn && !done)
+            return lsn;
+    }
+    return 0;
+}
+
 static bool must_look_twice(const struct part *p, uint64_t lsn)
 {
     return p->n_loading > 0 || lsn <= p->loaded_lsn;
@@ -68,14 +84,16 @@ int part_find(struct store_log *s, uint32_t queue, uint64_t token, struct slice 
 {
     struct part *p = &s->parts[queue];
     const struct memtable_entry *e;
+    uint64_t hidden_by;
     struct state disk;
     int found, r;
 
     part_begin(s, queue);
     found = tables_find(p, token, store_key, &e);
+    hidden_by = disk_hidden_by(p, token);
     *ret = found == 1 ? memtable_state(e) : (struct state){0};
-    *ret_lsn = found == 1 ? e->lsn : 0;
-    if (found == 2 || (found == 1 && !must_look_twice(p, e->lsn)))
+    *ret_lsn = found == 1 ? e->lsn : hidden_by;
+    if (hidden_by || (found == 1 && !must_look_twice(p, e->lsn)))
         return 0;
     r = part_look(s, queue);
     if (r == 0)
@@ -209,7 +227,7 @@ static int walk_merge(struct merge_walk *w)
     found = tables_find(p, w->token, w->store_key, &e);
     w->state = found == 1 ? memtable_state(e) : (struct state){0};
     w->lsn = found == 1 ? e->lsn : 0;
-    if (!on_disk || found == 2 || (found == 1 && !must_look_twice(p, e->lsn)))
+    if (!on_disk || disk_hidden_by(p, w->token) || (found == 1 && !must_look_twice(p, e->lsn)))
         return 0;
     if (w->disk_r < 0)
         return w->disk_r;
@@ -289,6 +307,26 @@ static int page_fill(struct store_page *page, struct merge_walk *w, size_t bytes
     return 0;
 }
 
+/* Of the wipes of the range that are in the tables and not durable, the last one's LSN; 0: none. */
+static uint64_t range_wiped(const struct store_log *s, const struct part *p,
+                            struct store_range range)
+{
+    const struct table *tables[2] = {p->active, p->frozen};
+    uint64_t durable = log_durable(s->log);
+
+    for (int i = 0; i < 2 && tables[i]; i++) {
+        for (size_t n = tables[i]->n_wipes; n-- > 0;) {
+            const struct table_wipe *w = &tables[i]->wipes[n];
+
+            if (w->lsn <= durable)
+                return 0;
+            if (w->range.first <= range.last && w->range.last >= range.first)
+                return w->lsn;
+        }
+    }
+    return 0;
+}
+
 int store_log_scan(struct store *store, uint32_t queue, struct store_range range,
                    struct slice cursor, size_t bytes_max, struct store_page *page)
 {
@@ -306,6 +344,7 @@ int store_log_scan(struct store *store, uint32_t queue, struct store_range range
     r = walk_open(&w, log_of(store), queue, range, slice_of(after, cursor.len));
     if (r < 0)
         return r;
+    page->lsn = range_wiped(w.s, &w.s->parts[queue], range);
     r = page_fill(page, &w, bytes_max);
     page->lsn = lsn_to_wait_for(log_of(store), page->lsn);
     walk_close(&w);

@@ -182,24 +182,22 @@ struct slice fault_value(unsigned i, uint64_t hlc, uint8_t bytes[FAULT_VALUE_MAX
     return slice_of(bytes, len);
 }
 
+static struct key key_of(unsigned i, char name[16])
+{
+    snprintf(name, 16, "key-%u", i);
+    return rig_key(slice_str(name));
+}
+
 uint64_t fault_token(unsigned i)
 {
     char name[16];
-    uint64_t token;
+    uint64_t token = rig_token(key_of(i, name).partition);
 
-    snprintf(name, sizeof(name), "key-%u", i);
-    token = rig_token(slice_str(name));
     if (!fault_engine.few_zones)
         return token;
     /* The zones lie in arcs of different workers. */
     return token >> ZONE_BITS | (uint64_t)(i % FAULT_ZONES * (ZONES / FAULT_ZONES))
                                     << (64 - ZONE_BITS);
-}
-
-static struct key key_of(unsigned i, char name[16])
-{
-    snprintf(name, 16, "key-%u", i);
-    return rig_key(slice_str(name));
 }
 
 struct store_op fault_put(unsigned i, uint64_t hlc, char name[16], uint8_t bytes[FAULT_VALUE_MAX])
