@@ -352,6 +352,7 @@ static void settle(struct search *s, const struct found *last)
     for (size_t i = 0; i < l->n_segments; i++) {
         struct log_segment *segment = l->segments[i];
 
+        posix_fadvise(segment->fd, 0, 0, POSIX_FADV_DONTNEED);
         segment->next = NULL;
         if (last && segment == last->segment) {
             segment->use = LOG_SEGMENT_HEAD;

@@ -18,6 +18,9 @@
  * The directory is synced whenever the log is opened: a process that died between rename and sync
  * leaves a name that this one sees and a power cut could still take away.
  *
+ * Zeroes, and what recovery has read, are dropped from the page cache: nobody reads them again, and
+ * a small write into a large folio of theirs would count as a write of all of it.
+ *
  * Segments are never made smaller or removed: the log keeps the size that it once needed, at most
  * bytes_max. Reading goes through read, not through a map: a bad block is then an error and not a
  * signal.
@@ -221,6 +224,7 @@ static int fill(int fd, const char *name, uint64_t size, const atomic_bool *canc
         if (fdatasync(fd) != 0)
             return explain_errno(why, name, "sync it");
     }
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     return 0;
 }
 
