@@ -1,11 +1,13 @@
-/* store_bench: puts and gets of the plain store alone, no network.
+/* store_bench: puts and gets of a store alone, no network.
  *
- *   store_bench DIR [KEYS [SECONDS]]        (100000, 3)
+ *   store_bench log|plain DIR [KEYS [SECONDS [OUTSTANDING]]]     (100000, 3; 1, 16 and 64)
  *
  * Puts: random keys, 100 byte values, so many outstanding at a time, each wave submitted as
- * outcomes come back. Gets: random keys, a snapshot per 16. Prints the time of a bare 4 KiB
- * fdatasync on the same file system first: figures of synced writes mean nothing without it. DIR is
- * made by the caller, is filled, and stays.
+ * outcomes come back. Gets: random keys, a snapshot per 16; then the same after the store was
+ * closed and opened, so that nothing is in memory tables. Prints the time of a bare 4 KiB fdatasync
+ * on the same file system first: figures of synced writes mean nothing without it. "Worst second"
+ * and bytes written (of the whole block device, so others must be quiet) are of the timed part;
+ * what lies in tables at its end is not written yet. DIR is made by the caller, is filled, and stays.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,10 +15,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "storage/store_lmdb.h"
+#include "storage/store_log.h"
 
 #define VALUE_BYTES 100u
 #define NAME_BYTES 32u
@@ -27,6 +31,8 @@
 
 struct bench {
     struct store *s;
+    bool plain;
+    const char *dir;
     sem_t woken;
     uint64_t random, n_keys, hlc;
     double seconds;
@@ -113,23 +119,29 @@ static struct store_op put_op(struct bench *b, uint64_t i, char name[NAME_BYTES]
     };
 }
 
-static void submit(struct bench *b, const struct store_op *ops, size_t n)
+/* False: not now. */
+static bool submit(struct bench *b, const struct store_op *ops, size_t n)
 {
     uint64_t lsn;
     int r = b->s->ops->submit(b->s, 0, ops, n, &lsn);
 
-    if (r != 0)
+    if (r != 0 && r != -ERR_FULL)
         die("submit", err_name(r));
+    return r == 0;
+}
+
+static void wait_woken(struct bench *b)
+{
+    while (sem_wait(&b->woken) != 0)
+        continue;
 }
 
 static size_t reap(struct bench *b, struct store_done *dones, size_t max)
 {
     size_t n;
 
-    while ((n = b->s->ops->reap(b->s, 0, dones, max)) == 0) {
-        while (sem_wait(&b->woken) != 0)
-            continue;
-    }
+    while ((n = b->s->ops->reap(b->s, 0, dones, max)) == 0)
+        wait_woken(b);
     for (size_t i = 0; i < n; i++) {
         if (dones[i].error)
             die("put", err_name(dones[i].error));
@@ -150,7 +162,10 @@ static void load(struct bench *b)
 
         for (; n < LOAD_BATCH && i < b->n_keys; n++, i++)
             ops[n] = put_op(b, i, names[n]);
-        submit(b, ops, n);
+        while (!submit(b, ops, n)) {
+            wait_woken(b);
+            b->s->ops->reap(b->s, 0, dones, 1); /* nothing is outstanding: its chores */
+        }
         while (n)
             n -= reap(b, dones, n);
     }
@@ -159,32 +174,127 @@ static void load(struct bench *b)
     free(ops);
 }
 
+#define SECONDS_MAX 3600u
+#define SAMPLES_MAX (1u << 22)
+
+/* Latencies, a ring of the last ones, and puts per second of the run. */
+struct puts {
+    float *took;
+    uint64_t n;
+    uint32_t per_second[SECONDS_MAX];
+};
+
+/* A number of a line "name: number" of a file below /proc/self. */
+static uint64_t proc_number(const char *file, const char *name)
+{
+    char path[64], line[128];
+    unsigned long long number = 0;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/self/%s", file);
+    f = fopen(path, "r");
+    while (f && fgets(line, sizeof(line), f))
+        if (strncmp(line, name, strlen(name)) == 0)
+            sscanf(line + strlen(name), ": %llu", &number);
+    if (f)
+        fclose(f);
+    return number;
+}
+
+/* Written to the block device under the directory since it was there. */
+static uint64_t device_bytes(const struct bench *b)
+{
+    unsigned long long sectors = 0;
+    char path[64];
+    struct stat st;
+    FILE *f;
+
+    if (stat(b->dir, &st) != 0)
+        return 0;
+    snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/stat", major(st.st_dev), minor(st.st_dev));
+    f = fopen(path, "r");
+    if (!f)
+        return 0;
+    if (fscanf(f, "%*u %*u %*u %*u %*u %*u %llu", &sectors) != 1)
+        sectors = 0;
+    fclose(f);
+    return sectors * 512;
+}
+
+static int by_float(const void *a, const void *b)
+{
+    const float *x = a, *y = b;
+
+    return (*x > *y) - (*x < *y);
+}
+
+static uint32_t worst_second(const struct puts *p, double took)
+{
+    uint32_t worst = UINT32_MAX;
+
+    for (uint32_t i = 0; i + 1 <= (uint32_t)took && i < SECONDS_MAX; i++)
+        worst = p->per_second[i] < worst ? p->per_second[i] : worst;
+    return worst == UINT32_MAX ? 0 : worst;
+}
+
+static void print_puts(struct puts *p, size_t outstanding, double took, double cpu, uint64_t syncs,
+                       uint64_t bytes)
+{
+    size_t n = p->n < SAMPLES_MAX ? p->n : SAMPLES_MAX;
+
+    qsort(p->took, n, sizeof(*p->took), by_float);
+    printf("put, %2zu outstanding: %8.0f/s (worst second %u), p50 %.2f ms, p99 %.2f ms, max %.0f "
+           "ms, %.1f us CPU, %.1f per sync, %.0f bytes written each, %llu MB anonymous\n",
+           outstanding, (double)p->n / took, worst_second(p, took), p->took[n / 2] * 1e3,
+           p->took[n * 99 / 100] * 1e3, p->took[n - 1] * 1e3, cpu / (double)p->n * 1e6,
+           (double)p->n / (double)(syncs ? syncs : 1), (double)bytes / (double)p->n,
+           (unsigned long long)proc_number("status", "RssAnon") / 1024);
+}
+
 static void measure_puts(struct bench *b, size_t outstanding)
 {
     struct store_op ops[OUT_MAX];
     struct store_done dones[OUT_MAX];
     char names[OUT_MAX][NAME_BYTES];
+    double began[OUT_MAX], start, cpu, now;
     struct store_stats before, after;
-    double start = now_s(CLOCK_MONOTONIC), cpu = now_s(CLOCK_PROCESS_CPUTIME_ID), took;
-    size_t n_free = outstanding, n_done = 0;
+    struct puts p = {.took = malloc(SAMPLES_MAX * sizeof(float))};
+    uint64_t bytes = device_bytes(b);
+    size_t n_free = outstanding, free_slots[OUT_MAX], n_new = 0;
 
+    if (!p.took)
+        die("measure", "out of memory");
+    for (size_t i = 0; i < outstanding; i++)
+        free_slots[i] = i;
     b->s->ops->stats(b->s, 0, &before);
-    do {
-        for (size_t i = 0; i < n_free; i++)
-            ops[i] = put_op(b, next_random(b) % b->n_keys, names[i]);
-        if (n_free)
-            submit(b, ops, n_free);
-        n_free = reap(b, dones, outstanding);
-        n_done += n_free;
-        took = now_s(CLOCK_MONOTONIC) - start;
-    } while (took < b->seconds);
+    start = now = now_s(CLOCK_MONOTONIC);
+    cpu = now_s(CLOCK_PROCESS_CPUTIME_ID);
+    while (now - start < b->seconds) {
+        for (; n_new < n_free; n_new++) {
+            ops[n_new] = put_op(b, next_random(b) % b->n_keys, names[n_new]);
+            ops[n_new].cookie = free_slots[n_new];
+            began[free_slots[n_new]] = now;
+        }
+        if (n_new && submit(b, ops, n_new))
+            n_free = n_new = 0;
+        if (n_free == outstanding)
+            wait_woken(b); /* all was refused */
+        size_t n = n_free == outstanding ? b->s->ops->reap(b->s, 0, dones, outstanding)
+                                         : reap(b, dones, outstanding);
+        now = now_s(CLOCK_MONOTONIC);
+        for (size_t i = 0; i < n; i++) {
+            p.took[p.n++ % SAMPLES_MAX] = (float)(now - began[dones[i].cookie]);
+            p.per_second[(size_t)(now - start) % SECONDS_MAX]++;
+            free_slots[n_free++] = dones[i].cookie;
+        }
+    }
     b->s->ops->stats(b->s, 0, &after);
     cpu = now_s(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+    bytes = device_bytes(b) - bytes;
     for (size_t left = outstanding - n_free; left;)
         left -= reap(b, dones, left);
-    printf("put, %2zu outstanding: %8.0f/s, %5.1f us CPU, %4.1f puts per sync\n", outstanding,
-           (double)n_done / took, cpu / (double)n_done * 1e6,
-           (double)n_done / (double)(after.n_syncs - before.n_syncs));
+    print_puts(&p, outstanding, now - start, cpu, after.n_syncs - before.n_syncs, bytes);
+    free(p.took);
 }
 
 static long major_faults(void)
@@ -220,30 +330,48 @@ static void measure_gets(struct bench *b)
            took / (double)n * 1e6, major_faults() - faults, sum ? "!" : "");
 }
 
+static void open_store(struct bench *b)
+{
+    struct store_config config = {.notify = on_notify, .fatal = on_fatal, .ctx = b};
+    struct store_log_options options = {.lmdb = {.dir = b->dir}};
+    double start = now_s(CLOCK_MONOTONIC);
+    char why[STORE_WHY_BYTES];
+    int r = b->plain ? store_lmdb_open(&config, &options.lmdb, &b->s, why)
+                     : store_log_open(&config, &options, &b->s, why);
+
+    if (r != 0)
+        die("open", why);
+    printf("opened in %.2f s\n", now_s(CLOCK_MONOTONIC) - start);
+}
+
 int main(int argc, char **argv)
 {
     struct bench b = {.random = 88172645463325252u, .n_keys = 100000, .seconds = 3};
-    struct store_config config = {.notify = on_notify, .fatal = on_fatal, .ctx = &b};
-    struct store_lmdb_options options = {0};
-    char why[STORE_WHY_BYTES];
+    size_t only = 0;
 
-    if (argc < 2 || argc > 4)
-        die("usage", "store_bench DIR [KEYS [SECONDS]]");
-    options.dir = argv[1];
-    if (argc > 2)
-        b.n_keys = strtoull(argv[2], NULL, 10);
+    if (argc < 3 || argc > 6 || (strcmp(argv[1], "log") != 0 && strcmp(argv[1], "plain") != 0))
+        die("usage", "store_bench log|plain DIR [KEYS [SECONDS [OUTSTANDING]]]");
+    b.plain = strcmp(argv[1], "plain") == 0;
+    b.dir = argv[2];
     if (argc > 3)
-        b.seconds = strtod(argv[3], NULL);
-    if (b.n_keys == 0 || !(b.seconds > 0))
-        die("usage", "KEYS and SECONDS are positive numbers");
+        b.n_keys = strtoull(argv[3], NULL, 10);
+    if (argc > 4)
+        b.seconds = strtod(argv[4], NULL);
+    if (argc > 5)
+        only = strtoull(argv[5], NULL, 10);
+    if (b.n_keys == 0 || !(b.seconds > 0) || b.seconds > SECONDS_MAX || only > OUT_MAX)
+        die("usage", "KEYS and SECONDS are positive numbers, OUTSTANDING at most 64");
     sem_init(&b.woken, 0, 0);
-    measure_sync(argv[1]);
-    if (store_lmdb_open(&config, &options, &b.s, why) != 0)
-        die("open", why);
+    measure_sync(b.dir);
+    open_store(&b);
     b.hlc = (uint64_t)(now_s(CLOCK_REALTIME) * 1e9); /* newer than what a used directory holds */
     load(&b);
     for (size_t n = 1; n <= OUT_MAX; n = n == 1 ? 16 : n * 4)
-        measure_puts(&b, n);
+        if (!only || n == only)
+            measure_puts(&b, n);
+    measure_gets(&b);
+    b.s->ops->close(b.s);
+    open_store(&b);
     measure_gets(&b);
     b.s->ops->close(b.s);
     return 0;
