@@ -67,32 +67,29 @@ static bool place(struct world *w, uint64_t atom)
     return true;
 }
 
-/* The pieces of a list, cut as badly as log_list_add may come to cut them. */
+/* A list of records of any sizes, cut as log_list_add cuts. Worst are those of which just no two
+ * fit a piece. */
 static bool place_list(struct world *w, size_t bytes)
 {
     size_t piece = log_room_piece_bytes(&w->room), most = log_room_record_bytes(&w->room);
+    uint64_t how = test_random_below(&w->random, 3);
+    size_t gathered = 0;
 
-    if (bytes <= piece)
-        return place(w, log_group_disk_bytes(bytes));
     while (bytes > 0) {
-        /* A large record, or a small one in front of a record that makes it too much. */
-        size_t large = 1 + test_random_below(&w->random, bytes < most ? bytes : most);
-        size_t small = 1 + test_random_below(&w->random, piece);
+        size_t record = how == 0   ? piece / 2 + 1
+                        : how == 1 ? 1 + test_random_below(&w->random, most)
+                                   : 1 + test_random_below(&w->random, 20000);
 
-        if (bytes <= piece)
-            small = large = bytes;
-        if (large + small <= piece)
-            large = small = piece < bytes ? piece : bytes;
-        if (!place(w, log_group_disk_bytes(large)))
-            return false;
-        bytes -= large;
-        if (bytes > small && large < bytes) {
-            if (large + small > piece && !place(w, log_group_disk_bytes(small)))
+        record = record < bytes ? record : bytes;
+        bytes -= record;
+        if (gathered && gathered + record > piece) {
+            if (!place(w, log_group_disk_bytes(gathered)))
                 return false;
-            bytes -= large + small > piece ? small : 0;
+            gathered = 0;
         }
+        gathered += record;
     }
-    return true;
+    return place(w, log_group_disk_bytes(gathered));
 }
 
 static void run(uint64_t seed, uint32_t segment_bytes)
