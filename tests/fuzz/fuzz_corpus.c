@@ -1,6 +1,7 @@
 /* Writes the seed corpus: fuzz_corpus DIR makes DIR/frame, DIR/request ... with one file for each
  * sample message, in the form that the fuzzers read (a byte of choice, then the bytes).
  */
+#include "storage/log_group.h"
 #include "tests/unit/wire_sample.h"
 
 #include <stdio.h>
@@ -44,6 +45,26 @@ static void write_message(const char *folder, size_t number, struct buf *frame, 
     frame->len = 0;
 }
 
+/* Two records for the walk, and a whole group with them. */
+static void write_log(void)
+{
+    uint8_t group[LOG_GROUP_HEADER_BYTES + 2 * LOG_RECORD_HEADER_BYTES + 5] = {0};
+    uint8_t *records = group + LOG_GROUP_HEADER_BYTES;
+    struct log_group g = {.format = LOG_GROUP_FORMAT,
+                          .log_id = 1,
+                          .generation = 1,
+                          .seq = 1,
+                          .count = 2,
+                          .length = sizeof(group) - LOG_GROUP_HEADER_BYTES};
+    struct iovec iov = {.iov_base = records, .iov_len = g.length};
+
+    log_record_encode(1, 5, records);
+    log_record_encode(2, 0, records + LOG_RECORD_HEADER_BYTES + 5);
+    log_group_encode(&g, &iov, 1, group);
+    write_file("log", 0, 1, slice_of(records, g.length));
+    write_file("log", 1, 0, slice_of(group, sizeof(group)));
+}
+
 int main(int argc, char **argv)
 {
     struct wire_request requests[SAMPLE_REQUESTS];
@@ -79,6 +100,7 @@ int main(int argc, char **argv)
     write_file("frame", 0, 1, buf_slice(&stream));
     write_file("frame", 1, 7, slice_of(stream.data, stream.len / 2));
     write_file("frame", 2, 255, buf_slice(&stream));
+    write_log();
     buf_deinit(&frame);
     buf_deinit(&stream);
     return 0;
