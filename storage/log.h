@@ -121,8 +121,8 @@ size_t log_list_bytes(const struct log_list *list);
 #define LOG_RECORD_OVERHEAD_BYTES 8u
 #define LOG_RESERVE_BYTES (4u << 20)
 int log_admit(struct log *l, struct log_list *list, size_t bytes, bool reserve);
-/* Takes the list (admitted, or empty), which stands for n_ops operations of the queue; returns the LSN of the first. An
- * empty list makes its queue touched when all before it is durable. */
+/* Takes the list (admitted, or empty), which stands for n_ops operations of the queue; returns the
+ * LSN of the first. An empty list makes its queue touched when all before it is durable. */
 uint64_t log_append(struct log *l, struct log_list *list, uint32_t queue, uint64_t n_ops);
 
 /* ---- any thread ---- */
