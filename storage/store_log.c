@@ -137,7 +137,7 @@ static void store_free(struct store_log *s)
 }
 
 /* Tables that the apply has not been given yet: it has ended, so we do it. */
-static void apply_rest(struct store_log *s)
+static int apply_rest(struct store_log *s)
 {
     struct table **tables = calloc(s->n_parts, sizeof(struct table *));
     int r = tables ? 0 : -ERR_NO_MEMORY;
@@ -156,6 +156,7 @@ static void apply_rest(struct store_log *s)
         r = apply_pass(s, tables);
     }
     free(tables);
+    return r;
 }
 
 static void log_store_close(struct store *store)
@@ -164,8 +165,9 @@ static void log_store_close(struct store *store)
 
     apply_stop(s);
     log_stop(s->log);
-    if (!atomic_load(&s->failed))
-        apply_rest(s);
+    /* Loads that waited for a wipe in those tables come last. */
+    if (!atomic_load(&s->failed) && apply_rest(s) == 0)
+        apply_loads(s);
     store_free(s);
 }
 
@@ -234,29 +236,43 @@ static uint64_t clamp(uint64_t n, uint64_t min, uint64_t max)
     return n < min ? min : n > max ? max : n;
 }
 
-/* Bytes of all tables, by the size of the data file and of the machine. */
-static uint64_t choose_tables_bytes(const struct store_log *s, const struct store_log_options *o)
+static uint64_t tables_bytes_max(void)
 {
-    uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE), max;
+    uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 
-    if (o->tables_bytes)
-        return o->tables_bytes;
-    max = clamp(memory / TABLES_PART_OF_MEMORY, STORE_LOG_TABLES_BYTES_MIN,
-                STORE_LOG_TABLES_BYTES_MAX);
-    return clamp(atomic_load(&s->env.used_bytes) / TABLES_PART_OF_FILE, STORE_LOG_TABLES_BYTES_MIN,
-                 max);
+    return clamp(memory / TABLES_PART_OF_MEMORY, STORE_LOG_TABLES_BYTES_MIN,
+                 STORE_LOG_TABLES_BYTES_MAX);
 }
 
-static void choose_sizes(struct store_log *s, const struct store_log_options *o)
+static uint64_t log_bytes_for(uint64_t tables)
 {
-    uint64_t tables = choose_tables_bytes(s, o);
-    uint64_t log = tables * STORE_LOG_BYTES_FACTOR;
+    uint64_t bytes = tables * STORE_LOG_BYTES_FACTOR;
 
+    return bytes < STORE_LOG_BYTES_MIN ? STORE_LOG_BYTES_MIN : bytes;
+}
+
+void store_log_resize(struct store_log *s)
+{
+    uint64_t tables = s->tables_bytes;
+
+    if (!tables)
+        tables = clamp(atomic_load(&s->env.used_bytes) / TABLES_PART_OF_FILE,
+                       STORE_LOG_TABLES_BYTES_MIN, tables_bytes_max());
+    atomic_store(&s->part_bytes_max, tables / (s->n_owners ? s->n_owners : 1));
+    if (!s->log_bytes_fixed)
+        atomic_store(&s->log_bytes_max, log_bytes_for(tables));
+}
+
+/* Returns the most that the log may ever hold. */
+static uint64_t choose_sizes(struct store_log *s, const struct store_log_options *o)
+{
     s->slice_records = o->slice_records ? o->slice_records : SLICE_RECORDS_MAX;
-    s->part_bytes_max = tables / (s->n_owners ? s->n_owners : 1);
-    s->log_bytes_max = o->log_bytes_max            ? o->log_bytes_max
-                       : log < STORE_LOG_BYTES_MIN ? STORE_LOG_BYTES_MIN
-                                                   : log;
+    s->tables_bytes = o->tables_bytes;
+    s->log_bytes_fixed = o->log_bytes_max > 0;
+    atomic_store(&s->log_bytes_max, o->log_bytes_max);
+    store_log_resize(s);
+    return o->log_bytes_max ? o->log_bytes_max
+                            : log_bytes_for(o->tables_bytes ? o->tables_bytes : tables_bytes_max());
 }
 
 static int choose_log_dir(const struct store_log_options *o, char *out, size_t size, char *why)
@@ -304,8 +320,7 @@ static int start(struct store_log *s, const struct store_log_options *o, char *w
         r = choose_log_dir(o, log_dir, sizeof(log_dir), why);
     if (r < 0)
         return r;
-    choose_sizes(s, o);
-    log.bytes_max = s->log_bytes_max;
+    log.bytes_max = choose_sizes(s, o);
     r = store_log_recover(s, &log, why);
     if (r < 0)
         return r;

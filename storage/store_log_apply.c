@@ -253,6 +253,17 @@ static int run_load(struct store_log *s, struct load *load)
     return r;
 }
 
+void apply_loads(struct store_log *s)
+{
+    struct load *load;
+    int r = 0;
+
+    while (r == 0 && (load = s->apply.loads)) {
+        s->apply.loads = load->next;
+        r = run_load(s, load);
+    }
+}
+
 /* ---- passes -------------------------------------------------------------------------------- */
 
 static int pass_slice(struct store_log *s, void *what, size_t records_max,
@@ -276,6 +287,7 @@ static void publish_progress(struct store_log *s, const struct pass *pass)
 /* Everything is on disk: the log may forget it, the owners may drop their tables. */
 static void pass_end(struct store_log *s, struct pass *pass)
 {
+    store_log_resize(s);
     facts_written(s, pass->durable);
     log_release(s->log, pass->seq);
     for (uint32_t q = 0; q < s->n_parts; q++) {

@@ -6,10 +6,11 @@
  * fact like the others, except that it never falls. There are some dozens of them per node;
  * FACTS_MAX keeps a mistake from growing without end.
  *
- * `first` bounds from below what is not on disk, so it is set before the log takes a fact
- * (facts_prepare) and raised only by what the apply has written.
+ * The log takes a fact and it is set here under one lock. So facts are set in the order of their
+ * LSNs, whatever queue they come from, and who has read `durable` before it takes the lock finds
+ * every fact up to there: the apply cannot take for written what it has not seen.
  *
- * One lock, held for a few assignments.
+ * That lock is held for a few assignments, or for the apply's few insertions.
  */
 #include "storage/store_log_impl.h"
 
@@ -133,10 +134,6 @@ int facts_prepare(struct store_log *s, const struct store_op *op, struct fact_va
     }
     pthread_mutex_lock(&f->lock);
     ok = find_or_add(f, facts_name(op, name)) != NULL;
-    if (ok && f->n_preparing++ == 0)
-        f->prepare_first = log_durable(s->log) + 1;
-    if (ok && atomic_load(&f->first) > f->prepare_first)
-        atomic_store(&f->first, f->prepare_first);
     pthread_mutex_unlock(&f->lock);
     if (!ok) {
         fact_value_free(v);
@@ -144,14 +141,6 @@ int facts_prepare(struct store_log *s, const struct store_op *op, struct fact_va
     }
     *ret = v;
     return 0;
-}
-
-void facts_cancel(struct store_log *s, struct fact_value *value)
-{
-    pthread_mutex_lock(&s->facts.lock);
-    s->facts.n_preparing--;
-    pthread_mutex_unlock(&s->facts.lock);
-    fact_value_free(value);
 }
 
 /* The clock bound never falls: a lower one says again what was said before it. */
@@ -167,23 +156,36 @@ static void raise_clock(struct store_log *s, const struct fact *fact, struct fac
         value->bytes->data[i] = (uint8_t)(clock >> (8 * i));
 }
 
-void facts_set(struct store_log *s, const struct store_op *op, uint64_t lsn,
-               struct fact_value *value)
+/* Under the lock. */
+static void set(struct store_log *s, const struct store_op *op, uint64_t lsn,
+                struct fact_value *value)
 {
     struct facts *f = &s->facts;
     uint8_t name[META_NAME_BYTES_MAX];
-    struct fact *fact;
+    struct fact *fact = find(f, facts_name(op, name));
 
-    pthread_mutex_lock(&f->lock);
-    fact = find(f, facts_name(op, name));
     value->lsn = lsn;
     if (op->type == STORE_OP_CLOCK)
         raise_clock(s, fact, value);
     settle(fact, log_durable(s->log));
     append(fact, value);
     fact->dirty = true;
-    f->n_preparing--;
-    pthread_mutex_unlock(&f->lock);
+    if (atomic_load(&f->first) > lsn)
+        atomic_store(&f->first, lsn);
+}
+
+uint64_t facts_append(struct store_log *s, struct log_list *list, uint32_t queue,
+                      const struct store_op *ops, size_t n, struct fact_value **values)
+{
+    uint64_t lsn;
+
+    pthread_mutex_lock(&s->facts.lock);
+    lsn = log_append(s->log, list, queue, n);
+    for (size_t i = 0; i < n; i++)
+        if (values[i])
+            set(s, &ops[i], lsn + i, values[i]);
+    pthread_mutex_unlock(&s->facts.lock);
+    return lsn;
 }
 
 int facts_replay(struct store_log *s, struct slice name, struct slice value, uint64_t lsn)
@@ -273,7 +275,7 @@ int facts_write(struct store_log *s, struct lmdb_txn *t, uint64_t durable)
 
 static uint64_t first_after(const struct facts *f, uint64_t durable)
 {
-    uint64_t first = f->n_preparing > 0 ? f->prepare_first : LSN_NONE;
+    uint64_t first = LSN_NONE;
 
     for (size_t i = 0; i < f->n; i++) {
         const struct fact_value *v = f->fact[i].value;

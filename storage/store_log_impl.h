@@ -104,8 +104,6 @@ struct facts {
     pthread_mutex_t lock;
     struct fact *fact; /* [n], in no order */
     size_t n, cap;
-    uint32_t n_preparing;   /* on their way into the log */
-    uint64_t prepare_first; /* their LSNs are at least this */
     _Atomic uint64_t first; /* like a part's active_first */
 };
 
@@ -140,8 +138,10 @@ struct store_log {
     uint32_t n_parts, n_owners;
     struct version *zone_max;     /* [ZONES]: each its owner's; never falls */
     _Atomic uint64_t wipe_number; /* last one given out */
-    uint64_t part_bytes_max;      /* of one part's tables */
-    uint64_t log_bytes_max;
+    bool log_bytes_fixed;
+    uint64_t tables_bytes;           /* as asked for; 0: by the size of the data */
+    _Atomic uint64_t part_bytes_max; /* of one part's tables */
+    _Atomic uint64_t log_bytes_max;  /* beyond three quarters of it tables go to disk early */
     size_t slice_records;
     uint64_t log_id, applied_seq; /* as found */
     char *dir;
@@ -163,6 +163,8 @@ static inline uint32_t part_of(const struct store_log *s, uint64_t token)
 /* ---- store_log.c */
 /* Any thread; once: SUSPECT mark, config.fatal. */
 void store_log_fail(struct store_log *s, const char *sentence);
+/* How much memory and log the data deserve: at the beginning, and as it grows. */
+void store_log_resize(struct store_log *s);
 
 /* ---- tables: store_log_table.c */
 struct table *table_new(void); /* or NULL */
@@ -210,13 +212,12 @@ int facts_init(struct facts *f);
 void facts_deinit(struct facts *f);
 /* A fact's or the clock's name as it is in the meta database. */
 struct slice facts_name(const struct store_op *op, uint8_t out[META_NAME_BYTES_MAX]);
-/* Before log_append; facts_set must follow. 0, -ERR_NO_MEMORY. */
+/* Before facts_append: the value, and a place for it. 0, -ERR_NO_MEMORY. */
 int facts_prepare(struct store_log *s, const struct store_op *op, struct fact_value **ret);
-/* Takes the value. */
-void facts_set(struct store_log *s, const struct store_op *op, uint64_t lsn,
-               struct fact_value *value);
-/* It will not be set after all. Takes the value. */
-void facts_cancel(struct store_log *s, struct fact_value *value);
+/* log_append, and sets the facts among the operations: values[i] of ops[i], which it takes, or
+ * NULL. */
+uint64_t facts_append(struct store_log *s, struct log_list *list, uint32_t queue,
+                      const struct store_op *ops, size_t n, struct fact_value **values);
 void fact_value_free(struct fact_value *v);
 /* As found in the log: durable. */
 int facts_replay(struct store_log *s, struct slice name, struct slice value, uint64_t lsn);
@@ -245,6 +246,8 @@ void apply_durable(struct store_log *s, uint64_t lsn);
 /* Brings the tables to disk: the thread does, or who closes the store when it has ended. 0;
  * COMMIT_FULL: the store is being closed and there is no room; negative: it has failed. */
 int apply_pass(struct store_log *s, struct table **tables);
+/* Who closes the store, when the thread has ended and all tables are on disk. */
+void apply_loads(struct store_log *s);
 /* Owner: hands the part's frozen table over. */
 void apply_give(struct store_log *s, uint32_t queue, struct table *frozen);
 void apply_give_load(struct store_log *s, struct load *load);

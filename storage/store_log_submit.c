@@ -34,6 +34,8 @@
 #define PACE_FREE_PART 10u
 /* Records on disk take somewhat more than in a table: pages are not full. */
 #define SPACE_OVERHEAD_PART 4u
+/* What comes is looked at from this on; less than that fits into what is never given to puts. */
+#define SPACE_LARGE_BYTES (1u << 20)
 
 /* ---- tables -------------------------------------------------------------------------------- */
 
@@ -127,10 +129,10 @@ static bool pace_allows(const struct store_log *s, const struct part *p)
     return bytes <= allowed;
 }
 
-/* Whether what grows is refused: what waits in the tables will need room as well. */
-static bool space_is_low(const struct store_log *s)
+/* Whether so many bytes that grow are refused: what waits in the tables will need room as well. */
+static bool space_is_low(const struct store_log *s, size_t bytes)
 {
-    uint64_t waiting = 0;
+    uint64_t waiting = bytes >= SPACE_LARGE_BYTES ? bytes : 0;
 
     if (atomic_load_explicit(&s->space.low, memory_order_relaxed))
         return true;
@@ -196,22 +198,23 @@ static bool queue_is_full(const struct part *p, size_t n, size_t bytes)
 /* Room for all of it. 0, -ERR_FULL, -ERR_NO_MEMORY. */
 static int admit(struct submit *m, const struct store_op *ops, size_t n)
 {
-    size_t bytes = 0, memory = 0;
-    bool grows = false;
+    size_t bytes = 0, memory = 0, growing = 0;
+    bool grows;
     int r;
 
     for (size_t i = 0; i < n; i++) {
         bytes += op_bytes(&ops[i]);
         memory += entry_bytes(&ops[i]);
-        grows = grows || op_grows(&ops[i]);
+        growing += op_grows(&ops[i]) ? op_bytes(&ops[i]) : 0;
     }
+    grows = growing > 0;
     atomic_store(&m->p->held_up, true);
     if (queue_is_full(m->p, n, bytes) || (grows && !pace_allows(m->s, m->p)))
         return -ERR_FULL;
     r = memtable_reserve(m->p->active->records, n, memory);
     if (r < 0)
         return r;
-    m->no_space = space_is_low(m->s);
+    m->no_space = space_is_low(m->s, growing);
     r = log_admit(m->s->log, m->list, bytes, !grows);
     if (r == -ERR_NO_SPACE && grows) {
         m->no_space = true; /* deletes and facts among them go on */
@@ -290,10 +293,10 @@ static void submit_fact(struct submit *m, const struct store_op *op, struct fact
         return;
     log_record_fact(facts_name(op, name), blob_slice((*ret)->bytes), &pieces);
     done->error = log_list_add(m->list, LOG_FACT, pieces.piece, pieces.n, NULL);
-    if (done->error < 0)
-        facts_cancel(m->s, *ret);
-    if (done->error < 0)
+    if (done->error < 0) {
+        fact_value_free(*ret);
         *ret = NULL;
+    }
 }
 
 /* ---- outcomes ------------------------------------------------------------------------------ */
@@ -348,10 +351,7 @@ static void number_entries(struct submit *m, const struct store_op *ops, size_t 
         struct store_done *done = &p->dones[(p->dones_at + p->n_dones - n + i) % p->cap_dones];
 
         done->lsn = lsn + i;
-        if (ops[i].type != STORE_OP_MERGE) {
-            if (m->facts[i])
-                facts_set(m->s, &ops[i], lsn + i, m->facts[i]);
-        } else if (done->error == 0 && done->outcome == OUTCOME_STORED) {
+        if (ops[i].type == STORE_OP_MERGE && done->error == 0 && done->outcome == OUTCOME_STORED) {
             p->made[made++]->lsn = lsn + i;
             p->active->lsn_last = lsn + i;
         }
@@ -399,7 +399,8 @@ static void submit_all(struct submit *m, const struct store_op *ops, size_t n, u
         else
             submit_fact(m, &ops[i], &m->facts[i], done);
     }
-    lsn = log_append(m->s->log, m->list, m->queue, n);
+    lsn = m->facts ? facts_append(m->s, m->list, m->queue, ops, n, m->facts)
+                   : log_append(m->s->log, m->list, m->queue, n);
     number_entries(m, ops, n, lsn);
     if (table_is_empty(m->p->active))
         atomic_store(&m->p->active_first, LSN_NONE);
@@ -453,33 +454,74 @@ int store_log_submit(struct store *store, uint32_t queue, const struct store_op 
 
 /* ---- reap ---------------------------------------------------------------------------------- */
 
+/* The first loads that are on disk, as a list. */
+static struct load *loads_take(struct part *p, size_t max)
+{
+    struct load *first, **end = &first;
+
+    pthread_mutex_lock(&p->lock);
+    first = p->loaded;
+    while (*end && max-- > 0)
+        end = &(*end)->next;
+    p->loaded = *end;
+    *end = NULL;
+    if (!p->loaded)
+        p->loaded_tail = &p->loaded;
+    atomic_store(&p->has_loaded, p->loaded != NULL);
+    pthread_mutex_unlock(&p->lock);
+    return first;
+}
+
+static void loads_put_back(struct part *p, struct load *loads)
+{
+    struct load **end = &loads;
+
+    while (*end)
+        end = &(*end)->next;
+    pthread_mutex_lock(&p->lock);
+    *end = p->loaded;
+    if (!p->loaded)
+        p->loaded_tail = end;
+    p->loaded = loads;
+    atomic_store(&p->has_loaded, true);
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* What was taken will be seen: the table with the wipe that it waited for goes first, and the
+ * snapshot is from after it. */
+static bool loads_are_seen(struct store_log *s, uint32_t queue)
+{
+    struct part *p = &s->parts[queue];
+
+    drop_applied(s, queue);
+    return !(p->frozen && atomic_load(&p->applied)) && snapshot_is_new(s, queue);
+}
+
 /* Loads that are on disk. Entries older than their end may be older than what they brought. */
 static size_t reap_loads(struct store_log *s, struct part *p, struct store_done *out, size_t max)
 {
+    struct load *loads, *next;
     size_t n = 0;
 
-    if (max == 0 || !atomic_load_explicit(&p->has_loaded, memory_order_acquire) ||
-        !snapshot_is_new(s, (uint32_t)(p - s->parts)))
+    if (max == 0 || !atomic_load_explicit(&p->has_loaded, memory_order_acquire))
         return 0;
-    pthread_mutex_lock(&p->lock);
-    while (p->loaded && n < max) {
-        struct load *load = p->loaded;
-
-        p->loaded = load->next;
-        if (!p->loaded)
-            p->loaded_tail = &p->loaded;
-        out[n++] = (struct store_done){
-            .cookie = load->batch->cookie, .error = load->error, .lsn = log_durable(s->log)};
-        p->bytes_out -= load->batch->bytes;
-        p->n_loading--;
-        p->loaded_lsn = p->active->lsn_last > p->loaded_lsn ? p->active->lsn_last : p->loaded_lsn;
-        if (p->frozen && p->frozen->lsn_last > p->loaded_lsn)
-            p->loaded_lsn = p->frozen->lsn_last;
-        commit_batch_free(load->batch);
-        free(load);
+    loads = loads_take(p, max);
+    if (!loads_are_seen(s, (uint32_t)(p - s->parts))) {
+        loads_put_back(p, loads);
+        return 0;
     }
-    atomic_store(&p->has_loaded, p->loaded != NULL);
-    pthread_mutex_unlock(&p->lock);
+    for (; loads; loads = next) {
+        next = loads->next;
+        out[n++] = (struct store_done){
+            .cookie = loads->batch->cookie, .error = loads->error, .lsn = log_durable(s->log)};
+        p->bytes_out -= loads->batch->bytes;
+        p->n_loading--;
+        commit_batch_free(loads->batch);
+        free(loads);
+    }
+    p->loaded_lsn = p->active->lsn_last > p->loaded_lsn ? p->active->lsn_last : p->loaded_lsn;
+    if (p->frozen && p->frozen->lsn_last > p->loaded_lsn)
+        p->loaded_lsn = p->frozen->lsn_last;
     return n;
 }
 
@@ -490,14 +532,17 @@ size_t store_log_reap(struct store *store, uint32_t queue, struct store_done *ou
     uint64_t durable = log_durable(s->log);
     size_t n = 0;
 
+    if (atomic_load_explicit(&s->failed, memory_order_relaxed))
+        return 0;
     while (n < max && p->n_dones > 0 && p->dones[p->dones_at].lsn <= durable) {
         out[n++] = p->dones[p->dones_at];
         p->bytes_out -= p->done_bytes[p->dones_at];
         p->dones_at = (p->dones_at + 1) % p->cap_dones;
         p->n_dones--;
     }
-    part_chores(s, queue); /* a wipe that a load waited for is on disk: its table goes first */
-    return n + reap_loads(s, p, out + n, max - n);
+    n += reap_loads(s, p, out + n, max - n);
+    part_chores(s, queue);
+    return n;
 }
 
 /* ---- load and wipe ------------------------------------------------------------------------- */
