@@ -11,13 +11,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "storage/zone.h"
+#include "storage/log.h"
+#include "storage/store_lmdb_env.h"
 #include "tests/model/fault_store.h"
 #include "tests/model/log_shim.h"
 
+#define TABLES_BYTES (4u << 20)
+
 static void set_up(struct rig *rig)
 {
-    rig_open_with(rig, RIG_LOG, RIG_MAP_BYTES, 4 << 20);
+    rig_open_with(rig, RIG_LOG, RIG_MAP_BYTES, TABLES_BYTES);
 }
 
 static struct store_op put_op(const char *key, uint64_t hlc)
@@ -190,6 +193,177 @@ static void a_load_does_not_bring_back_what_is_wiped(void **state)
     rig_close(&rig);
 }
 
+/* In a load's reap: between looking for loads that are done and the snapshot. */
+static struct rig *while_snapshot;
+
+int __real_lmdb_snapshot_next(struct lmdb_env *e, uint32_t queue);
+int __wrap_lmdb_snapshot_next(struct lmdb_env *e, uint32_t queue);
+
+static void wait_for_outcome(struct rig *rig)
+{
+    pthread_mutex_lock(&rig->lock);
+    while (!rig->n_notified[0])
+        pthread_cond_wait(&rig->woken, &rig->lock);
+    rig->n_notified[0] = 0;
+    pthread_mutex_unlock(&rig->lock);
+}
+
+int __wrap_lmdb_snapshot_next(struct lmdb_env *e, uint32_t queue)
+{
+    int r = __real_lmdb_snapshot_next(e, queue);
+    struct rig *rig = while_snapshot;
+
+    while_snapshot = NULL;
+    if (rig) {
+        log_shim_let_go();
+        wait_for_outcome(rig);
+    }
+    return r;
+}
+
+/* Reads of a queue see all that the queue has reaped, also when a load comes to its end in the
+ * middle of the reap of another. */
+static void a_load_that_was_reaped_is_seen(void **state)
+{
+    struct store_item first = item_of("first", 1), second = item_of("second", 1);
+    struct store_done dones[2];
+    struct rig rig;
+    size_t n;
+
+    set_up(&rig);
+    assert_int_equal(get(&rig, "first", NULL), 0); /* a snapshot is open */
+    assert_int_equal(rig.s->ops->load(rig.s, 0, 1, &first, 1), 0);
+    wait_for_outcome(&rig);
+    log_shim_hold_data_sync();
+    assert_int_equal(rig.s->ops->load(rig.s, 0, 2, &second, 1), 0);
+    log_shim_wait_held();
+    while_snapshot = &rig;
+    n = rig.s->ops->reap(rig.s, 0, dones, 2);
+    assert_null(while_snapshot);
+    assert_true(n >= 1);
+    assert_int_equal(get(&rig, "first", NULL), 1);
+    assert_int_equal(get(&rig, "second", NULL), n == 2 ? 1 : 0);
+    if (n == 1)
+        rig_reap(&rig, 0, dones, 1);
+    assert_int_equal(get(&rig, "second", NULL), 1);
+    rig_close(&rig);
+}
+
+/* The wipe's table cannot be frozen before the one that is on its way. */
+static void a_load_behind_a_wipe_is_done_when_the_store_is_closed(void **state)
+{
+    struct store_op big = put_op("big", 1);
+    struct store_item item = item_of("k", 1);
+    uint8_t *bytes = calloc(1, TABLES_BYTES);
+    struct store_done done;
+    struct rig rig;
+
+    assert_non_null(bytes);
+    set_up(&rig);
+    big.state.value = slice_of(bytes, TABLES_BYTES / 4 * 3);
+    log_shim_hold_data_sync();
+    assert_int_equal(rig_do(&rig, &big).error, 0);
+    rig.s->ops->reap(rig.s, 0, &done, 1); /* freezes */
+    log_shim_wait_held();
+    rig_wipe(&rig, 0, UINT64_MAX);
+    assert_int_equal(rig.s->ops->load(rig.s, 0, 1, &item, 1), 0);
+    log_shim_let_go();
+    rig_reopen(&rig);
+    assert_int_equal(get(&rig, "k", NULL), 1);
+    assert_int_equal(get(&rig, "big", NULL), 0);
+    rig_close(&rig);
+    free(bytes);
+}
+
+/* ---- facts beside the apply ---------------------------------------------------------------- */
+
+#define N_FACTS 300u
+
+/* Threads that set facts are slow behind the log's back, so that passes come between. */
+static _Thread_local bool slow;
+
+uint64_t __real_log_append(struct log *l, struct log_list *list, uint32_t queue, uint64_t n_ops);
+uint64_t __wrap_log_append(struct log *l, struct log_list *list, uint32_t queue, uint64_t n_ops);
+
+uint64_t __wrap_log_append(struct log *l, struct log_list *list, uint32_t queue, uint64_t n_ops)
+{
+    uint64_t lsn = __real_log_append(l, list, queue, n_ops);
+
+    if (slow)
+        usleep(500); /* not waiting for anything: it only makes a rare order of things common */
+    return lsn;
+}
+
+struct fact_setter {
+    struct rig *rig;
+    uint32_t queue;
+    atomic_bool done;
+};
+
+static void *set_facts(void *arg)
+{
+    struct fact_setter *f = arg;
+    char name[16];
+
+    slow = true;
+    for (unsigned i = f->queue; i < N_FACTS; i += RIG_WORKERS) {
+        struct store_op ops[2] = {
+            {.type = STORE_OP_META, .value = slice_str("set")},
+            {.type = STORE_OP_CLOCK, .clock = 1000 + i},
+        };
+        struct store_done dones[2];
+        uint64_t lsn;
+
+        snprintf(name, sizeof(name), "fact-%u", i);
+        ops[0].name = slice_str(name);
+        if (f->rig->s->ops->submit(f->rig->s, f->queue, ops, 2, &lsn) != 0)
+            break;
+        rig_reap(f->rig, f->queue, dones, 2);
+    }
+    atomic_store(&f->done, true);
+    return NULL;
+}
+
+static void assert_facts(struct rig *rig)
+{
+    char name[16];
+
+    assert_int_equal(rig->s->ops->clock_bound(rig->s), 1000 + N_FACTS - 1);
+    for (unsigned i = 1; i < N_FACTS; i++) {
+        struct buf b;
+
+        buf_init(&b);
+        snprintf(name, sizeof(name), "fact-%u", i);
+        if (rig->s->ops->meta_get(rig->s, 0, slice_str(name), &b) != 0)
+            fail_msg("%s is not there", name);
+        buf_deinit(&b);
+        rig->s->ops->read_end(rig->s, 0);
+    }
+}
+
+/* Facts come from all workers; passes write them and then let the log forget them. */
+static void no_fact_is_lost_between_log_and_apply(void **state)
+{
+    struct fact_setter setters[RIG_WORKERS];
+    pthread_t threads[RIG_WORKERS];
+    struct rig rig;
+
+    set_up(&rig);
+    for (uint32_t i = 0; i < RIG_WORKERS; i++) {
+        setters[i] = (struct fact_setter){.rig = &rig, .queue = i + 1};
+        assert_int_equal(pthread_create(&threads[i], NULL, set_facts, &setters[i]), 0);
+    }
+    for (uint64_t hlc = 1; !atomic_load(&setters[0].done) || !atomic_load(&setters[1].done); hlc++)
+        freeze_all(&rig, "k", hlc);
+    for (uint32_t i = 0; i < RIG_WORKERS; i++)
+        pthread_join(threads[i], NULL);
+    freeze_all(&rig, "k", 1);
+    assert_facts(&rig);
+    rig_reopen(&rig);
+    assert_facts(&rig);
+    rig_close(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -197,6 +371,9 @@ int main(void)
         cmocka_unit_test(a_wipe_that_is_not_durable_is_told),
         cmocka_unit_test(an_outcome_waits_for_what_decided_it),
         cmocka_unit_test(a_load_does_not_bring_back_what_is_wiped),
+        cmocka_unit_test(a_load_that_was_reaped_is_seen),
+        cmocka_unit_test(a_load_behind_a_wipe_is_done_when_the_store_is_closed),
+        cmocka_unit_test(no_fact_is_lost_between_log_and_apply),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
