@@ -107,6 +107,7 @@ static void part_deinit(struct part *p)
     struct load *next;
 
     table_free(p->active);
+    p->active = NULL;
     table_free(p->frozen);
     part_free_retired(p);
     free(p->dones);

@@ -25,6 +25,7 @@
 #include "storage/store_log_impl.h"
 
 #include <assert.h>
+#include <malloc.h>
 #include <stdlib.h>
 
 #include "storage/merge.h"
@@ -50,6 +51,7 @@ static void publish_bytes(struct part *p)
 
 void part_free_retired(struct part *p)
 {
+    bool idle = p->retired && p->active && table_is_empty(p->active);
     struct table *next;
 
     for (struct table *t = p->retired; t; t = next) {
@@ -57,6 +59,8 @@ void part_free_retired(struct part *p)
         table_free(t);
     }
     p->retired = NULL;
+    if (idle)
+        malloc_trim(0); /* nothing is being written: the memory of tables goes back */
 }
 
 /* What reads will see from now on must be on disk: a snapshot from before the apply's last message
