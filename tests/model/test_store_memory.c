@@ -1,4 +1,4 @@
-/* test_store_memory: each allocation of a submit, a load and a wipe fails in turn, in both engines.
+/* test_store_memory: each allocation of a submit, a load and a wipe fails in turn, in all engines.
  *
  * Whatever fails, the answer is -ERR_NO_MEMORY, to the call or to the operation that it hit; what
  * was answered so has changed nothing, what was not has been done, no LSN is missing, and the same
@@ -194,16 +194,23 @@ static void a_submit_to_the_real_store(void **state)
     submits_of(RIG_LMDB);
 }
 
+static void a_submit_to_the_store_with_a_log(void **state)
+{
+    submits_of(RIG_LOG);
+}
+
 /* ---- a load and a wipe -------------------------------------------------------------------- */
 
 #define N_ITEMS 3u
 
 static uint64_t n_records(struct rig *rig)
 {
-    struct store_stats stats;
+    struct store_info info;
 
-    assert_int_equal(rig->s->ops->stats(rig->s, 0, &stats), 0);
-    return stats.n_records;
+    assert_int_equal(
+        rig->s->ops->vnode_info(rig->s, 0, (struct store_range){0, UINT64_MAX}, &info), 0);
+    rig->s->ops->read_end(rig->s, 0);
+    return info.n_records;
 }
 
 static int outcome_of(struct rig *rig, int r)
@@ -272,6 +279,11 @@ static void a_load_and_a_wipe_of_the_real_store(void **state)
     bulk_of(RIG_LMDB);
 }
 
+static void a_load_and_a_wipe_of_the_store_with_a_log(void **state)
+{
+    bulk_of(RIG_LOG);
+}
+
 /* ---- the queue itself --------------------------------------------------------------------- */
 
 static void a_queue_without_its_ports_can_be_thrown_away(void **state)
@@ -291,8 +303,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_submit_to_the_model),
         cmocka_unit_test(a_submit_to_the_real_store),
+        cmocka_unit_test(a_submit_to_the_store_with_a_log),
         cmocka_unit_test(a_load_and_a_wipe_of_the_model),
         cmocka_unit_test(a_load_and_a_wipe_of_the_real_store),
+        cmocka_unit_test(a_load_and_a_wipe_of_the_store_with_a_log),
         cmocka_unit_test(a_queue_without_its_ports_can_be_thrown_away),
     };
 
