@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "storage/fault_guard.h"
 #include "storage/store_dir.h"
 #include "storage/store_log_impl.h"
 #include "storage/suspect.h"
@@ -346,7 +347,10 @@ static int store_open(struct store_log *s, const struct store_log_options *o, ch
     if (r < 0)
         return r;
     s->space.map_bytes = s->env.map_bytes;
-    return start(s, o, why);
+    lmdb_env_guard_faults(&s->env); /* until opened */
+    r = start(s, o, why);
+    fault_guard_remove();
+    return r;
 }
 
 int store_log_open(const struct store_config *config, const struct store_log_options *options,

@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "storage/fault_guard.h"
+
 struct recovery {
     struct store_log *s;
     uint64_t *zone_wiped; /* [ZONES] */
@@ -165,17 +167,27 @@ static int read_all(struct recovery *rec)
     return r;
 }
 
-static int write_log_id(struct store_log *s, uint64_t id)
+static int put_log_id(struct store_log *s, uint64_t id)
 {
     struct lmdb_txn t;
     int rc = lmdb_txn_begin(&s->env, &t);
 
     if (rc != 0)
-        return lmdb_err(rc);
+        return rc;
     rc = lmdb_txn_number_put(&t, META_NAME_LOG_ID, id);
     if (rc == 0)
-        return lmdb_err(lmdb_txn_commit(&t));
+        return lmdb_txn_commit(&t);
     lmdb_txn_abort(&t);
+    return rc;
+}
+
+static int write_log_id(struct store_log *s, uint64_t id)
+{
+    int rc;
+
+    fault_guard_enter();
+    rc = put_log_id(s, id);
+    fault_guard_leave();
     return lmdb_err(rc);
 }
 
