@@ -17,6 +17,7 @@
 #include "storage/store_log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -277,6 +278,21 @@ static uint64_t choose_sizes(struct store_log *s, const struct store_log_options
                             : log_bytes_for(o->tables_bytes ? o->tables_bytes : tables_bytes_max());
 }
 
+/* Its entry in the directory above must be as durable as what will be in it. */
+static int sync_parent(const char *dir)
+{
+    char parent[4096 + sizeof("/..")];
+    int n = snprintf(parent, sizeof(parent), "%s/..", dir), fd, r;
+
+    fd =
+        n > 0 && (size_t)n < sizeof(parent) ? open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (fd < 0)
+        return -ERR_IO;
+    r = fsync(fd) == 0 ? 0 : -ERR_IO;
+    close(fd);
+    return r;
+}
+
 static int choose_log_dir(const struct store_log_options *o, char *out, size_t size, char *why)
 {
     int n = o->log_dir ? snprintf(out, size, "%s", o->log_dir)
@@ -287,6 +303,8 @@ static int choose_log_dir(const struct store_log_options *o, char *out, size_t s
     if (mkdir(out, 0700) != 0 && errno != EEXIST)
         return explain(why, errno == ENOSPC ? -ERR_NO_SPACE : -ERR_IO, o->lmdb.dir,
                        "cannot make the directory of its log");
+    if (sync_parent(out) < 0)
+        return explain(why, -ERR_IO, o->lmdb.dir, "cannot sync the directory of its log");
     return 0;
 }
 

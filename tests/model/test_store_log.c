@@ -14,7 +14,7 @@
 #include "storage/log.h"
 #include "storage/store_lmdb_env.h"
 #include "tests/model/fault_store.h"
-#include "tests/model/log_shim.h"
+#include "tests/model/log_disk.h"
 
 #define TABLES_BYTES (4u << 20)
 
@@ -364,6 +364,142 @@ static void no_fact_is_lost_between_log_and_apply(void **state)
     rig_close(&rig);
 }
 
+/* ---- making, and upgrading a plain store --------------------------------------------------- */
+
+#define N_KEYS 200u
+
+/* The directory of the log is made after STORE was finished, and must outlast a power cut too. */
+static void the_entry_of_the_log_is_synced(void **state)
+{
+    struct log_shim_journal journal = {0};
+    unsigned n_syncs = 0;
+    size_t last_meta = 0;
+    char dir[64], why[STORE_WHY_BYTES];
+    struct fault_store f;
+
+    rig_dir_make(dir);
+    log_shim_record(&journal, dir);
+    assert_int_equal(fault_store_open(&f, dir, FAULT_MAP_BYTES, false, why), 0);
+    log_shim_record(NULL, NULL);
+    for (size_t i = 0; i < journal.n; i++)
+        last_meta = journal.events[i].kind == LOG_SHIM_META ? i : last_meta;
+    /* Of STORE as begun and as finished, and of the log, before its id is remembered. */
+    for (size_t i = 0; i < last_meta; i++)
+        n_syncs += journal.events[i].kind == LOG_SHIM_DIR_SYNC;
+    assert_int_equal(n_syncs, 3);
+    log_shim_journal_deinit(&journal);
+    fault_store_close(&f);
+    rig_dir_remove(dir);
+}
+
+static void make_plain(const char *dir)
+{
+    uint8_t bytes[FAULT_VALUE_MAX];
+    char name[16], why[STORE_WHY_BYTES];
+    struct store_op fact = {
+        .type = STORE_OP_META, .name = slice_str("fact"), .value = slice_str("plain")};
+    struct fault_store f;
+
+    fault_engine.log = false;
+    assert_int_equal(fault_store_open(&f, dir, FAULT_MAP_BYTES, false, why), 0);
+    for (unsigned i = 0; i < N_KEYS; i++) {
+        struct store_op op = fault_put(i, 1, name, bytes);
+
+        assert_int_equal(fault_store_do(&f, &op), 0);
+    }
+    assert_int_equal(fault_store_do(&f, &fact), 0);
+    fault_store_close(&f);
+    fault_engine.log = true;
+}
+
+static void assert_upgraded(const char *dir)
+{
+    char why[STORE_WHY_BYTES], what[128];
+    struct fault_store f;
+    struct buf b;
+
+    if (fault_store_open(&f, dir, FAULT_MAP_BYTES, false, why) != 0)
+        fail_msg("%s", why);
+    for (unsigned i = 0; i < N_KEYS; i++)
+        if (fault_check(f.s, i, 1, what) != 0)
+            fail_msg("%s", what);
+    f.s->ops->read_end(f.s, 0);
+    if (fault_check_sums(f.s, what) != 0)
+        fail_msg("%s", what);
+    buf_init(&b);
+    assert_int_equal(f.s->ops->meta_get(f.s, 0, slice_str("fact"), &b), 0);
+    assert_true(slice_equal(buf_slice(&b), slice_str("plain")));
+    buf_deinit(&b);
+    f.s->ops->read_end(f.s, 0);
+    fault_store_close(&f);
+}
+
+static void assert_plain_refused(const char *dir)
+{
+    char why[STORE_WHY_BYTES];
+    struct fault_store f;
+
+    fault_engine.log = false;
+    assert_int_equal(fault_store_open(&f, dir, FAULT_MAP_BYTES, false, why), -ERR_FORMAT);
+    fault_engine.log = true;
+}
+
+static void write_store_file(const char *dir, const char *text)
+{
+    char path[128];
+    FILE *file;
+
+    snprintf(path, sizeof(path), "%s/STORE", dir);
+    file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+static void a_plain_store_is_upgraded_and_then_is_no_plain_store(void **state)
+{
+    char dir[64];
+
+    rig_dir_make(dir);
+    make_plain(dir);
+    assert_upgraded(dir);
+    assert_plain_refused(dir);
+    write_store_file(dir, "quoit store 1\n"); /* the data file knows by itself */
+    assert_plain_refused(dir);
+    assert_upgraded(dir);
+    rig_dir_remove(dir);
+}
+
+/* The upgrade is cut off at each of its writes; STORE may be the old one until the end. */
+static void an_upgrade_that_is_cut_off_is_done_again(void **state)
+{
+    static const enum log_disk_cut cuts[] = {LOG_DISK_STRICT, LOG_DISK_RANDOM, LOG_DISK_KILLED};
+    struct test_random random = {.s = 1};
+    struct log_shim_journal journal = {0};
+    struct log_disk disk;
+    char dir[64];
+
+    fault_engine.log_beside = true;
+    rig_dir_make(dir);
+    make_plain(dir);
+    log_disk_load(&disk, dir);
+    disk.journal = &journal;
+    log_shim_record(&journal, dir);
+    assert_upgraded(dir);
+    log_shim_record(NULL, NULL);
+    assert_true(journal.n > 10);
+    for (size_t at = 0; at < journal.n; at++) {
+        log_disk_event(&disk, at);
+        log_disk_save(&disk, dir, cuts[at % ARRAY_LEN(cuts)], 0, &random);
+        write_store_file(dir, "quoit store 1\n");
+        assert_upgraded(dir);
+    }
+    log_disk_deinit(&disk);
+    log_shim_journal_deinit(&journal);
+    rig_dir_remove(dir);
+    fault_engine.log_beside = false;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -374,7 +510,11 @@ int main(void)
         cmocka_unit_test(a_load_that_was_reaped_is_seen),
         cmocka_unit_test(a_load_behind_a_wipe_is_done_when_the_store_is_closed),
         cmocka_unit_test(no_fact_is_lost_between_log_and_apply),
+        cmocka_unit_test(the_entry_of_the_log_is_synced),
+        cmocka_unit_test(a_plain_store_is_upgraded_and_then_is_no_plain_store),
+        cmocka_unit_test(an_upgrade_that_is_cut_off_is_done_again),
     };
 
+    fault_engine.log = true;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
