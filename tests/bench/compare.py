@@ -11,7 +11,8 @@ size), and measures
 Cases run in turn, several rounds, and the median is printed with its ratio to Redis. Absolute
 figures belong to the machine and its disk; ratios of one run are what to quote.
 
-    tests/bench/compare.py [--build build] [--rounds 3] [--seconds 4] [--quick] [-o json]
+    tests/bench/compare.py [--build build] [--rounds 3] [--seconds 4] [--only set]
+                           [--quick] [-o json]
 """
 import argparse
 import json
@@ -154,14 +155,15 @@ def parse_redis(n):
 
 def quoit_case(args, case, directory):
     server, endpoints = start_quoit(directory, args.build, case["nodes"])
-    load = [os.path.join(args.build, "client/quoit"), "--endpoints", endpoints, "bench",
-            "--keys", str(KEYS), "--value-size", str(VALUE), "--clients", str(case["clients"]),
-            "--depth", str(case["depth"]), "--reads", "100" if case["op"] == "get" else "0",
-            "--warmup", "0s", "--duration", f"{args.seconds}s", "-o", "json"]
+    bench = [os.path.join(args.build, "client/quoit"), "--endpoints", endpoints, "bench",
+             "--keys", str(KEYS), "--value-size", str(VALUE), "--warmup", "0s", "-o", "json"]
+    run = ["--clients", str(case["clients"]), "--depth", str(case["depth"]), "--reads",
+           "100" if case["op"] == "get" else "0", "--duration", f"{args.seconds}s", "--no-load"]
     try:
         # the first run loads the keys; what it costs the server is not part of the second
-        subprocess.run(load + ["--duration", "1s"], capture_output=True, check=True)
-        return measure(server, load + ["--no-load"], parse_quoit)
+        subprocess.run(bench + ["--clients", str(CLIENTS), "--depth", "16", "--duration", "1s"],
+                       capture_output=True, check=True)
+        return measure(server, bench + run, parse_quoit)
     finally:
         server.stop()
 
@@ -178,8 +180,8 @@ def cases():
     for op in ("get", "set"):
         for depth in (1, 16):
             out.append({"op": op, "depth": depth, "clients": CLIENTS, "durable": op == "set"})
-    out.append({"op": "set", "depth": 1, "clients": 1, "durable": True})
-    out.append({"op": "set", "depth": 1, "clients": 16, "durable": True})
+    for clients in (1, 16, 64):
+        out.append({"op": "set", "depth": 1, "clients": clients, "durable": True})
     return out
 
 
@@ -222,6 +224,7 @@ def main():
     parser.add_argument("--build", default="build")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--only", choices=["get", "set"], help="only these cases")
     parser.add_argument("--quick", action="store_true", help="one round of one second")
     parser.add_argument("--directory", help="where data lives [the build directory]")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
@@ -231,7 +234,7 @@ def main():
     if args.quick:
         args.rounds, args.seconds = 1, 1
     everything = []
-    for case in cases():
+    for case in (c for c in cases() if args.only in (None, c["op"])):
         result = compare_case(args, case)
         everything.append({"case": case, "result": result})
         if args.output == "table":
