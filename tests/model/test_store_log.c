@@ -275,6 +275,113 @@ static void a_load_behind_a_wipe_is_done_when_the_store_is_closed(void **state)
     free(bytes);
 }
 
+/* ---- the hand-over of an applied table ----------------------------------------------------- */
+
+/* Bytes that were lent from a table are good until read_end, though the table was applied and
+ * dropped meanwhile; small ones lie in the table, large ones in the caller's blob. */
+static void what_a_table_lent_outlives_it(void **state)
+{
+    struct blob *owner = blob_new(20000);
+    struct store_op large;
+    struct state small_lent, large_lent;
+    struct wire_record items[4];
+    struct store_page page;
+    struct rig rig;
+
+    assert_non_null(owner);
+    memset(owner->data, 'x', owner->len);
+    set_up(&rig);
+    rig_put(&rig, "small", 1, "lent");
+    large = rig_merge_op(slice_str("large"), 1, slice_of(owner->data, owner->len));
+    large.owner = owner;
+    assert_int_equal(rig_do(&rig, &large).error, 0);
+    blob_unref(owner); /* the store's own from here on */
+    small_lent = rig_get(&rig, "small");
+    large_lent = rig_get(&rig, "large");
+    page = scan_all(&rig, items, 4);
+    assert_int_equal(page.n, 2);
+    freeze_all(&rig, "other", 1); /* in the same wake-up */
+    for (uint64_t hlc = 2; hlc < 5; hlc++)
+        rig_put(&rig, "small", hlc, "again");
+    assert_true(slice_equal(small_lent.value, slice_str("lent")));
+    assert_int_equal(large_lent.value.len, 20000);
+    for (size_t i = 0; i < large_lent.value.len; i++)
+        assert_int_equal(large_lent.value.data[i], 'x');
+    for (size_t i = 0; i < page.n; i++)
+        assert_true(slice_equal(items[i].key.partition, slice_str("small"))
+                        ? slice_equal(items[i].state.value, slice_str("lent"))
+                        : slice_equal(items[i].state.value, large_lent.value));
+    assert_int_equal(get(&rig, "small", NULL), 4);
+    rig.s->ops->read_end(rig.s, 0);
+    assert_int_equal(rig_get(&rig, "large").value.len, 20000); /* from disk */
+    rig_close(&rig);
+}
+
+/* A late put is decided by what is there, wherever it lies. */
+static void late_puts_meet_tables_and_disk(void **state)
+{
+    static const char *const keys[] = {"active", "frozen", "disk"};
+    struct rig rig;
+
+    set_up(&rig);
+    for (unsigned i = 3; i-- > 0;) {
+        rig_put(&rig, keys[i], 10, "v");
+        if (i > 0)
+            freeze_all(&rig, "other", 1);
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        struct store_done done = rig_put(&rig, keys[i], 9, "late");
+
+        assert_int_equal(done.outcome, OUTCOME_SUPERSEDED);
+        assert_int_equal(done.version.hlc, 10);
+        assert_int_equal(rig_put(&rig, keys[i], 10, "v").outcome, OUTCOME_DUPLICATE);
+        assert_int_equal(rig_delete(&rig, keys[i], 11).outcome, OUTCOME_STORED);
+        assert_int_equal(rig_put(&rig, keys[i], 10, "v").outcome, OUTCOME_SUPERSEDED);
+    }
+    rig_reopen(&rig);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(get(&rig, keys[i], NULL), 11);
+    rig_close(&rig);
+}
+
+/* The least key there is, and the longest of its kind: in the table, on disk, wiped. */
+static void a_key_of_zero_bytes_is_a_key(void **state)
+{
+    static const uint8_t zero[400];
+    struct wire_record items[4];
+    struct store_op op;
+    struct rig rig;
+
+    set_up(&rig);
+    for (size_t len = 1; len <= sizeof(zero); len += 399) {
+        op = rig_merge_op(slice_of(zero, len), 1, slice_of(zero, 1));
+        op.token = 0;
+        assert_int_equal(rig_do(&rig, &op).outcome, OUTCOME_STORED);
+    }
+    for (unsigned where = 0; where < 3; where++) {
+        struct store_page page;
+        struct state st;
+        uint64_t lsn;
+
+        assert_int_equal(rig.s->ops->get(rig.s, 0, 0, &op.key, &st, &lsn), 0);
+        assert_int_equal(st.kind, STATE_LWW);
+        page = scan_all(&rig, items, 4);
+        assert_true(page.n >= 2);
+        assert_int_equal(items[0].key.partition.len, 1);
+        assert_true(slice_equal(items[1].key.partition, op.key.partition));
+        rig.s->ops->read_end(rig.s, 0);
+        if (where == 0)
+            freeze_all(&rig, "other", 1);
+        else if (where == 1)
+            rig_reopen(&rig);
+    }
+    rig_wipe(&rig, 0, 0);
+    assert_int_equal(scan_all(&rig, items, 4).n, 1);
+    rig_reopen(&rig);
+    assert_int_equal(scan_all(&rig, items, 4).n, 1);
+    rig_close(&rig);
+}
+
 /* ---- facts beside the apply ---------------------------------------------------------------- */
 
 #define N_FACTS 300u
@@ -509,6 +616,9 @@ int main(void)
         cmocka_unit_test(a_load_does_not_bring_back_what_is_wiped),
         cmocka_unit_test(a_load_that_was_reaped_is_seen),
         cmocka_unit_test(a_load_behind_a_wipe_is_done_when_the_store_is_closed),
+        cmocka_unit_test(what_a_table_lent_outlives_it),
+        cmocka_unit_test(late_puts_meet_tables_and_disk),
+        cmocka_unit_test(a_key_of_zero_bytes_is_a_key),
         cmocka_unit_test(no_fact_is_lost_between_log_and_apply),
         cmocka_unit_test(the_entry_of_the_log_is_synced),
         cmocka_unit_test(a_plain_store_is_upgraded_and_then_is_no_plain_store),
