@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 bool rig_no_sync;
+uint32_t rig_segment_bytes;
 
 static void on_notify(void *ctx, uint32_t queue)
 {
@@ -60,7 +61,8 @@ static void start(struct rig *rig)
                                   .fatal = on_fatal,
                                   .ctx = rig};
     struct store_lmdb_options options = {.dir = rig->dir, .map_bytes = rig->map_bytes};
-    struct store_log_options with_log = {.tables_bytes = rig->tables_bytes};
+    struct store_log_options with_log = {.tables_bytes = rig->tables_bytes,
+                                         .segment_bytes = rig_segment_bytes};
     char why[STORE_WHY_BYTES] = "";
     int r;
 

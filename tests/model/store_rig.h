@@ -29,6 +29,8 @@ enum rig_engine {
 
 /* In tests that are built against a store that can be told not to sync. */
 extern bool rig_no_sync;
+/* Of a log: it zero-writes its first segment, so small ones open fast. 0: the default. */
+extern uint32_t rig_segment_bytes;
 
 struct rig {
     enum rig_engine engine;

@@ -207,8 +207,8 @@ static uint64_t n_records(struct rig *rig)
 {
     struct store_info info;
 
-    assert_int_equal(
-        rig->s->ops->vnode_info(rig->s, 0, (struct store_range){0, UINT64_MAX}, &info), 0);
+    assert_int_equal(rig->s->ops->vnode_info(rig->s, 0, (struct store_range){0, UINT64_MAX}, &info),
+                     0);
     rig->s->ops->read_end(rig->s, 0);
     return info.n_records;
 }
@@ -310,5 +310,6 @@ int main(void)
         cmocka_unit_test(a_queue_without_its_ports_can_be_thrown_away),
     };
 
+    rig_segment_bytes = 1u << 20;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
