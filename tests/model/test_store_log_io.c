@@ -9,6 +9,8 @@
  * After each: nothing is acknowledged behind the failure, a SUSPECT store is refused with a
  * sentence, accepted when told so, and everything that was acknowledged is found, counts and leaves
  * included. The load is such that tables freeze, passes have several slices and segments go round.
+ *
+ *   test_store_log_io [STEP]      every STEP-th call; 1: all of them
  */
 #include <errno.h>
 #include <stdio.h>
@@ -28,6 +30,8 @@
 /* How a run without the failure in reach ends. */
 #define EXIT_NOT_REACHED 20
 #define EXIT_REACHED 21
+
+static unsigned step; /* 0: each its own */
 
 struct plan {
     const char *name;
@@ -134,7 +138,7 @@ static void check_status(const struct plan *p, int status, size_t n_acked, bool 
     case EXIT_REACHED:
         if (!p->lives)
             fail_msg("%s, call %u: went on", p->name, p->k);
-        /* fall through */
+        __attribute__((fallthrough));
     case EXIT_NOT_REACHED:
         assert_false(suspect);
         assert_int_equal(n_acked, N_ROUNDS * N_KEYS);
@@ -172,7 +176,8 @@ static void run_for_every_k(struct plan p)
 {
     unsigned n_failed = 0;
 
-    p.step = p.step && !fault_is_quick() ? p.step : 17;
+    if (step || fault_is_quick())
+        p.step = step ? step : 17;
     for (p.k = 1; p.k <= CALLS_MAX; p.k += p.k < 6 ? 1 : p.step) {
         if (!run_once(&p))
             break;
@@ -257,7 +262,7 @@ static void a_failed_meta_write_is_fatal(void **state)
         .name = "meta write, EIO", .kind = LOG_SHIM_META, .error_number = EIO, .step = 3});
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_group_that_cannot_be_written_is_fatal),
@@ -273,6 +278,8 @@ int main(void)
         cmocka_unit_test(a_failed_meta_write_is_fatal),
     };
 
+    if (argc > 1)
+        step = (unsigned)strtoul(argv[1], NULL, 10);
     fault_engine = (struct fault_engine){.log = true,
                                          .few_zones = true,
                                          .tables_bytes = 64u << 10,
