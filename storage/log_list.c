@@ -22,21 +22,37 @@
 
 #define SPARE_ITEMS_MAX 1024u
 
-static bool grow(void *vector, size_t *cap, size_t need, size_t item_bytes)
+static void *grown(void *vector, size_t *cap, size_t need, size_t item_bytes)
 {
     size_t n = *cap ? 2 * *cap : 16;
-    void *old, *p;
+    void *p;
 
     if (need <= *cap)
-        return true;
+        return vector;
     while (n < need)
         n *= 2;
-    memcpy(&old, vector, sizeof(old));
-    p = realloc(old, n * item_bytes);
+    p = realloc(vector, n * item_bytes);
+    if (p)
+        *cap = n;
+    return p;
+}
+
+/* Room for one more record: two vectors, an owner, the beginning of a piece. */
+static bool grow_vectors(struct log_list *list)
+{
+    void *p = grown(list->iov, &list->cap_iov, list->n_iov + 2, sizeof(*list->iov));
+
     if (!p)
         return false;
-    memcpy(vector, &p, sizeof(p));
-    *cap = n;
+    list->iov = p;
+    p = grown(list->owners, &list->cap_owners, list->n_owners + 1, sizeof(struct blob *));
+    if (!p)
+        return false;
+    list->owners = p;
+    p = grown(list->pieces, &list->cap_pieces, list->n_pieces + 1, sizeof(*list->pieces));
+    if (!p)
+        return false;
+    list->pieces = p;
     return true;
 }
 
@@ -156,10 +172,7 @@ int log_list_add(struct log_list *list, uint8_t type, const struct slice *pieces
     if (owner && n_pieces && pieces[n_pieces - 1].len >= LOG_REF_BYTES_MIN)
         reference = pieces[--n_copied];
 
-    if (!grow(&list->iov, &list->cap_iov, list->n_iov + 2, sizeof(*list->iov)) ||
-        !grow(&list->owners, &list->cap_owners, list->n_owners + 1, sizeof(struct blob *)) ||
-        !grow(&list->pieces, &list->cap_pieces, list->n_pieces + 1, sizeof(*list->pieces)) ||
-        !reserve_bytes(list, LOG_RECORD_HEADER_BYTES + len - reference.len))
+    if (!grow_vectors(list) || !reserve_bytes(list, LOG_RECORD_HEADER_BYTES + len - reference.len))
         return -ERR_NO_MEMORY;
 
     begin_piece(list, LOG_RECORD_HEADER_BYTES + len);

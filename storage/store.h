@@ -118,7 +118,7 @@ struct store_info {
 struct store_stats {
     uint64_t map_bytes, used_bytes; /* of the map: limit, pages in use (free list not counted) */
     uint64_t fs_free_bytes, fs_bytes;
-    uint64_t n_records; /* an engine may count twice what is on its way to disk */
+    uint64_t n_records;      /* an engine may count twice what is on its way to disk */
     uint64_t n_syncs, n_ops; /* since start */
     uint64_t durable;
     bool space_low; /* puts are refused */
@@ -147,9 +147,9 @@ struct store_ops {
      * fails its checksum (an engine that knows the new version to be higher may store it), are told
      * per operation in its store_done.
      *
-     * Whoever hears -ERR_FULL waits for notify (which may have come already, if not all was reaped);
-     * after the reap that follows the same submit is worth trying again, or a smaller one if it has
-     * more than one operation: one of any legal size is not refused for ever. */
+     * Whoever hears -ERR_FULL waits for notify (which may have come already, if not all was
+     * reaped); after the reap that follows the same submit is worth trying again, or a smaller one
+     * if it has more than one operation: one of any legal size is not refused for ever. */
     int (*submit)(struct store *s, uint32_t queue, const struct store_op *ops, size_t n,
                   uint64_t *ret_lsn);
     /* Takes up to max outcomes that are durable, in LSN order (but loads, whenever they are done).

@@ -14,6 +14,7 @@
  */
 #include "storage/store_log_impl.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 int facts_init(struct facts *f)
@@ -164,6 +165,7 @@ static void set(struct store_log *s, const struct store_op *op, uint64_t lsn,
     uint8_t name[META_NAME_BYTES_MAX];
     struct fact *fact = find(f, facts_name(op, name));
 
+    assert(fact); /* facts_prepare has made it */
     value->lsn = lsn;
     if (op->type == STORE_OP_CLOCK)
         raise_clock(s, fact, value);

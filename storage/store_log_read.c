@@ -6,10 +6,10 @@
  * newer version wins. What a wipe in the tables covers is not looked up on disk at all: it may be
  * there still.
  *
- * The snapshot is taken once per wake-up, after the tables that the apply has finished were dropped:
- * a frozen table and a snapshot that shows its records may stand side by side, the other way round
- * a key would vanish for a moment. Reads of the disk reveal nothing that is not durable; an entry of
- * a table reveals its LSN, and so does a wipe that leaves nothing to see.
+ * The snapshot is taken once per wake-up, after the tables that the apply has finished were
+ * dropped: a frozen table and a snapshot that shows its records may stand side by side, the other
+ * way round a key would vanish for a moment. Reads of the disk reveal nothing that is not durable;
+ * an entry of a table reveals its LSN, and so does a wipe that leaves nothing to see.
  */
 #include "storage/store_log_impl.h"
 

@@ -5,9 +5,10 @@
  * One appender keeps so many records of 150 bytes outstanding: at each wake-up it puts as many into
  * one list as have become durable. Everything durable is released whenever a quarter of the log is
  * used, as the apply would. Prints the time of a bare 4 KiB fdatasync of a block that was written
- * before: figures of synced writes mean nothing without it. Bytes per put are those that the process
- * sent to the device (/proc/self/io: where pages are held in large folios that counts all of a folio
- * of which a block is written). Segments are made before the first figure. DIR is made by the caller; the log stays in it.
+ * before: figures of synced writes mean nothing without it. Bytes per put are those that the
+ * process sent to the device (/proc/self/io: where pages are held in large folios that counts all
+ * of a folio of which a block is written). Segments are made before the first figure. DIR is made
+ * by the caller; the log stays in it.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -7,7 +7,8 @@
  * closed and opened, so that nothing is in memory tables. Prints the time of a bare 4 KiB fdatasync
  * on the same file system first: figures of synced writes mean nothing without it. "Worst second"
  * and bytes written (of the whole block device, so others must be quiet) are of the timed part;
- * what lies in tables at its end is not written yet. DIR is made by the caller, is filled, and stays.
+ * what lies in tables at its end is not written yet. DIR is made by the caller, is filled, and
+ * stays.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* A group of the log as a disk may hand it out. The first byte says how: bit 0, the header is made
- * whole around the rest as its records, checksum included, so that the walk over records is reached;
- * otherwise the bytes are looked at as they are. Whatever is accepted lies inside the input, and a
- * group that is accepted must be one that this code would have written.
+ * whole around the rest as its records, checksum included, so that the walk over records is
+ * reached; otherwise the bytes are looked at as they are. Whatever is accepted lies inside the
+ * input, and a group that is accepted must be one that this code would have written.
  */
 #include "proto/err.h"
 #include "storage/log_group.h"

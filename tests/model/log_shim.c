@@ -40,8 +40,8 @@ static struct {
     bool lose_log, lose_data;
 } shim = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
-/* The name of a segment's or the data file, or "." for a directory (of whatever name: only the log syncs one);
- * false: not ours. */
+/* The name of a segment's or the data file, or "." for a directory (of whatever name: only the log
+ * syncs one); false: not ours. */
 static bool name_of(int fd, char name[LOG_SHIM_NAME_BYTES], char dir[PATH_BYTES])
 {
     char link[64], path[PATH_BYTES], *slash;

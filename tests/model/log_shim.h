@@ -1,9 +1,10 @@
 /* log_shim: stands between the program and the kernel for the files of the log, and for the data
  * file beside them.
  *
- * Linked into a test, it takes the place of the calls by which storage/log_segment.c and LMDB change files.
- * It can keep a journal of them, from which the disk at a power cut can be rebuilt (log_disk.h),
- * and it can let calls fail. Files with other names are passed through untouched. See log_shim.c.
+ * Linked into a test, it takes the place of the calls by which storage/log_segment.c and LMDB
+ * change files. It can keep a journal of them, from which the disk at a power cut can be rebuilt
+ * (log_disk.h), and it can let calls fail. Files with other names are passed through untouched. See
+ * log_shim.c.
  */
 #ifndef QUOIT_TESTS_MODEL_LOG_SHIM_H
 #define QUOIT_TESTS_MODEL_LOG_SHIM_H
@@ -59,7 +60,8 @@ void log_shim_hold_data_sync(void); /* the same of the data file */
 void log_shim_wait_held(void);      /* until one waits */
 void log_shim_let_go(void);
 
-/* From now on syncs of whole segments, or of the data file, do nothing and are not in the journal. */
+/* From now on syncs of whole segments, or of the data file, do nothing and are not in the
+ * journal. */
 void log_shim_lose_syncs(bool of_log, bool of_data);
 
 #endif

@@ -1,6 +1,7 @@
 /* test_store_twin: random operations given to the model and an engine on disk at once, which must
- * agree in every answer: outcomes, reads, scans with random cursors and budgets, facts, counts, leaves, before and
- * after restarts. Few keys and few versions, so that merges meet; few tokens, so that ranges do.
+ * agree in every answer: outcomes, reads, scans with random cursors and budgets, facts, counts,
+ * leaves, before and after restarts. Few keys and few versions, so that merges meet; few tokens, so
+ * that ranges do.
  */
 #include <stdio.h>
 #include <stdlib.h>
