@@ -631,6 +631,7 @@ int main(void)
     if (access("/dev/shm", W_OK) == 0)
         setenv("TMPDIR", "/dev/shm", 1);
     fault_engine.log = true;
+    fault_engine.few_zones = true;
     rig_segment_bytes = 8u << 20; /* for values of some MiB */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

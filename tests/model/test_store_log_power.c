@@ -28,7 +28,7 @@
 #include "tests/model/log_disk.h"
 
 #define N_KEYS 64u
-#define STEPS 160u
+#define STEPS 110u
 #define STEPS_QUICK 60u
 #define PASTS_MAX 4096u
 #define LOAD_MAX 4u
