@@ -33,15 +33,36 @@ static struct log_disk_file *find(struct log_disk *d, const char *name)
     return f;
 }
 
+/* Into bytes that are large enough. */
+static void place(uint8_t *bytes, size_t *len, uint64_t offset, const uint8_t *data, size_t n)
+{
+    if (offset + n > *len) {
+        memset(bytes + *len, 0, offset + n - *len);
+        *len = offset + n;
+    }
+    memcpy(bytes + offset, data, n);
+}
+
 static void put(uint8_t **bytes, size_t *len, uint64_t offset, const uint8_t *data, size_t n)
 {
     if (offset + n > *len) {
         *bytes = realloc(*bytes, offset + n);
         assert_non_null(*bytes);
-        memset(*bytes + *len, 0, offset + n - *len);
-        *len = offset + n;
     }
-    memcpy(*bytes + offset, data, n);
+    place(*bytes, len, offset, data, n);
+}
+
+/* Its length with all that is waiting. */
+static size_t len_at_most(const struct log_disk *d, const struct log_disk_file *f)
+{
+    size_t len = f->len;
+
+    for (size_t w = 0; w < f->n_waiting; w++) {
+        const struct log_shim_event *e = &d->journal->events[f->waiting[w]];
+
+        len = e->offset + e->len > len ? e->offset + e->len : len;
+    }
+    return len;
 }
 
 static void wait_for_sync(struct log_disk_file *f, size_t at)
@@ -220,7 +241,7 @@ void log_disk_save(const struct log_disk *d, const char *dir, enum log_disk_cut 
         const struct log_disk_file *f = &d->files[i];
         const char *name = name_now(f, cut, random);
         size_t len = f->len;
-        uint8_t *bytes = malloc(len + 1);
+        uint8_t *bytes = malloc(len_at_most(d, f) + 1);
 
         assert_non_null(bytes);
         if (len)
@@ -232,7 +253,7 @@ void log_disk_save(const struct log_disk *d, const char *dir, enum log_disk_cut 
                 size_t n = e->len - at < LOG_DISK_SECTOR ? e->len - at : LOG_DISK_SECTOR;
 
                 if (is_there(e, at / LOG_DISK_SECTOR, cut, sector, random))
-                    put(&bytes, &len, e->offset + at, e->data + at, n);
+                    place(bytes, &len, e->offset + at, e->data + at, n);
             }
         }
         if (*name)
