@@ -133,6 +133,7 @@ static void push_iov(struct log_list *list, const void *data, size_t len)
         last->iov_len += len;
         return;
     }
+    assert(list->iov && list->n_iov < list->cap_iov);
     list->iov[list->n_iov++] = (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = len};
     piece->n_iov++;
 }

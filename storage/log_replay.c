@@ -70,6 +70,7 @@ __attribute__((format(printf, 5, 6))) static int explain(const struct search *s,
 
     log_segment_name(segment->number, name);
     va_start(args, format);
+    /* clang 14 does not see va_start: NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized) */
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     snprintf(s->why, LOG_WHY_BYTES, "%s at byte %llu: %s", name, (unsigned long long)offset, text);

@@ -37,11 +37,11 @@ static int replay_state(struct recovery *rec, uint64_t lsn, struct slice payload
     struct store_log *s = rec->s;
     const struct memtable_entry *e;
     struct version *max;
-    struct slice store_key;
-    struct state state;
+    struct slice store_key = {0};
+    struct state state = {0};
     struct part *p;
     struct key key;
-    uint64_t token;
+    uint64_t token = 0;
     int r = log_record_state_decode(payload, &store_key, &state);
 
     if (r == 0)

@@ -332,7 +332,7 @@ static int dones_reserve(struct part *p, size_t n)
         free(bytes);
         return -ERR_NO_MEMORY;
     }
-    for (size_t i = 0; i < p->n_dones; i++) {
+    for (size_t i = 0; p->cap_dones && i < p->n_dones; i++) {
         dones[i] = p->dones[(p->dones_at + i) % p->cap_dones];
         bytes[i] = p->done_bytes[(p->dones_at + i) % p->cap_dones];
     }
