@@ -62,6 +62,11 @@ static void assert_dead(struct log_rig *rig, uint64_t n_acked)
 {
     struct log_list *list = log_list_new(rig->l);
 
+    /* An append may have been refused before the log says why. */
+    pthread_mutex_lock(&rig->lock);
+    while (!rig->n_fatal)
+        pthread_cond_wait(&rig->woken, &rig->lock);
+    pthread_mutex_unlock(&rig->lock);
     assert_int_equal(rig->n_fatal, 1);
     assert_non_null(strstr(rig->fatal, rig->dir));
     assert_non_null(strstr(rig->fatal, "nothing more is acknowledged"));
