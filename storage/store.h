@@ -129,8 +129,8 @@ struct store_config {
     /* Records belong to the queues of the first n_owners workers, by token_worker(token, n_owners);
      * 0: to all of them. See store_log.h: not every engine cares. */
     uint32_t n_owners;
-    /* Called from the store's threads, never from inside a call of the same queue by the caller:
-     * queue has something to reap or durable has moved. Must only wake the caller up. */
+    /* Called from the store's threads, or from inside a call of any queue: this queue has something
+     * to reap, durable has moved, or what was FULL is worth trying again. Must only wake it up. */
     void (*notify)(void *ctx, uint32_t queue);
     /* The disk's content is unknown, or the store is damaged. `sentence` says what and what to do.
      */

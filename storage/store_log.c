@@ -135,6 +135,7 @@ static void store_free(struct store_log *s)
     apply_deinit(s);
     space_deinit(&s->space);
     free(s->zone_max);
+    free(s->zone_wiped);
     free(s->dir);
     free(s);
 }
@@ -220,8 +221,9 @@ static int parts_init(struct store_log *s)
     int r = 0;
 
     s->zone_max = calloc(ZONES, sizeof(*s->zone_max));
+    s->zone_wiped = calloc(ZONES, sizeof(*s->zone_wiped));
     s->parts = aligned_alloc(64, s->n_parts * sizeof(*s->parts));
-    if (!s->zone_max || !s->parts) {
+    if (!s->zone_max || !s->zone_wiped || !s->parts) {
         free(s->parts);
         s->parts = NULL;
         return -ERR_NO_MEMORY;

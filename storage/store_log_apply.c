@@ -195,6 +195,7 @@ static int run_slice(struct store_log *s, slice_fn *slice, void *what)
         if (r <= 0)
             break;
         atomic_store(&s->space.low, true);
+        notify_held_up(s); /* to be told so */
         if (max > SLICE_RECORDS_FEW)
             max = SLICE_RECORDS_FEW;
         else if ((r != COMMIT_FULL || !space_release_reserve(&s->space)) && !wait_for_room(s))
@@ -226,41 +227,59 @@ static void load_finish(struct store_log *s, struct load *load)
     s->config.notify(s->config.ctx, queue);
 }
 
-/* The first load that may be done now, or NULL. */
+static bool load_is_due(const struct store_log *s, const struct load *load)
+{
+    return load->after_lsn <= s->apply.lsn_applied[load->queue];
+}
+
+/* The first load that may be done now, or NULL. Under the lock. */
 static struct load *load_take(struct store_log *s)
 {
     struct apply *a = &s->apply;
-    struct load *load = a->loads;
+    struct load **at = &a->loads, *load;
 
-    if (!load || load->after_lsn > a->lsn_applied[load->queue])
+    while (*at && !load_is_due(s, *at))
+        at = &(*at)->next;
+    load = *at;
+    if (!load)
         return NULL;
-    a->loads = load->next;
-    if (!a->loads)
-        a->loads_tail = &a->loads;
+    *at = load->next;
+    for (a->loads_tail = at; *a->loads_tail;)
+        a->loads_tail = &(*a->loads_tail)->next;
     return load;
 }
 
+/* One slice of the load at hand; it is told when it is done. A disk without room ends it: it may be
+ * tried again, and must not take what is kept for deletes. Negative: the store has failed. */
 static int run_load(struct store_log *s, struct load *load)
 {
-    int r = 0;
+    int r = atomic_load(&s->space.low) ? COMMIT_FULL : 0;
 
-    while (r == 0 && load->next_item < load->batch->n)
-        r = run_slice(s, load_slice, load);
+    if (r == 0 && load->next_item < load->batch->n)
+        r = try_slice(s, load_slice, load, s->slice_records);
+    if (r < 0)
+        return r;
+    space_refresh(&s->space, atomic_load(&s->env.used_bytes));
     if (r > 0)
-        load->error = -ERR_NO_SPACE;
-    if (r >= 0)
+        load->error = r == COMMIT_NO_MEMORY ? -ERR_NO_MEMORY : -ERR_NO_SPACE;
+    if (r > 0 || load->next_item == load->batch->n) {
+        s->apply.loading = NULL;
         load_finish(s, load);
-    return r;
+    }
+    return 0;
 }
 
 void apply_loads(struct store_log *s)
 {
-    struct load *load;
+    struct apply *a = &s->apply;
     int r = 0;
 
-    while (r == 0 && (load = s->apply.loads)) {
-        s->apply.loads = load->next;
-        r = run_load(s, load);
+    while (r == 0 && (a->loading || a->loads)) {
+        if (!a->loading) {
+            a->loading = a->loads;
+            a->loads = a->loads->next;
+        }
+        r = run_load(s, a->loading);
     }
 }
 
@@ -377,27 +396,6 @@ static bool take_tables(struct store_log *s)
     return any;
 }
 
-/* Under the lock, which is given up meanwhile. Negative: the store has failed. */
-static int work(struct store_log *s, bool tick)
-{
-    struct apply *a = &s->apply;
-    struct load *load = load_take(s);
-    bool tables = !load && take_tables(s);
-    int r = 0;
-
-    pthread_mutex_unlock(&a->lock);
-    if (tick) {
-        space_refresh(&s->space, atomic_load(&s->env.used_bytes));
-        look_at_parts(s);
-    }
-    if (load)
-        r = run_load(s, load);
-    else if (tables || (tick && facts_are_due(s)))
-        r = apply_pass(s, a->taken);
-    pthread_mutex_lock(&a->lock);
-    return r;
-}
-
 static bool has_tables(const struct store_log *s)
 {
     for (uint32_t q = 0; q < s->n_parts; q++)
@@ -410,7 +408,35 @@ static bool has_load(const struct store_log *s)
 {
     const struct load *load = s->apply.loads;
 
-    return load && load->after_lsn <= s->apply.lsn_applied[load->queue];
+    while (load && !load_is_due(s, load))
+        load = load->next;
+    return load || s->apply.loading;
+}
+
+/* Under the lock, which is given up meanwhile. Negative: the store has failed. */
+static int work(struct store_log *s, bool tick)
+{
+    struct apply *a = &s->apply;
+    bool load, tables;
+    int r = 0;
+
+    if (!a->loading)
+        a->loading = load_take(s);
+    /* In turn: neither waits for more than one of the other. */
+    tables = has_tables(s) && (!a->loading || a->loaded_last) && take_tables(s);
+    load = a->loading && !tables;
+    a->loaded_last = load;
+    pthread_mutex_unlock(&a->lock);
+    if (tick) {
+        space_refresh(&s->space, atomic_load(&s->env.used_bytes));
+        look_at_parts(s);
+    }
+    if (load)
+        r = run_load(s, a->loading);
+    else if (tables || (tick && facts_are_due(s)))
+        r = apply_pass(s, a->taken);
+    pthread_mutex_lock(&a->lock);
+    return r;
 }
 
 static uint64_t now_ms(void)

@@ -200,7 +200,7 @@ int facts_replay(struct store_log *s, struct slice name, struct slice value, uin
         v->bytes = blob_copy(value);
     if (!v || !v->bytes || !fact) {
         fact_value_free(v);
-        return fact ? -ERR_NO_MEMORY : -ERR_CORRUPT;
+        return name.len <= META_NAME_BYTES_MAX ? -ERR_NO_MEMORY : -ERR_CORRUPT;
     }
     v->lsn = lsn;
     if (slice_equal(name, slice_str(META_NAME_CLOCK)))

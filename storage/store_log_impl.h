@@ -27,6 +27,9 @@
 #define META_NAME_LOG_ID "s:log"
 #define META_NAME_APPLIED "s:applied"
 
+/* The zone's summary was damaged when the store was opened. */
+#define WIPE_UNKNOWN UINT64_MAX
+
 /* "No record": above every LSN. */
 #define LSN_NONE UINT64_MAX
 
@@ -49,6 +52,7 @@ struct table {
     struct table_wipe *wipes; /* in the order of their LSNs */
     size_t n_wipes, cap_wipes;
     uint64_t lsn_last;
+    uint64_t disk_bytes; /* what its entries may take on disk */
 };
 
 /* Work for the apply that does not go through the log: sorted items, or nothing but an outcome. */
@@ -77,7 +81,7 @@ struct part {
     /* shared */
     _Atomic uint64_t active_first, frozen_first; /* bounds below the first LSN not applied */
     _Atomic uint64_t active_last;                /* of the newest entry: is it idle? */
-    _Atomic uint64_t bytes;                      /* of the tables: not on disk yet */
+    _Atomic uint64_t bytes;                      /* that the tables may need on disk */
     _Atomic uint32_t progress;                   /* of the pass with the frozen table: 0 .. 1024 */
     atomic_bool applied;                         /* the frozen table is on disk: may be dropped */
     atomic_bool wants_freeze;                    /* asked for by the apply */
@@ -115,6 +119,8 @@ struct apply {
     /* under lock */
     struct table **frozen; /* [n_parts]: handed over, not taken yet */
     struct load *loads, **loads_tail;
+    struct load *loading; /* the one at hand; the thread's own */
+    bool loaded_last;     /* its last work was a slice of a load */
     bool stopping, kicked;
     _Atomic uint64_t wait_lsn; /* to be woken when this is durable */
     /* the thread's own */
@@ -137,6 +143,7 @@ struct store_log {
     struct part *parts; /* [n_parts], one per queue */
     uint32_t n_parts, n_owners;
     struct version *zone_max;     /* [ZONES]: each its owner's; never falls */
+    uint64_t *zone_wiped;         /* [ZONES]: the apply's, as in the summaries; WIPE_UNKNOWN */
     _Atomic uint64_t wipe_number; /* last one given out */
     bool log_bytes_fixed;
     uint64_t tables_bytes;           /* as asked for; 0: by the size of the data */
@@ -169,6 +176,8 @@ void store_log_resize(struct store_log *s);
 /* ---- tables: store_log_table.c */
 struct table *table_new(void); /* or NULL */
 void table_free(struct table *t);
+/* What a record may take on disk: pages that are not full, or pages of its own. */
+uint64_t table_disk_bytes(size_t key_len, size_t value_len);
 bool table_is_empty(const struct table *t);
 /* Entries of the token up to this LSN are wiped; 0: none. *ret_done: what is not in this table may
  * be looked up behind it. */

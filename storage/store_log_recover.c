@@ -19,7 +19,6 @@
 
 struct recovery {
     struct store_log *s;
-    uint64_t *zone_wiped; /* [ZONES] */
 };
 
 static void note_entry(struct part *p, uint64_t lsn)
@@ -28,6 +27,7 @@ static void note_entry(struct part *p, uint64_t lsn)
         atomic_store(&p->active_first, lsn);
     atomic_store(&p->active_last, lsn);
     p->active->lsn_last = lsn;
+    atomic_store(&p->bytes, p->active->disk_bytes);
     /* The disk may hold something newer: a load, which the log knows nothing of. */
     p->loaded_lsn = lsn;
 }
@@ -59,6 +59,7 @@ static int replay_state(struct recovery *rec, uint64_t lsn, struct slice payload
     if (r < 0)
         return r;
     memtable_put(p->active->records, store_key, &state, lsn, NULL);
+    p->active->disk_bytes += table_disk_bytes(store_key.len, state.value.len);
     note_entry(p, lsn);
     return 0;
 }
@@ -80,9 +81,11 @@ static int replay_wipe(struct recovery *rec, uint64_t lsn, struct slice payload)
         struct store_range zone = zone_range(z);
         struct part *p = &s->parts[part_of(s, zone.first)];
 
+        if (s->zone_wiped[z] == WIPE_UNKNOWN)
+            return -ERR_CORRUPT; /* once more, it might take what was loaded since */
         zone.first = zone.first > range.first ? zone.first : range.first;
         zone.last = zone.last < range.last ? zone.last : range.last;
-        r = table_wipe(p->active, zone, lsn, number, number <= rec->zone_wiped[z]);
+        r = table_wipe(p->active, zone, lsn, number, number <= s->zone_wiped[z]);
         if (r == 0)
             note_entry(p, lsn);
     }
@@ -141,12 +144,13 @@ static int read_zone(struct recovery *rec, uint32_t number)
     r = zone_decode_info(bytes, number, &info, &wiped);
     if (r == -ERR_CORRUPT) {
         s->zone_max[number] = (struct version){UINT64_MAX, UINT64_MAX};
+        s->zone_wiped[number] = WIPE_UNKNOWN;
         return 0;
     }
     if (r < 0)
         return r;
     s->zone_max[number] = info.max_version;
-    rec->zone_wiped[number] = wiped;
+    s->zone_wiped[number] = wiped;
     if (wiped > atomic_load(&s->wipe_number))
         atomic_store(&s->wipe_number, wiped);
     return 0;
@@ -220,14 +224,7 @@ static int recover(struct recovery *rec, const struct log_options *options, char
 
 int store_log_recover(struct store_log *s, const struct log_options *log, char *why)
 {
-    struct recovery rec = {.s = s, .zone_wiped = calloc(ZONES, sizeof(uint64_t))};
-    int r;
+    struct recovery rec = {.s = s};
 
-    if (!rec.zone_wiped) {
-        snprintf(why, STORE_WHY_BYTES, "store %.200s: out of memory", s->dir);
-        return -ERR_NO_MEMORY;
-    }
-    r = recover(&rec, log, why);
-    free(rec.zone_wiped);
-    return r;
+    return recover(&rec, log, why);
 }

@@ -73,6 +73,9 @@ static int zone_begin(struct slice_run *run, uint32_t number)
     if (rc == 0 && bytes.data && zone_decode(bytes, number, run->zone) < 0) {
         memset(run->zone, 0, sizeof(*run->zone));
         run->recount = true;
+        /* Of a zone that was damaged from the start no wipe is left to be done. */
+        if (run->s->zone_wiped[number] != WIPE_UNKNOWN)
+            run->zone->wiped = run->s->zone_wiped[number];
     }
     return rc;
 }
@@ -156,6 +159,7 @@ static int apply_wipes(struct slice_run *run, const struct table *t, struct pass
         if (rc != 0 || *ret_more)
             return rc;
         run->zone->wiped = w->number > run->zone->wiped ? w->number : run->zone->wiped;
+        run->s->zone_wiped[pass->zone] = run->zone->wiped;
     }
     return 0;
 }

@@ -33,8 +33,6 @@
 
 /* Of the allowed fill: what is free at once, before the apply has done anything. */
 #define PACE_FREE_PART 10u
-/* Records on disk take somewhat more than in a table: pages are not full. */
-#define SPACE_OVERHEAD_PART 4u
 /* What comes is looked at from this on; less than that fits into what is never given to puts. */
 #define SPACE_LARGE_BYTES (1u << 20)
 
@@ -42,11 +40,9 @@
 
 static void publish_bytes(struct part *p)
 {
-    uint64_t bytes = memtable_bytes(p->active->records);
-
-    if (p->frozen)
-        bytes += memtable_bytes(p->frozen->records);
-    atomic_store_explicit(&p->bytes, bytes, memory_order_relaxed);
+    atomic_store_explicit(&p->bytes,
+                          p->active->disk_bytes + (p->frozen ? p->frozen->disk_bytes : 0),
+                          memory_order_relaxed);
 }
 
 void part_free_retired(struct part *p)
@@ -142,8 +138,7 @@ static bool space_is_low(const struct store_log *s, size_t bytes)
         return true;
     for (uint32_t q = 0; q < s->n_parts; q++)
         waiting += atomic_load_explicit(&s->parts[q].bytes, memory_order_relaxed);
-    return waiting + waiting / SPACE_OVERHEAD_PART >=
-           atomic_load_explicit(&s->space.room, memory_order_relaxed);
+    return waiting >= atomic_load_explicit(&s->space.room, memory_order_relaxed);
 }
 
 /* ---- admission ----------------------------------------------------------------------------- */
@@ -191,12 +186,16 @@ struct submit {
     struct fact_value **facts; /* per operation, or NULL if there are none */
 };
 
-static bool queue_is_full(const struct part *p, size_t n, size_t bytes)
+static bool bytes_are_too_many(const struct part *p, size_t bytes)
 {
     size_t out = p->bytes_out < STORE_QUEUE_BYTES_MAX ? p->bytes_out : STORE_QUEUE_BYTES_MAX;
 
-    return p->n_dones > 0 &&
-           (n > STORE_QUEUE_OPS_MAX - p->n_dones || bytes > STORE_QUEUE_BYTES_MAX - out);
+    return bytes > STORE_QUEUE_BYTES_MAX - out;
+}
+
+static bool queue_is_full(const struct part *p, size_t n, size_t bytes)
+{
+    return p->n_dones > 0 && (n > STORE_QUEUE_OPS_MAX - p->n_dones || bytes_are_too_many(p, bytes));
 }
 
 /* Room for all of it. 0, -ERR_FULL, -ERR_NO_MEMORY. */
@@ -213,12 +212,13 @@ static int admit(struct submit *m, const struct store_op *ops, size_t n)
     }
     grows = growing > 0;
     atomic_store(&m->p->held_up, true);
-    if (queue_is_full(m->p, n, bytes) || (grows && !pace_allows(m->s, m->p)))
+    /* Without room there is no pace to keep: the answer is no, and deletes must get through. */
+    m->no_space = space_is_low(m->s, growing);
+    if (queue_is_full(m->p, n, bytes) || (grows && !m->no_space && !pace_allows(m->s, m->p)))
         return -ERR_FULL;
     r = memtable_reserve(m->p->active->records, n, memory);
     if (r < 0)
         return r;
-    m->no_space = space_is_low(m->s, growing);
     r = log_admit(m->s->log, m->list, bytes, !grows);
     if (r == -ERR_NO_SPACE && grows) {
         m->no_space = true; /* deletes and facts among them go on */
@@ -256,6 +256,7 @@ static int store_state(struct submit *m, struct slice store_key, const struct st
     /* The LSN is known when the log has taken the list: see number_entries. */
     m->p->made[m->n_made++] = (struct memtable_entry *)(uintptr_t)memtable_put(
         m->p->active->records, store_key, &op->state, LSN_NONE, op->owner);
+    m->p->active->disk_bytes += table_disk_bytes(store_key.len, op->state.value.len);
     if (version_compare(op->state.version, *max) > 0)
         *max = op->state.version;
     return 0;
@@ -582,7 +583,7 @@ int store_log_load(struct store *store, uint32_t queue, uint64_t cookie,
     if (!load)
         return -ERR_NO_MEMORY;
     r = commit_batch_of_items(items, n, cookie, &load->batch);
-    if (r == 0 && p->n_loading > 0 && load->batch->bytes > STORE_QUEUE_BYTES_MAX - p->bytes_out)
+    if (r == 0 && p->n_loading > 0 && bytes_are_too_many(p, load->batch->bytes))
         r = -ERR_FULL;
     if (r < 0) {
         commit_batch_free(load->batch);

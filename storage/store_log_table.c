@@ -32,6 +32,22 @@ void table_free(struct table *t)
     free(t);
 }
 
+#define PAGE_BYTES 4096u
+#define PAGE_HEADER_BYTES 16u
+/* LMDB keeps at least two entries in a page; what is larger gets pages of its own. */
+#define ENTRY_BYTES_MAX 2000u
+/* Pages in the middle of a tree are about three quarters full. */
+#define FILL_PART 3u
+
+uint64_t table_disk_bytes(size_t key_len, size_t value_len)
+{
+    uint64_t record = RECORD_HEADER_BYTES + value_len, entry = key_len + record + 16;
+
+    if (entry <= ENTRY_BYTES_MAX)
+        return entry + entry / FILL_PART;
+    return key_len + 32 + (record + PAGE_HEADER_BYTES + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+}
+
 bool table_is_empty(const struct table *t)
 {
     return memtable_count(t->records) == 0 && t->n_wipes == 0;

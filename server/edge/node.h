@@ -24,6 +24,7 @@ struct node {
     char client_text[ADDRESS_TEXT_BYTES], peer_text[ADDRESS_TEXT_BYTES];
     uint32_t n_workers;
     struct worker_loop *workers[LIMIT_WORKERS_MAX]; /* n_workers of them */
+    atomic_bool workers_ready; /* the store, which has threads of its own before, may wake them */
     struct control *control;
     atomic_uint n_clients; /* connections of clients, all workers */
     uint32_t clients_max;

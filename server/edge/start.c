@@ -99,10 +99,10 @@ static void store_fatal(void *ctx, const char *sentence)
 static void store_notify(void *ctx, uint32_t queue)
 {
     struct node *node = ctx;
-    if (queue < node->n_workers)
-        loop_wake(&node->workers[queue]->loop);
-    else
+    if (queue >= node->n_workers)
         loop_wake(&node->control->loop);
+    else if (atomic_load(&node->workers_ready))
+        loop_wake(&node->workers[queue]->loop);
 }
 
 static int open_store(struct node *n)
@@ -159,6 +159,9 @@ static int start_workers(struct node *n, const int fds[LIMIT_WORKERS_MAX])
     for (uint32_t i = 0; i < n->n_workers; i++)
         if (worker_loop_new(n, i, fds[i], bound_ms, &n->workers[i]) < 0)
             return fail("out of memory");
+    atomic_store(&n->workers_ready, true);
+    for (uint32_t i = 0; i < n->n_workers; i++)
+        loop_wake(&n->workers[i]->loop); /* for what the store wanted to tell before */
     for (uint32_t i = 0; i < n->n_workers; i++)
         if (worker_loop_start(n->workers[i]) < 0)
             control_die(n->control, "cannot start a thread.");
