@@ -249,6 +249,71 @@ static void a_load_that_was_reaped_is_seen(void **state)
     rig_close(&rig);
 }
 
+#define LARGE_ITEMS 4000u
+#define LARGE_VALUE 2048u
+
+/* LARGE_ITEMS records in key order, twice what the smallest map holds. */
+static struct store_item *large_items(char (**ret_names)[8], uint8_t **ret_value)
+{
+    struct store_item *items = calloc(LARGE_ITEMS, sizeof(*items));
+
+    *ret_names = calloc(LARGE_ITEMS, sizeof(**ret_names));
+    *ret_value = calloc(1, LARGE_VALUE);
+    assert_true(items && *ret_names && *ret_value);
+    for (unsigned i = 0; i < LARGE_ITEMS; i++) {
+        snprintf((*ret_names)[i], sizeof((*ret_names)[i]), "%05u", i);
+        items[i] = (struct store_item){.token = i,
+                                       .key = rig_key(slice_str((*ret_names)[i])),
+                                       .state = {.kind = STATE_LWW,
+                                                 .version = {.hlc = 1},
+                                                 .value = slice_of(*ret_value, LARGE_VALUE)}};
+    }
+    return items;
+}
+
+/* It must not take what is kept for deletes, nor keep the apply from them. */
+static void a_load_that_finds_no_room_ends_and_deletes_go_on(void **state)
+{
+    struct store_item *items;
+    char(*names)[8];
+    uint8_t *value;
+    struct rig rig;
+
+    rig_open_with(&rig, RIG_LOG, STORE_LMDB_MAP_MIN, TABLES_BYTES);
+    items = large_items(&names, &value);
+    assert_int_equal(rig_load(&rig, items, LARGE_ITEMS), -ERR_NO_SPACE);
+    assert_int_equal(rig_delete(&rig, "k", 1).outcome, OUTCOME_STORED);
+    rig_wipe(&rig, 0, UINT64_MAX);
+    rig_reopen(&rig); /* brings both to disk */
+    assert_int_equal(get(&rig, "k", NULL), 0);
+    rig.s->ops->read_end(rig.s, 0);
+    assert_int_equal(rig_put(&rig, "k", 2, "v").outcome, OUTCOME_STORED);
+    rig_close(&rig);
+    free(value);
+    free(names);
+    free(items);
+}
+
+static void loads_are_bounded(void **state)
+{
+    const size_t n = STORE_QUEUE_BYTES_MAX / sizeof(struct commit_item) / 4 * 3;
+    struct store_item *items = calloc(n, sizeof(*items));
+    struct rig rig;
+
+    assert_non_null(items);
+    for (size_t i = 0; i < n; i++)
+        items[i] = item_of("k", 1);
+    set_up(&rig);
+    log_shim_hold_data_sync();
+    /* Alone one may be larger than the bound; with another it may not. */
+    assert_int_equal(rig.s->ops->load(rig.s, 0, 1, items, n), 0);
+    assert_int_equal(rig.s->ops->load(rig.s, 0, 2, items, n), -ERR_FULL);
+    assert_int_equal(rig.s->ops->load(rig.s, 0, 2, items, n), -ERR_FULL);
+    log_shim_let_go();
+    rig_close(&rig);
+    free(items);
+}
+
 /* The wipe's table cannot be frozen before the one that is on its way. */
 static void a_load_behind_a_wipe_is_done_when_the_store_is_closed(void **state)
 {
@@ -617,6 +682,8 @@ int main(void)
         cmocka_unit_test(an_outcome_waits_for_what_decided_it),
         cmocka_unit_test(a_load_does_not_bring_back_what_is_wiped),
         cmocka_unit_test(a_load_that_was_reaped_is_seen),
+        cmocka_unit_test(a_load_that_finds_no_room_ends_and_deletes_go_on),
+        cmocka_unit_test(loads_are_bounded),
         cmocka_unit_test(a_load_behind_a_wipe_is_done_when_the_store_is_closed),
         cmocka_unit_test(what_a_table_lent_outlives_it),
         cmocka_unit_test(late_puts_meet_tables_and_disk),
