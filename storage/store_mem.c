@@ -29,6 +29,7 @@
 #include "storage/merge.h"
 #include "storage/range_fold.h"
 #include "storage/record.h"
+#include "storage/store_check.h"
 
 /* gcc's analyzer takes what is kept behind a pointer that it was given for lost; ASan does not. */
 #if defined(__GNUC__) && !defined(__clang__)
@@ -378,32 +379,6 @@ static struct store_done apply(struct store_mem *m, const struct store_op *op, u
     return done;
 }
 
-static int check_state(const struct key *key, const struct state *state)
-{
-    int r = key_check(key);
-
-    if (r < 0)
-        return r;
-    if (state->kind != STATE_LWW || (state->deleted && state->value.len))
-        return -ERR_BAD_REQUEST;
-    return state->value.len > LIMIT_VALUE_BYTES ? -ERR_VALUE_TOO_LARGE : 0;
-}
-
-static int check_op(const struct store_op *op)
-{
-    switch (op->type) {
-    case STORE_OP_MERGE:
-        return check_state(&op->key, &op->state);
-    case STORE_OP_CLOCK:
-        return 0;
-    case STORE_OP_META:
-        if (op->name.len == 0 || op->name.len > STORE_META_NAME_MAX)
-            return -ERR_BAD_REQUEST;
-        return op->value.len > LIMIT_VALUE_BYTES ? -ERR_VALUE_TOO_LARGE : 0;
-    }
-    return -ERR_BAD_REQUEST;
-}
-
 /* Room for n more outcomes of the queue. */
 static int queue_reserve(struct mem_queue *q, size_t n)
 {
@@ -444,7 +419,7 @@ static int mem_submit(struct store *s, uint32_t queue, const struct store_op *op
     if (n == 0 || n > STORE_SUBMIT_MAX)
         return -ERR_BAD_REQUEST;
     for (size_t i = 0; i < n; i++) {
-        r = check_op(&ops[i]);
+        r = store_check_op(&ops[i]);
         if (r < 0)
             return r;
     }
@@ -470,7 +445,7 @@ static int mem_load(struct store *s, uint32_t queue, uint64_t cookie,
     int r;
 
     for (size_t i = 0; i < n; i++) {
-        r = check_state(&items[i].key, &items[i].state);
+        r = store_check_record(&items[i].key, &items[i].state);
         if (r < 0)
             return r;
     }
