@@ -42,6 +42,16 @@
 
 static const uint8_t zero_block[LOG_BLOCK_BYTES];
 
+void log_publish_used(struct log *l)
+{
+    uint64_t bytes = l->seq_last > l->seq_released ? l->head_offset : 0;
+
+    for (size_t i = 0; i < l->n_segments; i++)
+        if (l->segments[i]->use == LOG_SEGMENT_USED)
+            bytes += l->segments[i]->size;
+    atomic_store_explicit(&l->used_bytes, bytes, memory_order_relaxed);
+}
+
 /* ---- room --------------------------------------------------------------------------------- */
 
 static uint64_t room_total(const struct log *l, uint64_t atom)
@@ -351,6 +361,7 @@ static void place_group(struct log *l)
     }
     round->disk_bytes = round->group.count ? log_group_disk_bytes(round->group.length) : 0;
     l->head_offset += round->disk_bytes;
+    log_publish_used(l);
     if (log_wants_segment(l))
         log_wake_keeper(l);
 }
@@ -448,20 +459,9 @@ uint64_t log_n_replayed(const struct log *l)
     return l->n_replayed;
 }
 
-uint64_t log_used_bytes(const struct log *cl)
+uint64_t log_used_bytes(const struct log *l)
 {
-    struct log *l = (struct log *)(uintptr_t)cl;
-    uint64_t bytes = 0;
-
-    pthread_mutex_lock(&l->lock);
-    for (size_t i = 0; i < l->n_segments; i++) {
-        if (l->segments[i]->use == LOG_SEGMENT_USED)
-            bytes += l->segments[i]->size;
-    }
-    if (l->seq_last > l->seq_released)
-        bytes += l->head_offset;
-    pthread_mutex_unlock(&l->lock);
-    return bytes;
+    return atomic_load_explicit(&l->used_bytes, memory_order_relaxed);
 }
 
 /* ---- releasing ---------------------------------------------------------------------------- */
@@ -496,6 +496,7 @@ void log_release(struct log *l, uint64_t seq)
         if (s->use == LOG_SEGMENT_USED && s->last_seq <= l->seq_released)
             log_free_segment(l, s);
     }
+    log_publish_used(l);
     l->try_again = true;
     log_wake_keeper(l);
     news = log_room_is_news(l);

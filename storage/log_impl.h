@@ -93,6 +93,7 @@ struct log {
     uint64_t segments_bytes;
     struct log_segment *head;
     uint64_t head_offset; /* of the next group */
+    _Atomic uint64_t used_bytes;
     struct log_segment *free, **free_tail;
     /* The smallest list that was refused, if any. */
     bool wanted, wanted_reserve;
@@ -113,6 +114,8 @@ struct log {
 
 /* With the lock held. */
 bool log_fits(const struct log *l, size_t bytes, bool reserve);
+/* Or before the threads: what log_used_bytes, which is asked at every wake-up, tells from now on. */
+void log_publish_used(struct log *l);
 /* The keeper ought to make a segment, and may. */
 bool log_wants_segment(const struct log *l);
 void log_free_segment(struct log *l, struct log_segment *s);

@@ -367,6 +367,7 @@ static void settle(struct search *s, const struct found *last)
             log_free_segment(l, segment);
         }
     }
+    log_publish_used(l);
 }
 
 static int recover(struct search *s)
