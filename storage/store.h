@@ -26,7 +26,8 @@
  * free, puts are refused; deletes and small facts may use the rest. A put that would store nothing
  * (DUPLICATE, SUPERSEDED) is answered as ever: it takes no room.
  *
- * Engines: store_lmdb (disk), store_mem (the simulator's disk, the oracle of the tests).
+ * Engines: store_log (a node's), store_lmdb (plain, its twin), store_mem (the simulator's disk, the
+ * oracle of the tests). Of store_log's queues only the owner of a token touches its records.
  */
 #ifndef QUOIT_STORAGE_STORE_H
 #define QUOIT_STORAGE_STORE_H
