@@ -10,6 +10,7 @@
  * The padding is not covered: it is zero by construction and read by nobody.
  */
 #include "storage/log_group.h"
+#include "storage/bytes.h"
 
 #include <isa-l/crc.h>
 
@@ -19,21 +20,6 @@
 #define CRC_STEP (1u << 30)
 
 static const uint8_t magic[8] = {'q', 'u', 'o', 'i', 't', 'l', 'o', 'g'};
-
-static void put_le(uint8_t *out, uint64_t value, unsigned n)
-{
-    for (unsigned i = 0; i < n; i++)
-        out[i] = (uint8_t)(value >> (8 * i));
-}
-
-static uint64_t get_le(const uint8_t *in, unsigned n)
-{
-    uint64_t value = 0;
-
-    for (unsigned i = 0; i < n; i++)
-        value |= (uint64_t)in[i] << (8 * i);
-    return value;
-}
 
 /* The library takes an int and does not write to its input. */
 static uint32_t crc_more(uint32_t crc, const void *data, size_t len)
@@ -74,19 +60,19 @@ void log_group_encode(const struct log_group *g, const struct iovec *records, si
 {
     memset(out, 0, LOG_GROUP_HEADER_BYTES);
     memcpy(out, magic, sizeof(magic));
-    put_le(out + 8, g->format, 4);
-    put_le(out + 16, g->log_id, 8);
-    put_le(out + 24, g->generation, 8);
-    put_le(out + 32, g->seq, 8);
-    put_le(out + 40, g->count, 4);
-    put_le(out + 44, g->length, 4);
-    put_le(out + CRC_OFFSET, checksum(out, records, n_records), 4);
+    bytes_put_le(out + 8, g->format, 4);
+    bytes_put_le(out + 16, g->log_id, 8);
+    bytes_put_le(out + 24, g->generation, 8);
+    bytes_put_le(out + 32, g->seq, 8);
+    bytes_put_le(out + 40, g->count, 4);
+    bytes_put_le(out + 44, g->length, 4);
+    bytes_put_le(out + CRC_OFFSET, checksum(out, records, n_records), 4);
 }
 
 void log_record_encode(uint8_t type, uint32_t len, uint8_t out[LOG_RECORD_HEADER_BYTES])
 {
     memset(out, 0, LOG_RECORD_HEADER_BYTES);
-    put_le(out, len, 4);
+    bytes_put_le(out, len, 4);
     out[4] = type;
 }
 
@@ -104,12 +90,12 @@ bool log_group_decode(struct slice bytes, uint64_t log_id, struct log_group *ret
     if (bytes.len < LOG_GROUP_HEADER_BYTES || !log_group_has_magic(bytes))
         return false;
     g = (struct log_group){
-        .format = (uint32_t)get_le(h + 8, 4),
-        .log_id = get_le(h + 16, 8),
-        .generation = get_le(h + 24, 8),
-        .seq = get_le(h + 32, 8),
-        .count = (uint32_t)get_le(h + 40, 4),
-        .length = (uint32_t)get_le(h + 44, 4),
+        .format = (uint32_t)bytes_get_le(h + 8, 4),
+        .log_id = bytes_get_le(h + 16, 8),
+        .generation = bytes_get_le(h + 24, 8),
+        .seq = bytes_get_le(h + 32, 8),
+        .count = (uint32_t)bytes_get_le(h + 40, 4),
+        .length = (uint32_t)bytes_get_le(h + 44, 4),
     };
     if (g.log_id == 0 || (log_id && g.log_id != log_id) || g.seq == 0)
         return false;
@@ -117,7 +103,7 @@ bool log_group_decode(struct slice bytes, uint64_t log_id, struct log_group *ret
         return false;
     records = (struct iovec){.iov_base = (void *)(uintptr_t)(h + LOG_GROUP_HEADER_BYTES),
                              .iov_len = g.length};
-    if (get_le(h + CRC_OFFSET, 4) != checksum(h, &records, 1))
+    if (bytes_get_le(h + CRC_OFFSET, 4) != checksum(h, &records, 1))
         return false;
     *ret = g;
     return true;
@@ -133,7 +119,7 @@ int log_record_next(struct slice records, size_t *at, uint8_t *ret_type, struct 
         return 0;
     if (rest < LOG_RECORD_HEADER_BYTES)
         return -ERR_CORRUPT;
-    len = get_le(h, 4);
+    len = bytes_get_le(h, 4);
     if (len > LOG_RECORD_BYTES_MAX || len > rest - LOG_RECORD_HEADER_BYTES)
         return -ERR_CORRUPT;
     if (h[5] || h[6] || h[7])

@@ -9,6 +9,7 @@
  * and keys beyond the limits are corrupt too: nobody who keeps to the contract writes them.
  */
 #include "storage/log_record.h"
+#include "storage/bytes.h"
 
 #include <assert.h>
 
@@ -17,21 +18,6 @@
 #define STATE_LENGTH_BYTES 2u
 #define FACT_LENGTH_BYTES 1u
 #define WIPE_BYTES 24u
-
-static void put_le(uint8_t *out, uint64_t value, unsigned n)
-{
-    for (unsigned i = 0; i < n; i++)
-        out[i] = (uint8_t)(value >> (8 * i));
-}
-
-static uint64_t get_le(const uint8_t *in, unsigned n)
-{
-    uint64_t value = 0;
-
-    for (unsigned i = 0; i < n; i++)
-        value |= (uint64_t)in[i] << (8 * i);
-    return value;
-}
 
 static struct slice behind(struct slice s, size_t n)
 {
@@ -53,7 +39,7 @@ void log_record_state(struct slice store_key, const struct state *state, struct 
 
     assert(store_key.len > STORE_KEY_HEADER_BYTES && store_key.len <= STORE_KEY_BYTES_MAX);
     assert(state->kind != STATE_NONE && state->value.len <= LIMIT_VALUE_BYTES);
-    put_le(ret->head, store_key.len, STATE_LENGTH_BYTES);
+    bytes_put_le(ret->head, store_key.len, STATE_LENGTH_BYTES);
     memcpy(ret->head + STATE_LENGTH_BYTES, store_key.data, store_key.len);
     record_header_encode(store_key, state, ret->head + len);
     set_pieces(ret, len + RECORD_HEADER_BYTES, state->value);
@@ -64,7 +50,7 @@ void log_record_fact(struct slice name, struct slice value, struct log_pieces *r
     size_t len = FACT_LENGTH_BYTES + name.len;
 
     assert(name.len > 0 && name.len <= LOG_FACT_NAME_MAX && value.len <= LIMIT_VALUE_BYTES);
-    put_le(ret->head, name.len, FACT_LENGTH_BYTES);
+    bytes_put_le(ret->head, name.len, FACT_LENGTH_BYTES);
     memcpy(ret->head + FACT_LENGTH_BYTES, name.data, name.len);
     fact_header_encode(name, value, ret->head + len);
     set_pieces(ret, len + FACT_HEADER_BYTES, value);
@@ -73,9 +59,9 @@ void log_record_fact(struct slice name, struct slice value, struct log_pieces *r
 void log_record_wipe(struct store_range range, uint64_t number, struct log_pieces *ret)
 {
     assert(range.first <= range.last);
-    put_le(ret->head, number, 8);
-    put_le(ret->head + 8, range.first, 8);
-    put_le(ret->head + 16, range.last, 8);
+    bytes_put_le(ret->head, number, 8);
+    bytes_put_le(ret->head + 8, range.first, 8);
+    bytes_put_le(ret->head + 16, range.last, 8);
     set_pieces(ret, WIPE_BYTES, (struct slice){0});
 }
 
@@ -90,7 +76,7 @@ int log_record_state_decode(struct slice payload, struct slice *ret_store_key,
 
     if (payload.len < STATE_LENGTH_BYTES)
         return -ERR_CORRUPT;
-    len = (size_t)get_le(payload.data, STATE_LENGTH_BYTES);
+    len = (size_t)bytes_get_le(payload.data, STATE_LENGTH_BYTES);
     payload = behind(payload, STATE_LENGTH_BYTES);
     if (len > payload.len)
         return -ERR_CORRUPT;
@@ -129,11 +115,11 @@ int log_record_wipe_decode(struct slice payload, struct store_range *ret, uint64
 
     if (payload.len != WIPE_BYTES)
         return -ERR_CORRUPT;
-    range.first = get_le(payload.data + 8, 8);
-    range.last = get_le(payload.data + 16, 8);
+    range.first = bytes_get_le(payload.data + 8, 8);
+    range.last = bytes_get_le(payload.data + 16, 8);
     if (range.first > range.last)
         return -ERR_CORRUPT;
     *ret = range;
-    *ret_number = get_le(payload.data, 8);
+    *ret_number = bytes_get_le(payload.data, 8);
     return 0;
 }

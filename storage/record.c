@@ -8,6 +8,7 @@
  * Deliberately not done: no compression, no padding, no length field (the store knows the length).
  */
 #include "storage/record.h"
+#include "storage/bytes.h"
 #include "storage/store.h"
 
 #include <assert.h>
@@ -17,36 +18,6 @@
 
 #define RECORD_FLAG_DELETED 0x01u
 #define CRC_OFFSET 4u
-
-static void put_le(uint8_t *out, uint64_t value, unsigned n)
-{
-    for (unsigned i = 0; i < n; i++)
-        out[i] = (uint8_t)(value >> (8 * i));
-}
-
-static uint64_t get_le(const uint8_t *in, unsigned n)
-{
-    uint64_t value = 0;
-
-    for (unsigned i = 0; i < n; i++)
-        value |= (uint64_t)in[i] << (8 * i);
-    return value;
-}
-
-static void put_be(uint8_t *out, uint64_t value, unsigned n)
-{
-    for (unsigned i = 0; i < n; i++)
-        out[i] = (uint8_t)(value >> (8 * (n - 1 - i)));
-}
-
-static uint64_t get_be(const uint8_t *in, unsigned n)
-{
-    uint64_t value = 0;
-
-    for (unsigned i = 0; i < n; i++)
-        value = value << 8 | in[i];
-    return value;
-}
 
 /* Lengths are bounded by the callers far below INT_MAX; the library does not write to its input. */
 static uint32_t crc_more(uint32_t crc, const uint8_t *data, size_t len)
@@ -74,9 +45,9 @@ size_t store_key_encode(uint64_t token, const struct key *key, uint8_t *out)
     size_t len = STORE_KEY_HEADER_BYTES;
 
     assert(key->partition.len + key->sort.len <= LIMIT_KEY_BYTES);
-    put_be(out, token, 8);
-    put_be(out + 8, key->bucket, 4);
-    put_be(out + 12, key->partition.len, 2);
+    bytes_put_be(out, token, 8);
+    bytes_put_be(out + 8, key->bucket, 4);
+    bytes_put_be(out + 12, key->partition.len, 2);
     if (key->partition.len)
         memcpy(out + len, key->partition.data, key->partition.len);
     len += key->partition.len;
@@ -91,13 +62,13 @@ int store_key_decode(struct slice bytes, uint64_t *ret_token, struct key *ret)
 
     if (bytes.len <= STORE_KEY_HEADER_BYTES || bytes.len > STORE_KEY_BYTES_MAX)
         return -ERR_CORRUPT;
-    partition_len = (size_t)get_be(bytes.data + 12, 2);
+    partition_len = (size_t)bytes_get_be(bytes.data + 12, 2);
     rest = bytes.len - STORE_KEY_HEADER_BYTES;
     if (partition_len == 0 || partition_len > rest)
         return -ERR_CORRUPT;
-    *ret_token = get_be(bytes.data, 8);
+    *ret_token = bytes_get_be(bytes.data, 8);
     *ret = (struct key){
-        .bucket = (uint32_t)get_be(bytes.data + 8, 4),
+        .bucket = (uint32_t)bytes_get_be(bytes.data + 8, 4),
         .partition = slice_of(bytes.data + STORE_KEY_HEADER_BYTES, partition_len),
         .sort = slice_of(bytes.data + STORE_KEY_HEADER_BYTES + partition_len, rest - partition_len),
     };
@@ -111,9 +82,9 @@ void record_header_encode(struct slice store_key, const struct state *state,
     out[1] = state->kind;
     out[2] = state->deleted ? RECORD_FLAG_DELETED : 0;
     out[3] = 0;
-    put_le(out + 8, state->version.hlc, 8);
-    put_le(out + 16, state->version.actor, 8);
-    put_le(out + CRC_OFFSET, checksum(store_key, out, RECORD_HEADER_BYTES, state->value), 4);
+    bytes_put_le(out + 8, state->version.hlc, 8);
+    bytes_put_le(out + 16, state->version.actor, 8);
+    bytes_put_le(out + CRC_OFFSET, checksum(store_key, out, RECORD_HEADER_BYTES, state->value), 4);
 }
 
 int record_decode(struct slice store_key, struct slice record, struct state *ret)
@@ -124,7 +95,7 @@ int record_decode(struct slice store_key, struct slice record, struct state *ret
     if (record.len < RECORD_HEADER_BYTES || record.len > RECORD_HEADER_BYTES + LIMIT_VALUE_BYTES)
         return -ERR_CORRUPT;
     value = slice_of(h + RECORD_HEADER_BYTES, record.len - RECORD_HEADER_BYTES);
-    if (get_le(h + CRC_OFFSET, 4) != checksum(store_key, h, RECORD_HEADER_BYTES, value))
+    if (bytes_get_le(h + CRC_OFFSET, 4) != checksum(store_key, h, RECORD_HEADER_BYTES, value))
         return -ERR_CORRUPT;
     if (h[0] > RECORD_FORMAT || h[1] > STATE_LWW)
         return -ERR_FORMAT;
@@ -135,7 +106,7 @@ int record_decode(struct slice store_key, struct slice record, struct state *ret
     *ret = (struct state){
         .kind = h[1],
         .deleted = h[2] & RECORD_FLAG_DELETED,
-        .version = {.hlc = get_le(h + 8, 8), .actor = get_le(h + 16, 8)},
+        .version = {.hlc = bytes_get_le(h + 8, 8), .actor = bytes_get_le(h + 16, 8)},
         .value = value,
     };
     return 0;
@@ -145,7 +116,7 @@ void fact_header_encode(struct slice name, struct slice value, uint8_t out[FACT_
 {
     memset(out, 0, FACT_HEADER_BYTES);
     out[0] = RECORD_FORMAT;
-    put_le(out + CRC_OFFSET, checksum(name, out, FACT_HEADER_BYTES, value), 4);
+    bytes_put_le(out + CRC_OFFSET, checksum(name, out, FACT_HEADER_BYTES, value), 4);
 }
 
 int fact_decode(struct slice name, struct slice fact, struct slice *ret_value)
@@ -155,7 +126,8 @@ int fact_decode(struct slice name, struct slice fact, struct slice *ret_value)
     if (fact.len < FACT_HEADER_BYTES || fact.len > FACT_HEADER_BYTES + LIMIT_VALUE_BYTES)
         return -ERR_CORRUPT;
     value = slice_of(fact.data + FACT_HEADER_BYTES, fact.len - FACT_HEADER_BYTES);
-    if (get_le(fact.data + CRC_OFFSET, 4) != checksum(name, fact.data, FACT_HEADER_BYTES, value))
+    if (bytes_get_le(fact.data + CRC_OFFSET, 4) !=
+        checksum(name, fact.data, FACT_HEADER_BYTES, value))
         return -ERR_CORRUPT;
     if (fact.data[0] > RECORD_FORMAT)
         return -ERR_FORMAT;

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "storage/bytes.h"
 #include "storage/fault_guard.h"
 #include "storage/store_dir.h"
 #include "storage/store_lmdb_impl.h"
@@ -159,9 +160,7 @@ static int fact_get_u64(struct lmdb_env *e, MDB_txn *txn, const char *name, uint
         return r < 0 ? r : 0;
     if (value.len != 8)
         return -ERR_CORRUPT;
-    *ret = 0;
-    for (unsigned i = 0; i < 8; i++)
-        *ret |= (uint64_t)value.data[i] << (8 * i);
+    *ret = bytes_get_le(value.data, 8);
     return 0;
 }
 

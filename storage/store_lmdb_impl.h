@@ -25,13 +25,6 @@ static inline struct slice lmdb_slice(MDB_val v)
     return slice_of(v.mv_data, v.mv_size);
 }
 
-/* A token as the first bytes of a store key. */
-static inline void lmdb_token_bytes(uint64_t token, uint8_t out[8])
-{
-    for (unsigned i = 0; i < 8; i++)
-        out[i] = (uint8_t)(token >> (56 - 8 * i));
-}
-
 /* Bytes of the trees and the meta pages (the free list's content is not counted), and records. rc.
  */
 int lmdb_count(struct lmdb_env *e, MDB_txn *txn, uint64_t *ret_used, uint64_t *ret_records);

@@ -12,6 +12,8 @@
  */
 #include "storage/store_lmdb_impl.h"
 
+#include "storage/bytes.h"
+
 #include <assert.h>
 #include <stdlib.h>
 
@@ -138,7 +140,7 @@ static int walk_look(struct lmdb_walk *w, int rc, MDB_val k, MDB_val v)
         return rc == MDB_NOTFOUND ? 1 : lmdb_err(rc);
     if (w->previous.len && slice_compare(lmdb_slice(k), w->previous) <= 0)
         return -ERR_CORRUPT;
-    lmdb_token_bytes(w->range.last, last);
+    bytes_put_token(last, w->range.last);
     if (k.mv_size >= sizeof(last) && memcmp(k.mv_data, last, sizeof(last)) > 0)
         return 1;
     w->previous = w->store_key = lmdb_slice(k);
@@ -165,7 +167,7 @@ static int walk_start(struct lmdb_walk *w, struct slice after)
     MDB_val k, v;
     int rc;
 
-    lmdb_token_bytes(w->range.first, w->first);
+    bytes_put_token(w->first, w->range.first);
     if (slice_compare(after, slice_of(w->first, sizeof(w->first))) < 0)
         after =
             slice_of(w->first, sizeof(w->first)); /* shorter than any key, so never equal to one */

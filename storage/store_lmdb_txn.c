@@ -14,6 +14,8 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "storage/bytes.h"
+
 #define ZONE_KEY_BYTES 4u
 #define PAGE_BYTES 4096
 
@@ -126,8 +128,7 @@ int lmdb_txn_number_put(struct lmdb_txn *t, const char *name, uint64_t number)
 {
     uint8_t bytes[8];
 
-    for (unsigned i = 0; i < sizeof(bytes); i++)
-        bytes[i] = (uint8_t)(number >> (8 * i));
+    bytes_put_le(bytes, number, sizeof(bytes));
     return lmdb_txn_fact_put(t, slice_str(name), slice_of(bytes, sizeof(bytes)));
 }
 
@@ -137,8 +138,8 @@ int lmdb_txn_wipe(struct lmdb_txn *t, struct store_range range, size_t max, size
 {
     uint8_t first[8], last[8];
 
-    lmdb_token_bytes(range.first, first);
-    lmdb_token_bytes(range.last, last);
+    bytes_put_token(first, range.first);
+    bytes_put_token(last, range.last);
     *ret_more = true;
     for (*ret_n = 0; *ret_n < max; ++*ret_n) {
         MDB_val k = {.mv_size = sizeof(first), .mv_data = first}, v;
@@ -166,8 +167,8 @@ int lmdb_txn_seek(struct lmdb_txn *t, struct store_range range, struct slice aft
     int rc;
 
     *ret = (struct lmdb_record){0};
-    lmdb_token_bytes(range.first, first);
-    lmdb_token_bytes(range.last, last);
+    bytes_put_token(first, range.first);
+    bytes_put_token(last, range.last);
     if (slice_compare(from, slice_of(first, sizeof(first))) < 0)
         from = slice_of(first, sizeof(first)); /* shorter than any key */
     k = lmdb_val(from);
@@ -193,8 +194,7 @@ int lmdb_txn_delete(struct lmdb_txn *t)
 
 static MDB_val zone_key(uint32_t number, uint8_t out[ZONE_KEY_BYTES])
 {
-    for (unsigned i = 0; i < ZONE_KEY_BYTES; i++)
-        out[i] = (uint8_t)(number >> (24 - 8 * i));
+    bytes_put_be(out, number, ZONE_KEY_BYTES);
     return (MDB_val){.mv_size = ZONE_KEY_BYTES, .mv_data = out};
 }
 

@@ -17,6 +17,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "storage/bytes.h"
+
 int facts_init(struct facts *f)
 {
     *f = (struct facts){.first = LSN_NONE};
@@ -125,8 +127,7 @@ int facts_prepare(struct store_log *s, const struct store_op *op, struct fact_va
     uint8_t name[META_NAME_BYTES_MAX], clock[8];
     bool ok;
 
-    for (unsigned i = 0; i < 8; i++)
-        clock[i] = (uint8_t)(op->clock >> (8 * i));
+    bytes_put_le(clock, op->clock, 8);
     if (v)
         v->bytes = blob_copy(op->type == STORE_OP_CLOCK ? slice_of(clock, 8) : op->value);
     if (!v || !v->bytes) {
@@ -153,8 +154,7 @@ static void raise_clock(struct store_log *s, const struct fact *fact, struct fac
         if (number_of(blob_slice(v->bytes)) > before)
             before = number_of(blob_slice(v->bytes));
     clock = clock > before ? clock : before;
-    for (unsigned i = 0; i < 8; i++)
-        value->bytes->data[i] = (uint8_t)(clock >> (8 * i));
+    bytes_put_le(value->bytes->data, clock, 8);
 }
 
 /* Under the lock. */

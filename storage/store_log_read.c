@@ -15,6 +15,7 @@
 
 #include <stdlib.h>
 
+#include "storage/bytes.h"
 #include "storage/merge.h"
 #include "storage/range_fold.h"
 
@@ -167,10 +168,8 @@ static int walk_open(struct merge_walk *w, struct store_log *s, uint32_t queue,
     if (r < 0)
         return r;
     *w = (struct merge_walk){.s = s, .queue = queue, .range = range};
-    for (unsigned i = 0; i < 8; i++) {
-        first[i] = (uint8_t)(range.first >> (56 - 8 * i));
-        w->last_bytes[i] = (uint8_t)(range.last >> (56 - 8 * i));
-    }
+    bytes_put_token(first, range.first);
+    bytes_put_token(w->last_bytes, range.last);
     if (slice_compare(from, slice_of(first, sizeof(first))) < 0)
         from = slice_of(first, sizeof(first));
     w->table[0] = p->active;
@@ -388,8 +387,7 @@ static int zone_overlay(struct store_log *s, uint32_t queue, uint32_t number, st
     uint64_t token, lsn;
     uint8_t first[8];
 
-    for (unsigned i = 0; i < 8; i++)
-        first[i] = (uint8_t)(range.first >> (56 - 8 * i));
+    bytes_put_token(first, range.first);
     for (int i = 0; i < 2 && tables[i]; i++) {
         memtable_seek(tables[i]->records, slice_of(first, sizeof(first)), &it);
         for (; it.entry; memtable_next(&it)) {

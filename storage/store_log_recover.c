@@ -13,6 +13,8 @@
 #include "storage/store_log_impl.h"
 
 #include <stdio.h>
+
+#include "storage/bytes.h"
 #include <stdlib.h>
 
 #include "storage/fault_guard.h"
@@ -124,8 +126,7 @@ static int read_number(struct store_log *s, const char *name, uint64_t *ret)
         return r < 0 ? r : 0;
     if (value.len != 8)
         return -ERR_CORRUPT;
-    for (unsigned i = 0; i < 8; i++)
-        *ret |= (uint64_t)value.data[i] << (8 * i);
+    *ret = bytes_get_le(value.data, 8);
     return 0;
 }
 

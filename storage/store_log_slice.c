@@ -17,6 +17,7 @@
  */
 #include "storage/store_log_impl.h"
 
+#include "storage/bytes.h"
 #include "storage/fault_guard.h"
 #include "storage/merge.h"
 
@@ -206,8 +207,7 @@ static void pass_to_zone(struct pass *pass, uint32_t zone)
     pass->zone = zone;
     pass->wipe = 0;
     pass->after_len = 8; /* shorter than any key: below the zone's first */
-    for (unsigned i = 0; i < 8; i++)
-        pass->after[i] = (uint8_t)(first >> (56 - 8 * i));
+    bytes_put_token(pass->after, first);
 }
 
 /* Nothing of the table lies in the zone (or no more). */

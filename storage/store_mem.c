@@ -26,6 +26,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "storage/bytes.h"
 #include "storage/merge.h"
 #include "storage/range_fold.h"
 #include "storage/record.h"
@@ -170,8 +171,7 @@ static size_t find_token(const struct store_mem *m, uint64_t token)
 {
     uint8_t bytes[8];
 
-    for (unsigned i = 0; i < 8; i++)
-        bytes[i] = (uint8_t)(token >> (56 - 8 * i));
+    bytes_put_token(bytes, token);
     return find(m, slice_of(bytes, sizeof(bytes)));
 }
 
