@@ -71,7 +71,8 @@ class Node:
 
     count = 0
 
-    def __init__(self, *options, settings=None, slow_sync=False, ports=None):
+    def __init__(self, *options, settings=None, slow_sync=False, prepare=None,
+                 ports=None):
         Node.count += 1
         self.dir = Path(SCRATCH.name) / f"node-{Node.count}"
         self.dir.mkdir()
@@ -83,12 +84,21 @@ class Node:
             (self.dir / "quoit.yaml").write_text(
                 "".join(f"{k}: {v}\n" for k, v in settings.items()))
             self.command += ["--config", str(self.dir / "quoit.yaml")]
+        self.tracer = []
+        self.process = None
+        self.forms_alone = "--cluster" not in options
+        self.start()
+        if not slow_sync:
+            return
+        self.wait_for_start()  # its files are made while syncs are fast
+        if prepare:
+            with self.client(timeout_s=60) as c:
+                prepare(c)
+        check(self.stop(), f"the node did not stop cleanly:\n{self.log()}")
         self.tracer = [
             "strace", "-f", "-qqq", "--seccomp-bpf", "-o", str(self.dir / "strace"), "-e",
             "trace=fdatasync", "-e", f"inject=fdatasync:delay_enter={SLOW_SYNC_MS * 1000}",
-        ] if slow_sync else []
-        self.process = None
-        self.forms_alone = "--cluster" not in options
+        ]
         self.start()
 
     def start(self):
@@ -578,8 +588,12 @@ def unknown_outcome():
 
 
 def overloaded():
-    with Node("--workers", "1", slow_sync=True) as node:
-        clients = [node.client(timeout_s=60) for _ in range(4)]
+    def grow_the_log(c):
+        for i in range(20):
+            c.put(b"grow %d" % i, bytes(7 << 20), deadline_ms=60000)
+
+    with Node("--workers", "1", slow_sync=True, prepare=grow_the_log) as node:
+        clients = [node.client(timeout_s=60) for _ in range(3)]
         for c in clients:
             for j in range(4):
                 key = c.key(b"load %d" % j)

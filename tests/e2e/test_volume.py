@@ -75,8 +75,8 @@ def pipelined_large_gets_are_answered():
         waiting, rounds, refused = 64, 0, 0
         while waiting:
             c.send_bytes(b"".join(
-                frame(c.request(get=PB.GetRequest(key=c.key(b"big%d" % (i % 8))))
-                      .SerializeToString())
+                frame(c.request(get=PB.GetRequest(key=c.key(b"big%d" % (i % 8))),
+                                deadline_ms=30000).SerializeToString())  # 512 MiB, sanitized
                 for i in range(waiting)))  # at once: taken before any answer is known
             again = 0
             for _ in range(waiting):
