@@ -56,6 +56,9 @@
  * length. For whoever cuts a page short. (record.c) */
 size_t store_cursor_encode(uint64_t token, const struct key *key, uint8_t *out);
 
+/* Reads that one queue may have announced (fetch) and not been told of. */
+#define STORE_FETCH_MAX 1024u
+
 /* Longest name of a small fact. */
 #define STORE_META_NAME_MAX 32u
 
@@ -121,6 +124,7 @@ struct store_stats {
     uint64_t fs_free_bytes, fs_bytes;
     uint64_t n_records;      /* an engine may count twice what is on its way to disk */
     uint64_t n_syncs, n_ops; /* since start */
+    uint64_t n_fetched;      /* since start: reads that were announced and deferred */
     uint64_t durable;
     bool space_low; /* puts are refused */
 };
@@ -169,6 +173,15 @@ struct store_ops {
     int (*scan)(struct store *s, uint32_t queue, struct store_range range, struct slice cursor,
                 size_t bytes_max, struct store_page *page);
     void (*read_end)(struct store *s, uint32_t queue);
+
+    /* Announces a get of the key, or (put not NULL) a merge of that version with it. True: it would
+     * wait for the disk now; others wait instead, and `fetched` tells the cookie after a notify:
+     * then make it, without asking again. False: make it now; that is no promise. Both functions
+     * are NULL in an engine whose reads never wait. */
+    bool (*fetch)(struct store *s, uint32_t queue, uint64_t cookie, uint64_t token,
+                  const struct key *key, const struct version *put);
+    /* Returns how many. In any order. */
+    size_t (*fetched)(struct store *s, uint32_t queue, uint64_t *cookies, size_t max);
 
     /* Small facts, as last made durable. Appends to out; 0, -ERR_IO, or 1 when never set. */
     int (*meta_get)(struct store *s, uint32_t queue, struct slice name, struct buf *out);

@@ -92,6 +92,7 @@ static int log_store_stats(struct store *store, uint32_t queue, struct store_sta
                      records_in_tables(&s->parts[queue]),
         .n_syncs = log_n_syncs(s->log),
         .n_ops = atomic_load_explicit(&s->n_ops, memory_order_relaxed),
+        .n_fetched = atomic_load_explicit(&s->n_fetched, memory_order_relaxed),
         .durable = log_durable(s->log),
         .space_low = atomic_load_explicit(&s->space.low, memory_order_relaxed),
     };
@@ -126,6 +127,7 @@ static void part_deinit(struct part *p)
 /* The threads have ended, or never began. */
 static void store_free(struct store_log *s)
 {
+    reader_pool_deinit(&s->pool);
     log_free(s->log);
     lmdb_env_close(&s->env);
     for (uint32_t q = 0; s->parts && q < s->n_parts; q++)
@@ -167,6 +169,7 @@ static void log_store_close(struct store *store)
 {
     struct store_log *s = log_of(store);
 
+    reader_pool_deinit(&s->pool);
     apply_stop(s);
     log_stop(s->log);
     /* Loads that waited for a wipe in those tables come last. */
@@ -182,6 +185,8 @@ static const struct store_ops log_ops = {
     .get = store_log_get,
     .scan = store_log_scan,
     .read_end = store_log_read_end,
+    .fetch = store_log_fetch,
+    .fetched = store_log_fetched,
     .meta_get = store_log_meta_get,
     .clock_bound = store_log_clock_bound,
     .load = store_log_load,
@@ -208,6 +213,7 @@ static int explain(char *why, int error, const char *dir, const char *what)
 static int part_init(struct part *p)
 {
     memset(p, 0, sizeof(*p));
+    p->n_faults = FAULTS_UNKNOWN;
     atomic_store(&p->active_first, LSN_NONE);
     atomic_store(&p->frozen_first, LSN_NONE);
     pthread_mutex_init(&p->lock, NULL);
@@ -386,9 +392,13 @@ int store_log_open(const struct store_config *config, const struct store_log_opt
     s->n_parts = config->n_workers + 1;
     s->n_owners = config->n_owners ? config->n_owners : config->n_workers;
     s->dir = strdup(options->lmdb.dir);
-    s->env = (struct lmdb_env){
-        .n_queues = s->n_parts, .format = STORE_FORMAT_LOG, .damaged = on_damaged, .ctx = s};
+    s->env = (struct lmdb_env){.n_queues = s->n_parts + READER_POOL_THREADS,
+                               .format = STORE_FORMAT_LOG,
+                               .damaged = on_damaged,
+                               .ctx = s};
     r = facts_init(&s->facts);
+    if (r == 0)
+        r = store_log_cold_init(s);
     if (r == 0)
         r = apply_init(s);
     if (r == 0)

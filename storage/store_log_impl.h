@@ -3,6 +3,7 @@
  *   store_log.c          open, close, stats, the table of functions
  *   store_log_submit.c   submit, reap, wipe, load; freezing and dropping tables (owner's thread)
  *   store_log_read.c     get, scan, sums (owner's thread)
+ *   store_log_cold.c     reads that would wait for the disk
  *   store_log_facts.c    small facts and the clock bound (any thread)
  *   store_log_apply.c    the apply thread: tables and loads into LMDB
  *   store_log_slice.c    one transaction of it
@@ -16,9 +17,11 @@
 
 #include <pthread.h>
 
+#include "storage/cold.h"
 #include "storage/log.h"
 #include "storage/log_record.h"
 #include "storage/memtable.h"
+#include "storage/reader_pool.h"
 #include "storage/space.h"
 #include "storage/store_lmdb_env.h"
 #include "storage/store_log.h"
@@ -32,6 +35,9 @@
 
 /* "No record": above every LSN. */
 #define LSN_NONE UINT64_MAX
+
+/* Before the first time that a thread's page faults were counted. */
+#define FAULTS_UNKNOWN UINT64_MAX
 
 /* Wipes that one table remembers; then it is frozen first. */
 #define TABLE_WIPES_MAX 4096u
@@ -72,6 +78,13 @@ struct part {
     uint64_t loaded_lsn;           /* entries up to here may be older than what a load brought */
     uint32_t n_loading;
     bool read; /* slices may be lent out */
+    /* Of this wake-up: looks into the data file, those among them that were tried although it is
+     * cold, and whether there was a walk. */
+    uint32_t n_disk_reads, n_tried;
+    bool walked;
+    uint64_t n_faults; /* of the thread, when they were counted last */
+    struct cold cold;
+    uint32_t n_fetching;
     /* Outcomes in the order of their LSNs, a ring; and what each holds of the queue's bytes. */
     struct store_done *dones;
     size_t *done_bytes;
@@ -140,6 +153,7 @@ struct store_log {
     struct space space;
     struct facts facts;
     struct apply apply;
+    struct reader_pool pool;
     struct part *parts; /* [n_parts], one per queue */
     uint32_t n_parts, n_owners;
     struct version *zone_max;     /* [ZONES]: each its owner's; never falls */
@@ -153,7 +167,7 @@ struct store_log {
     uint64_t log_id, applied_seq; /* as found */
     char *dir;
     atomic_bool failed;
-    _Atomic uint64_t n_ops;
+    _Atomic uint64_t n_ops, n_fetched;
 };
 
 static inline struct store_log *log_of(struct store *s)
@@ -206,6 +220,8 @@ void part_end(struct store_log *s, uint32_t queue);
 /* The merged state of a key as its owner sees it. *ret_lsn: of the entry, 0 if from disk. */
 int part_find(struct store_log *s, uint32_t queue, uint64_t token, struct slice store_key,
               struct state *ret, uint64_t *ret_lsn);
+/* Whether a read of the key looks into the data file. */
+bool part_needs_disk(struct store_log *s, uint32_t queue, uint64_t token, struct slice store_key);
 int store_log_get(struct store *store, uint32_t queue, uint64_t token, const struct key *key,
                   struct state *ret, uint64_t *ret_lsn);
 int store_log_scan(struct store *store, uint32_t queue, struct store_range range,
@@ -215,6 +231,14 @@ int store_log_vnode_info(struct store *store, uint32_t queue, struct store_range
                          struct store_info *ret);
 int store_log_meta_get(struct store *store, uint32_t queue, struct slice name, struct buf *out);
 int store_log_leaves(struct store *store, uint32_t queue, struct store_range range, uint64_t *ret);
+
+/* ---- store_log_cold.c */
+int store_log_cold_init(struct store_log *s); /* undone by reader_pool_deinit */
+/* At the end of a wake-up: did its reads wait for the disk? */
+void part_note_reads(struct part *p);
+bool store_log_fetch(struct store *store, uint32_t queue, uint64_t cookie, uint64_t token,
+                     const struct key *key, const struct version *put);
+size_t store_log_fetched(struct store *store, uint32_t queue, uint64_t *cookies, size_t max);
 
 /* ---- store_log_facts.c */
 int facts_init(struct facts *f);

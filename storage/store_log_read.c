@@ -38,6 +38,7 @@ static int part_look(struct store_log *s, uint32_t queue)
 
 void part_end(struct store_log *s, uint32_t queue)
 {
+    part_note_reads(&s->parts[queue]);
     lmdb_snapshots_end(&s->env, queue);
     s->parts[queue].read = false;
     part_free_retired(&s->parts[queue]);
@@ -98,6 +99,7 @@ int part_find(struct store_log *s, uint32_t queue, uint64_t token, struct slice 
     *ret_lsn = found == 1 ? e->lsn : hidden_by;
     if (hidden_by || (found == 1 && !must_look_twice(p, e->lsn)))
         return 0;
+    p->n_disk_reads++;
     r = part_look(s, queue);
     if (r == 0)
         r = lmdb_env_get(&s->env, queue, store_key, &disk);
@@ -108,6 +110,16 @@ int part_find(struct store_log *s, uint32_t queue, uint64_t token, struct slice 
         *ret_lsn = 0;
     }
     return 0;
+}
+
+bool part_needs_disk(struct store_log *s, uint32_t queue, uint64_t token, struct slice store_key)
+{
+    const struct part *p = &s->parts[queue];
+    const struct memtable_entry *e;
+
+    if (disk_hidden_by(p, token))
+        return false;
+    return tables_find(p, token, store_key, &e) != 1 || must_look_twice(p, e->lsn);
 }
 
 /* 0: it is durable already. */
@@ -167,6 +179,7 @@ static int walk_open(struct merge_walk *w, struct store_log *s, uint32_t queue,
 
     if (r < 0)
         return r;
+    p->walked = true;
     *w = (struct merge_walk){.s = s, .queue = queue, .range = range};
     bytes_put_token(first, range.first);
     bytes_put_token(w->last_bytes, range.last);

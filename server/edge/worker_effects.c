@@ -5,6 +5,10 @@
  * dones until the list is through, and is fed back then. Operations for the store are collected,
  * with their bytes, and submitted once per wake-up in the flush, so that one sync covers them all.
  *
+ * A get or a merge that would wait for the disk is announced to the store and parked, and carried
+ * out when the store says that it will not wait. Merges may overtake each other so; a small fact
+ * overtakes none, for it may say that no more of them are taken.
+ *
  * What cannot be carried out comes back as a done event that says so, if it is the store's or a
  * request (no memory for a copy, a link with too much before it). Otherwise (no connection, no
  * link) it is dropped: the core hears of that by itself.
@@ -102,41 +106,7 @@ static void run_send(struct worker_loop *wl, const struct effect *e)
     dones_refuse(&wl->dones, &from, link->node, &e->u.send.msg);
 }
 
-/* ---- reads --------------------------------------------------------------------------------- */
-
-static void run_get(struct worker_loop *wl, const struct effect *e)
-{
-    struct store *s = wl->node->store;
-    struct done *done = dones_add(&wl->dones, EVENT_GOT);
-    struct event *ev = &done->event;
-
-    ev->u.got.cookie = e->u.get.cookie;
-    ev->u.got.lsn = 0;
-    ev->u.got.state = (struct state){0};
-    ev->u.got.error =
-        s->ops->get(s, wl->index, e->u.get.token, &e->u.get.key, &ev->u.got.state, &ev->u.got.lsn);
-    wl->read = true;
-}
-
-static void run_scan(struct worker_loop *wl, const struct effect *e)
-{
-    struct store *s = wl->node->store;
-    struct scan_page *page = dones_page(&wl->dones);
-    int error = -ERR_NO_MEMORY;
-
-    if (page) {
-        error = s->ops->scan(s, wl->index, e->u.scan.range, e->u.scan.cursor, e->u.scan.bytes_max,
-                             &page->page);
-        wl->read = true;
-    }
-    struct done *done = dones_add(&wl->dones, EVENT_SCANNED);
-    done->page = page;
-    done->event.u.scanned.cookie = e->u.scan.cookie;
-    done->event.u.scanned.error = error;
-    done->event.u.scanned.page = page ? &page->page : NULL;
-}
-
-/* ---- the store's batch --------------------------------------------------------------------- */
+/* ---- bytes of operations ------------------------------------------------------------------- */
 
 static bool in_blob(const struct blob *b, struct slice s)
 {
@@ -189,6 +159,86 @@ static void batch_drop(struct store_batch *b, struct store_op *op)
     blob_unref(op->owner);
 }
 
+/* ---- waiting for the disk ------------------------------------------------------------------ */
+
+/* To be told, once in a while, when reads begin to wait for the disk. */
+static void tell_cold(struct worker_loop *wl)
+{
+    uint64_t now_ms = loop_now_ms(&wl->loop);
+
+    if (wl->cold_told_ms && now_ms - wl->cold_told_ms < COLD_TELL_MS)
+        return;
+    wl->cold_told_ms = now_ms;
+    log_info(&wl->node->log, "the data is not in memory: reads wait for the disk", "worker=%u",
+             wl->index);
+}
+
+/* Whether it is better done later; then it is parked. A get's bytes are not in a blob yet. */
+static bool park(struct worker_loop *wl, enum parked_kind kind, struct store_op *op)
+{
+    struct store *s = wl->node->store;
+    const struct version *put = kind == PARKED_MERGE ? &op->state.version : NULL;
+    uint64_t cookie;
+
+    if (!s->ops->fetch || !parked_next(&wl->parked, &cookie) ||
+        !s->ops->fetch(s, wl->index, cookie, op->token, &op->key, put))
+        return false;
+    tell_cold(wl);
+    if (kind == PARKED_GET && keep_op(&wl->batch, op) < 0) {
+        parked_put(&wl->parked, PARKED_GONE, NULL);
+        return false;
+    }
+    parked_put(&wl->parked, kind, op);
+    return true;
+}
+
+/* ---- reads --------------------------------------------------------------------------------- */
+
+static void get_now(struct worker_loop *wl, const struct store_op *op)
+{
+    struct store *s = wl->node->store;
+    struct done *done = dones_add(&wl->dones, EVENT_GOT);
+    struct event *ev = &done->event;
+
+    ev->u.got.cookie = op->cookie;
+    ev->u.got.lsn = 0;
+    ev->u.got.state = (struct state){0};
+    ev->u.got.error =
+        s->ops->get(s, wl->index, op->token, &op->key, &ev->u.got.state, &ev->u.got.lsn);
+    wl->read = true;
+}
+
+static void run_get(struct worker_loop *wl, const struct effect *e)
+{
+    struct store_op op = {.type = STORE_OP_MERGE, /* as far as its bytes go */
+                          .cookie = e->u.get.cookie,
+                          .token = e->u.get.token,
+                          .key = e->u.get.key};
+
+    if (!park(wl, PARKED_GET, &op))
+        get_now(wl, &op);
+}
+
+static void run_scan(struct worker_loop *wl, const struct effect *e)
+{
+    struct store *s = wl->node->store;
+    struct scan_page *page = dones_page(&wl->dones);
+    int error = -ERR_NO_MEMORY;
+
+    if (page) {
+        error = s->ops->scan(s, wl->index, e->u.scan.range, e->u.scan.cursor, e->u.scan.bytes_max,
+                             &page->page);
+        wl->read = true;
+    }
+    struct done *done = dones_add(&wl->dones, EVENT_SCANNED);
+    done->page = page;
+    done->event.u.scanned.cookie = e->u.scan.cookie;
+    done->event.u.scanned.error = error;
+    done->event.u.scanned.page = page ? &page->page : NULL;
+}
+
+/* ---- the store's batch --------------------------------------------------------------------- */
+
 static bool batch_room(struct store_batch *b)
 {
     if (b->n < b->cap)
@@ -204,16 +254,61 @@ static bool batch_room(struct store_batch *b)
     return true;
 }
 
+static void batch_add(struct worker_loop *wl, struct store_op *op)
+{
+    struct store_batch *b = &wl->batch;
+
+    if (batch_room(b)) {
+        b->ops[b->n++] = *op;
+        return;
+    }
+    batch_drop(b, op);
+    store_failed(wl, op->cookie, -ERR_NO_MEMORY);
+}
+
+static void hurry_merges(struct worker_loop *wl)
+{
+    struct store_op op;
+
+    while (parked_hurry(&wl->parked, &op))
+        batch_add(wl, &op);
+}
+
 static void run_store(struct worker_loop *wl, const struct effect *e)
 {
     struct store_batch *b = &wl->batch;
     struct store_op op = e->u.store;
 
-    int rc = batch_room(b) ? keep_op(b, &op) : -ERR_NO_MEMORY;
-    if (rc == 0)
-        b->ops[b->n++] = op;
-    else
+    int rc = keep_op(b, &op);
+    if (rc < 0) {
         store_failed(wl, op.cookie, rc);
+        return;
+    }
+    if (op.type == STORE_OP_META)
+        hurry_merges(wl);
+    if (op.type != STORE_OP_MERGE || !park(wl, PARKED_MERGE, &op))
+        batch_add(wl, &op);
+}
+
+size_t worker_effects_fetched(struct worker_loop *wl)
+{
+    struct store *s = wl->node->store;
+    uint64_t cookies[FETCHED_MAX];
+    struct store_op op;
+
+    if (!s->ops->fetched)
+        return 0;
+    size_t n = s->ops->fetched(s, wl->index, cookies, FETCHED_MAX);
+    for (size_t i = 0; i < n; i++) {
+        enum parked_kind kind = parked_take(&wl->parked, cookies[i], &op);
+        if (kind == PARKED_GET) {
+            get_now(wl, &op);
+            batch_drop(&wl->batch, &op);
+        } else if (kind == PARKED_MERGE) {
+            batch_add(wl, &op);
+        }
+    }
+    return n;
 }
 
 /* The store takes all that it is offered or nothing, and its bound is in bytes: what is too much
@@ -313,6 +408,7 @@ void worker_effects_run(struct worker_loop *wl, const struct effects *effects)
 
 int worker_effects_init(struct worker_loop *wl)
 {
+    parked_init(&wl->parked);
     wl->effects = malloc(sizeof(*wl->effects));
     return wl->effects ? dones_init(&wl->dones) : -ERR_NO_MEMORY;
 }
@@ -322,6 +418,7 @@ void worker_effects_deinit(struct worker_loop *wl)
     for (uint32_t i = 0; i < wl->batch.n; i++)
         blob_unref(wl->batch.ops[i].owner);
     free(wl->batch.ops);
+    parked_deinit(&wl->parked);
     dones_deinit(&wl->dones);
     free(wl->effects);
 }

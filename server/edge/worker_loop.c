@@ -107,6 +107,10 @@ static void reap(struct worker_loop *wl)
             worker_loop_feed(wl, &event);
         }
     } while (n == REAP_MAX);
+    do {
+        n = worker_effects_fetched(wl);
+        feed_dones(wl);
+    } while (n == FETCHED_MAX);
     uint64_t durable = s->ops->durable(s);
     if (durable != wl->durable) {
         struct event event = {.type = EVENT_DURABLE, .u.durable.lsn = durable};

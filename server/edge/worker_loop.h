@@ -7,13 +7,16 @@
 #include "server/edge/dones.h"
 #include "server/edge/listener.h"
 #include "server/edge/node.h"
+#include "server/edge/parked.h"
 #include "server/edge/peers.h"
-
-/* One submit to the store. */
-#define STORE_SUBMIT_MAX 4096u
 
 /* Rounds of one flush: what it hands over can fail and come back as events. */
 #define FLUSH_ROUNDS_MAX 4u
+
+/* Reads that waited for the disk: taken from the store at once. */
+#define FETCHED_MAX 64u
+/* Between two sentences about that in the log. */
+#define COLD_TELL_MS 60000u
 
 /* Connections refused for their number that may linger to read why. */
 #define REFUSED_MAX 64u
@@ -39,6 +42,8 @@ struct worker_loop {
     struct effects *effects;
     struct dones dones;
     struct store_batch batch;
+    struct parked parked;
+    uint64_t cold_told_ms; /* 0: never */
     struct list *outboxes; /* [n_workers] letters of this wake-up */
     struct peers peers;
     struct listener listener;
@@ -66,6 +71,9 @@ void worker_loop_free(struct worker_loop *wl);
 void worker_loop_feed(struct worker_loop *wl, struct event *event);
 
 /* worker_effects.c */
+/* Carries out what has waited for the disk, at most FETCHED_MAX of it; gets go to the dones. Returns
+ * how many: with FETCHED_MAX there may be more. */
+size_t worker_effects_fetched(struct worker_loop *wl);
 void worker_effects_run(struct worker_loop *wl, const struct effects *effects);
 /* Submits what is collected. Outcomes of what failed at once go to the dones. */
 void worker_effects_submit(struct worker_loop *wl);

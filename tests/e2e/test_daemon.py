@@ -26,7 +26,7 @@ from pathlib import Path
 
 from client import Client, QuoitError, frame, load_schemas
 
-START_S = 60
+START_S = 120  # generous: sanitizers, and a disk that others use as well
 QUOITD = Path(sys.argv[1]).resolve()
 SCRATCH = tempfile.TemporaryDirectory(prefix="quoit-daemon-")
 PB = load_schemas(sys.argv[2], SCRATCH.name)
@@ -828,6 +828,49 @@ def more_clients_than_descriptors():
         node.stop()
 
 
+# ---- data that is not in memory -------------------------------------------------------------
+
+def evict(path):
+    """Its pages leave the page cache. Nothing may have it mapped."""
+    with open(path, "rb") as f:
+        os.fsync(f.fileno())
+        os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def data_that_is_not_in_memory_is_waited_for_by_others():
+    n, value = 3000, bytes(range(256)) * 32
+
+    def gets(c):
+        return b"".join(frame(c.request(get=PB.GetRequest(key=c.key(b"k%d" % i)))
+                              .SerializeToString()) for i in range(n))
+
+    def all_read(node):
+        with node.client(timeout_s=START_S) as c:
+            c.send_bytes(gets(c))
+            for _ in range(n):
+                response = c.receive()
+                equal(response.error.code, 0)
+                check(response.get.value == value, "the value")
+
+    with Node("--workers", "1") as node:
+        with node.client() as c:
+            for i in range(n):
+                c.send(c.request(put=PB.PutRequest(key=c.key(b"k%d" % i), value=value)))
+            for i in range(n):
+                equal(c.receive().error.code, 0)
+        node.stop()
+    evict(node.data / "store" / "data.mdb")
+    line = "the data is not in memory: reads wait for the disk"
+    with Node("--workers", "1", data=node.data) as node:
+        all_read(node)
+        # Where nothing is ever evicted (a file system in memory) nothing is waited for.
+        if subprocess.run(["stat", "-f", "-c", "%T", node.data], capture_output=True, text=True,
+                          check=True).stdout.strip() != "tmpfs":
+            node.wait_line(line)
+        all_read(node)
+        node.stop()
+
+
 # ---- running ---------------------------------------------------------------------------------
 
 TESTS = [version_and_help, wrong_usage, config_files, open_addresses_need_insecure,
@@ -844,7 +887,7 @@ TESTS = [version_and_help, wrong_usage, config_files, open_addresses_need_insecu
          who_takes_no_answers_is_closed, strangers_at_the_peer_address,
          a_peer_with_fewer_workers_than_before, control_links_of_strangers_end,
          the_peer_address_says_when_it_is_full, hellos_are_checked, running_out_of_descriptors,
-         more_clients_than_descriptors]
+         more_clients_than_descriptors, data_that_is_not_in_memory_is_waited_for_by_others]
 
 
 def main():

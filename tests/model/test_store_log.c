@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -642,6 +643,106 @@ static void a_plain_store_is_upgraded_and_then_is_no_plain_store(void **state)
     rig_dir_remove(dir);
 }
 
+/* ---- reads that wait for the disk ---------------------------------------------------------- */
+
+/* What the next getrusage of the owner's thread adds to its page faults. */
+static long more_faults;
+
+int __real_getrusage(int who, struct rusage *ret);
+int __wrap_getrusage(int who, struct rusage *ret);
+
+int __wrap_getrusage(int who, struct rusage *ret)
+{
+    static long faults;
+    int r = __real_getrusage(who, ret);
+
+    faults += more_faults;
+    ret->ru_majflt = faults;
+    return r;
+}
+
+/* One wake-up with so many gets of what is on disk only. */
+static void wake_up(struct rig *rig, unsigned n_gets, long faults)
+{
+    for (unsigned i = 0; i < n_gets; i++)
+        assert_int_equal(get(rig, "disk", NULL), 1);
+    more_faults = faults;
+    rig->s->ops->read_end(rig->s, 0);
+    more_faults = 0;
+}
+
+static bool fetch(struct rig *rig, uint64_t cookie, const char *name, uint64_t put_hlc)
+{
+    struct key key = rig_key(slice_str(name));
+    struct version put = {.hlc = put_hlc, .actor = 1};
+
+    return rig->s->ops->fetch(rig->s, 0, cookie, rig_token(key.partition), &key,
+                              put_hlc ? &put : NULL);
+}
+
+/* Waits until a cookie has come. */
+static uint64_t fetched(struct rig *rig)
+{
+    uint64_t cookies[2];
+    size_t n;
+
+    while ((n = rig->s->ops->fetched(rig->s, 0, cookies, 2)) == 0)
+        wait_for_outcome(rig);
+    assert_int_equal(n, 1);
+    return cookies[0];
+}
+
+static void cold_reads_are_announced(void **state)
+{
+    struct store_stats stats;
+    struct rig rig;
+
+    set_up(&rig);
+    rig_put(&rig, "disk", 1, "v");
+    freeze_all(&rig, "disk", 1);
+    rig_put(&rig, "table", 5, "v");
+    wake_up(&rig, 1, 0);
+    assert_false(fetch(&rig, 1, "disk", 0)); /* warm */
+    wake_up(&rig, 10, 5);
+    assert_true(fetch(&rig, 2, "disk", 0));
+    assert_int_equal(fetched(&rig), 2);
+    assert_true(fetch(&rig, 3, "nowhere", 0));
+    assert_int_equal(fetched(&rig), 3);
+    assert_false(fetch(&rig, 4, "table", 0)); /* not on disk at all */
+    assert_true(fetch(&rig, 5, "disk", 1));   /* a late put must look; a new one need not */
+    assert_int_equal(fetched(&rig), 5);
+    assert_false(fetch(&rig, 6, "disk", UINT64_MAX));
+    assert_int_equal(rig.s->ops->stats(rig.s, 0, &stats), 0);
+    assert_int_equal(stats.n_fetched, 3);
+    assert_true(fetch(&rig, 7, "disk", 0)); /* not waited for: the store is closed */
+    rig_close(&rig);
+}
+
+static void announced_reads_are_bounded(void **state)
+{
+    uint64_t cookies[STORE_FETCH_MAX];
+    unsigned n_out = 0, n_back = 0;
+    struct rig rig;
+
+    set_up(&rig);
+    rig_put(&rig, "disk", 1, "v");
+    freeze_all(&rig, "disk", 1);
+    wake_up(&rig, 1, 0);
+    wake_up(&rig, 10, 5);
+    for (unsigned i = 0; i < 2 * STORE_FETCH_MAX; i++)
+        n_out += fetch(&rig, i, "disk", 0);
+    assert_int_equal(n_out, STORE_FETCH_MAX);
+    while (n_back < n_out) {
+        size_t n = rig.s->ops->fetched(rig.s, 0, cookies, STORE_FETCH_MAX);
+
+        n_back += (unsigned)n;
+        if (n == 0)
+            wait_for_outcome(&rig);
+    }
+    assert_true(fetch(&rig, 1, "disk", 0) || fetch(&rig, 2, "disk", 0)); /* but for a try */
+    rig_close(&rig);
+}
+
 /* The upgrade is cut off at any of its writes; STORE may be the old one until the end. */
 static void an_upgrade_that_is_cut_off_is_done_again(void **state)
 {
@@ -691,6 +792,8 @@ int main(void)
         cmocka_unit_test(no_fact_is_lost_between_log_and_apply),
         cmocka_unit_test(the_entry_of_the_log_is_synced),
         cmocka_unit_test(a_plain_store_is_upgraded_and_then_is_no_plain_store),
+        cmocka_unit_test(cold_reads_are_announced),
+        cmocka_unit_test(announced_reads_are_bounded),
         cmocka_unit_test(an_upgrade_that_is_cut_off_is_done_again),
     };
 

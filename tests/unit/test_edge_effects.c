@@ -74,7 +74,45 @@ static int bounded_submit(struct store *s, uint32_t queue, const struct store_op
     return 0;
 }
 
-static const struct store_ops bounded_ops = {.submit = bounded_submit};
+/* What it has been told of and says to come later: all, while it is cold. */
+static struct {
+    bool cold;
+    uint64_t asked[8], done[8]; /* cookies */
+    unsigned n_asked, n_done;
+    const struct version *put; /* of the last one */
+} fetching;
+
+static bool bounded_fetch(struct store *s, uint32_t queue, uint64_t cookie, uint64_t token,
+                          const struct key *key, const struct version *put)
+{
+    if (fetching.cold)
+        fetching.asked[fetching.n_asked++] = cookie;
+    fetching.put = put;
+    return fetching.cold;
+}
+
+static size_t bounded_fetched(struct store *s, uint32_t queue, uint64_t *cookies, size_t max)
+{
+    size_t n = fetching.n_done;
+
+    memcpy(cookies, fetching.done, n * sizeof(*cookies));
+    fetching.n_done = 0;
+    return n;
+}
+
+static int bounded_get(struct store *s, uint32_t queue, uint64_t token, const struct key *key,
+                       struct state *ret, uint64_t *ret_lsn)
+{
+    assert_memory_equal(key->partition.data, "key", 3);
+    *ret = (struct state){.kind = STATE_LWW, .value = slice_str("value")};
+    *ret_lsn = token;
+    return 0;
+}
+
+static const struct store_ops bounded_ops = {.submit = bounded_submit,
+                                             .get = bounded_get,
+                                             .fetch = bounded_fetch,
+                                             .fetched = bounded_fetched};
 
 /* ---- the rig --------------------------------------------------------------------------------- */
 
@@ -95,6 +133,8 @@ static struct rig *rig_new(void)
 {
     struct loop_limits limits = {60000, 60000, 60000};
     struct rig *r = calloc(1, sizeof(*r));
+
+    memset(&fetching, 0, sizeof(fetching));
 
     r->store.store.ops = &bounded_ops;
     r->node.store = &r->store.store;
@@ -136,7 +176,148 @@ static void put(struct rig *r, uint64_t cookie, struct slice value)
     worker_effects_run(&r->wl, &r->effects);
 }
 
+static void get(struct rig *r, uint64_t cookie)
+{
+    char name[4] = "key"; /* gone when it is read */
+
+    r->effects.n = 1;
+    r->effects.list[0] = (struct effect){
+        .type = EFFECT_GET,
+        .u.get = {.cookie = cookie, .token = 7, .key = {.partition = slice_str(name)}}};
+    worker_effects_run(&r->wl, &r->effects);
+    memset(name, 0, sizeof(name));
+}
+
+static void put_fact(struct rig *r, uint64_t cookie)
+{
+    r->effects.n = 1;
+    r->effects.list[0] = (struct effect){.type = EFFECT_STORE,
+                                         .u.store = {.type = STORE_OP_META,
+                                                     .cookie = cookie,
+                                                     .key = {.partition = slice_str("key")},
+                                                     .state.value = slice_str("v"),
+                                                     .name = slice_str("key")}};
+    worker_effects_run(&r->wl, &r->effects);
+}
+
+static void fetch_is_done(unsigned i)
+{
+    fetching.done[fetching.n_done++] = fetching.asked[i];
+}
+
+static void assert_got(struct rig *r, uint64_t cookie)
+{
+    struct done done;
+
+    assert_true(dones_take(&r->wl.dones, &done));
+    assert_int_equal(done.event.type, EVENT_GOT);
+    assert_int_equal(done.event.u.got.cookie, cookie);
+    assert_int_equal(done.event.u.got.error, 0);
+    assert_int_equal(done.event.u.got.lsn, 7);
+    assert_true(slice_equal(done.event.u.got.state.value, slice_str("value")));
+}
+
 /* ---- tests ----------------------------------------------------------------------------------- */
+
+static void what_would_wait_for_the_disk_is_parked(void **state)
+{
+    struct rig *r = rig_new();
+
+    r->store.bytes_max = SIZE_MAX;
+    get(r, 90); /* warm */
+    assert_null(fetching.put);
+    assert_got(r, 90);
+    fetching.cold = true;
+    get(r, 91);
+    put(r, 0, slice_str("a"));
+    assert_non_null(fetching.put);
+    get(r, 92);
+    assert_int_equal(fetching.n_asked, 3);
+    assert_int_equal(r->wl.dones.n + r->wl.batch.n, 0);
+    fetch_is_done(2);
+    fetch_is_done(1);
+    assert_int_equal(worker_effects_fetched(&r->wl), 2);
+    assert_got(r, 92);
+    assert_int_equal(r->wl.batch.n, 1);
+    worker_effects_submit(&r->wl);
+    assert_int_equal(r->store.n_taken, 1);
+    assert_int_equal(r->store.sum, 'a');
+    fetch_is_done(0);
+    assert_int_equal(worker_effects_fetched(&r->wl), 1);
+    assert_got(r, 91);
+    assert_int_equal(r->wl.batch.bytes, 0);
+    get(r, 93); /* still waits when the worker ends */
+    rig_free(r);
+}
+
+/* It may say that no more merges are taken here. */
+static void a_fact_overtakes_no_merge(void **state)
+{
+    struct rig *r = rig_new();
+
+    r->store.bytes_max = SIZE_MAX;
+    fetching.cold = true;
+    put(r, 0, slice_str("a"));
+    get(r, 90);
+    put(r, 1, slice_str("b"));
+    assert_int_equal(r->wl.batch.n, 0);
+    put_fact(r, 2);
+    assert_int_equal(r->wl.batch.n, 3);
+    worker_effects_submit(&r->wl);
+    assert_int_equal(r->store.n_taken, 3);
+    for (unsigned i = 0; i < 3; i++) /* the cookies of the merges come nevertheless */
+        fetch_is_done(i);
+    assert_int_equal(worker_effects_fetched(&r->wl), 3);
+    assert_got(r, 90);
+    assert_int_equal(r->wl.batch.n + r->wl.batch.bytes, 0);
+    rig_free(r);
+}
+
+static void without_memory_to_park_it_is_read_at_once(void **state)
+{
+    struct rig *r = rig_new();
+
+    fetching.cold = true;
+    fail_allocations = 1; /* the places */
+    get(r, 90);
+    assert_got(r, 90);
+    assert_int_equal(fetching.n_asked, 0);
+    get(r, 91);
+    fail_allocations = 1; /* the copy of the key */
+    get(r, 92);
+    assert_int_equal(fetching.n_asked, 2);
+    assert_got(r, 92);
+    fetch_is_done(1);
+    assert_int_equal(worker_effects_fetched(&r->wl), 1);
+    assert_int_equal(r->wl.dones.n, 0);
+    fetch_is_done(0);
+    assert_int_equal(worker_effects_fetched(&r->wl), 1);
+    assert_got(r, 91);
+    rig_free(r);
+}
+
+/* All places are taken: the rest is read at once, and they are free again afterwards. */
+static void places_are_bounded(void **state)
+{
+    struct parked p;
+    struct store_op op = {0};
+    uint64_t cookie, last = 0;
+
+    parked_init(&p);
+    for (unsigned i = 0; i < STORE_FETCH_MAX; i++) {
+        assert_true(parked_next(&p, &cookie));
+        op.cookie = i;
+        parked_put(&p, PARKED_GET, &op);
+        last = cookie;
+    }
+    assert_false(parked_next(&p, &cookie));
+    assert_int_equal(parked_take(&p, last, &op), PARKED_GET);
+    assert_int_equal(op.cookie, STORE_FETCH_MAX - 1);
+    assert_true(parked_next(&p, &cookie));
+    assert_int_equal(cookie, last);
+    assert_false(parked_hurry(&p, &op));
+    parked_deinit(&p);
+}
 
 static void a_batch_larger_than_the_stores_bound_drains(void **state)
 {
@@ -396,6 +577,10 @@ static void a_full_link_refuses_instead_of_losing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_would_wait_for_the_disk_is_parked),
+        cmocka_unit_test(a_fact_overtakes_no_merge),
+        cmocka_unit_test(without_memory_to_park_it_is_read_at_once),
+        cmocka_unit_test(places_are_bounded),
         cmocka_unit_test(a_batch_larger_than_the_stores_bound_drains),
         cmocka_unit_test(the_batch_is_bounded_and_says_so),
         cmocka_unit_test(a_stored_write_is_never_called_unwritten),
