@@ -1,6 +1,13 @@
 /* store_bench: puts and gets of a store alone, no network.
  *
  *   store_bench log|plain DIR [KEYS [SECONDS [OUTSTANDING]]]     (100000, 3; 1, 16 and 64)
+ *   store_bench sorted DIR [KEYS]                                of the store with a log
+ *   store_bench kill DIR [KEYS], then store_bench start DIR [KEYS]           the same
+ *
+ * "sorted": how fast a partition comes in from elsewhere, as sorted loads of records of 1000 bytes
+ * among KEYS others. "kill": puts until both tables are as full as they get, then the process ends
+ * itself with SIGKILL; "start" tells how long opening takes, and reads. Keys that are there from the
+ * last run in DIR are not loaded again.
  *
  * Puts: random keys, 100 byte values, so many outstanding at a time, each wave submitted as
  * outcomes come back. Gets: random keys, a snapshot per 16; then the same after the store was
@@ -13,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -150,15 +158,18 @@ static size_t reap(struct bench *b, struct store_done *dones, size_t max)
     return n;
 }
 
+/* Unless they are there from the last run. */
 static void load(struct bench *b)
 {
+    struct store_stats stats;
     struct store_op *ops = calloc(LOAD_BATCH, sizeof(*ops));
     struct store_done *dones = calloc(LOAD_BATCH, sizeof(*dones));
     char(*names)[NAME_BYTES] = calloc(LOAD_BATCH, sizeof(*names));
 
     if (!ops || !dones || !names)
         die("load", "out of memory");
-    for (uint64_t i = 0; i < b->n_keys;) {
+    b->s->ops->stats(b->s, 0, &stats);
+    for (uint64_t i = stats.n_records < b->n_keys ? 0 : b->n_keys; i < b->n_keys;) {
         size_t n = 0;
 
         for (; n < LOAD_BATCH && i < b->n_keys; n++, i++)
@@ -238,6 +249,15 @@ static uint32_t worst_second(const struct puts *p, double took)
     return worst == UINT32_MAX ? 0 : worst;
 }
 
+/* To see what the worst second was about. */
+static void print_seconds(const struct puts *p, double took)
+{
+    printf("   k/s:");
+    for (uint32_t i = 0; i < (uint32_t)took && i < SECONDS_MAX; i++)
+        printf(" %u", (p->per_second[i] + 500) / 1000);
+    printf("\n");
+}
+
 static void print_puts(struct puts *p, size_t outstanding, double took, double cpu, uint64_t syncs,
                        uint64_t bytes)
 {
@@ -250,6 +270,7 @@ static void print_puts(struct puts *p, size_t outstanding, double took, double c
            p->took[n * 99 / 100] * 1e3, p->took[n - 1] * 1e3, cpu / (double)p->n * 1e6,
            (double)p->n / (double)(syncs ? syncs : 1), (double)bytes / (double)p->n,
            (unsigned long long)proc_number("status", "RssAnon") / 1024);
+    print_seconds(p, took);
 }
 
 static void measure_puts(struct bench *b, size_t outstanding)
@@ -331,6 +352,95 @@ static void measure_gets(struct bench *b)
            took / (double)n * 1e6, major_faults() - faults, sum ? "!" : "");
 }
 
+/* ---- sorted loads --------------------------------------------------------------------------- */
+
+#define SORTED_BATCH 4096u
+#define SORTED_BATCHES 100u
+#define SORTED_OUT 4u
+#define SORTED_VALUE_BYTES 1000u
+/* The 1000 records of a 1024th of the ring are 2^44 apart: all others' tokens stay among them. */
+#define SORTED_STEP (1ull << 35)
+
+static void fill_sorted(struct bench *b, struct store_item *items, char (*names)[NAME_BYTES],
+                        uint64_t first)
+{
+    static const uint8_t value[SORTED_VALUE_BYTES];
+
+    for (unsigned i = 0; i < SORTED_BATCH; i++) {
+        snprintf(names[i], NAME_BYTES, "moved%012llu", (unsigned long long)(first + i));
+        items[i] = (struct store_item){
+            .token = (1ull << 62) + (first + i) * SORTED_STEP,
+            .key = {.bucket = BUCKET_DEFAULT, .partition = slice_str(names[i])},
+            .state = {.kind = STATE_LWW,
+                      .version = {.hlc = ++b->hlc},
+                      .value = {value, sizeof(value)}},
+        };
+    }
+}
+
+static void measure_sorted(struct bench *b)
+{
+    struct store_item *items = calloc(SORTED_BATCH, sizeof(*items));
+    char(*names)[NAME_BYTES] = calloc(SORTED_BATCH, sizeof(*names));
+    struct store_done dones[SORTED_OUT];
+    double start = now_s(CLOCK_MONOTONIC), cpu = now_s(CLOCK_PROCESS_CPUTIME_ID);
+    uint64_t bytes = device_bytes(b), n_bytes = 0;
+    unsigned n_out = 0, n = 0;
+    int r;
+
+    if (!items || !names)
+        die("sorted", "out of memory");
+    while (n < SORTED_BATCHES || n_out) {
+        while (n < SORTED_BATCHES && n_out < SORTED_OUT) {
+            fill_sorted(b, items, names, (uint64_t)n * SORTED_BATCH);
+            r = b->s->ops->load(b->s, 0, n, items, SORTED_BATCH);
+            if (r != 0)
+                die("load", err_name(r));
+            n++;
+            n_out++;
+            n_bytes += SORTED_BATCH * (SORTED_VALUE_BYTES + strlen(names[0]));
+        }
+        n_out -= (unsigned)reap(b, dones, n_out);
+    }
+    double took = now_s(CLOCK_MONOTONIC) - start;
+    printf("sorted load: %.0f MB/s of keys and values, %.0f k records/s, %.2f bytes written each, "
+           "%.1f us CPU per record\n",
+           (double)n_bytes / took / 1e6, SORTED_BATCHES * SORTED_BATCH / took / 1e3,
+           (double)(device_bytes(b) - bytes) / (double)n_bytes,
+           (now_s(CLOCK_PROCESS_CPUTIME_ID) - cpu) / (SORTED_BATCHES * SORTED_BATCH) * 1e6);
+    free(names);
+    free(items);
+}
+
+/* ---- the end ------------------------------------------------------------------------------- */
+
+/* Puts until the tables have nine tenths of what they may have; or twice the keys. */
+static void fill_tables(struct bench *b)
+{
+    struct store_op *ops = calloc(LOAD_BATCH, sizeof(*ops));
+    struct store_done *dones = calloc(LOAD_BATCH, sizeof(*dones));
+    char(*names)[NAME_BYTES] = calloc(LOAD_BATCH, sizeof(*names));
+    uint64_t n = 0, mb_full = (STORE_LOG_TABLES_BYTES_MAX >> 20) / 10 * 9;
+
+    if (!ops || !dones || !names)
+        die("fill", "out of memory");
+    while (proc_number("status", "RssAnon") / 1024 < mb_full && n < 2 * b->n_keys) {
+        for (unsigned i = 0; i < LOAD_BATCH; i++)
+            ops[i] = put_op(b, next_random(b) % b->n_keys, names[i]);
+        while (!submit(b, ops, LOAD_BATCH)) {
+            wait_woken(b);
+            b->s->ops->reap(b->s, 0, dones, 1); /* nothing is outstanding: its chores */
+        }
+        for (unsigned left = LOAD_BATCH; left;)
+            left -= (unsigned)reap(b, dones, left);
+        n += LOAD_BATCH;
+    }
+    printf("%llu puts, %llu MB anonymous: killed\n", (unsigned long long)n,
+           (unsigned long long)proc_number("status", "RssAnon") / 1024);
+    fflush(stdout);
+    kill(getpid(), SIGKILL);
+}
+
 static void open_store(struct bench *b)
 {
     struct store_config config = {.notify = on_notify, .fatal = on_fatal, .ctx = b};
@@ -345,14 +455,35 @@ static void open_store(struct bench *b)
     printf("opened in %.2f s\n", now_s(CLOCK_MONOTONIC) - start);
 }
 
+static void run_all(struct bench *b, size_t only)
+{
+    load(b);
+    for (size_t n = 1; n <= OUT_MAX; n = n == 1 ? 16 : n * 4)
+        if (!only || n == only)
+            measure_puts(b, n);
+    measure_gets(b);
+    b->s->ops->close(b->s);
+    open_store(b);
+    measure_gets(b);
+}
+
+static void run_start(struct bench *b)
+{
+    printf("%llu MB anonymous\n", (unsigned long long)proc_number("status", "RssAnon") / 1024);
+    measure_gets(b);
+}
+
 int main(int argc, char **argv)
 {
     struct bench b = {.random = 88172645463325252u, .n_keys = 100000, .seconds = 3};
+    const char *mode = argc > 1 ? argv[1] : "";
+    bool sorted = strcmp(mode, "sorted") == 0, kills = strcmp(mode, "kill") == 0;
+    bool starts = strcmp(mode, "start") == 0;
     size_t only = 0;
 
-    if (argc < 3 || argc > 6 || (strcmp(argv[1], "log") != 0 && strcmp(argv[1], "plain") != 0))
-        die("usage", "store_bench log|plain DIR [KEYS [SECONDS [OUTSTANDING]]]");
-    b.plain = strcmp(argv[1], "plain") == 0;
+    b.plain = strcmp(mode, "plain") == 0;
+    if (argc < 3 || argc > 6 || !(b.plain || sorted || kills || starts || strcmp(mode, "log") == 0))
+        die("usage", "store_bench log|plain|sorted|kill|start DIR [KEYS [SECONDS [OUTSTANDING]]]");
     b.dir = argv[2];
     if (argc > 3)
         b.n_keys = strtoull(argv[3], NULL, 10);
@@ -366,14 +497,17 @@ int main(int argc, char **argv)
     measure_sync(b.dir);
     open_store(&b);
     b.hlc = (uint64_t)(now_s(CLOCK_REALTIME) * 1e9); /* newer than what a used directory holds */
-    load(&b);
-    for (size_t n = 1; n <= OUT_MAX; n = n == 1 ? 16 : n * 4)
-        if (!only || n == only)
-            measure_puts(&b, n);
-    measure_gets(&b);
-    b.s->ops->close(b.s);
-    open_store(&b);
-    measure_gets(&b);
+    if (sorted) {
+        load(&b);
+        measure_sorted(&b);
+    } else if (kills) {
+        load(&b);
+        fill_tables(&b);
+    } else if (starts) {
+        run_start(&b);
+    } else {
+        run_all(&b, only);
+    }
     b.s->ops->close(b.s);
     return 0;
 }
