@@ -312,7 +312,8 @@ size_t worker_effects_fetched(struct worker_loop *wl)
 }
 
 /* The store takes all that it is offered or nothing, and its bound is in bytes: what is too much
- * for it is offered in halves. */
+ * for it is offered in halves. So is what it refuses, until it is known which operation it means:
+ * the others belong to others. */
 void worker_effects_submit(struct worker_loop *wl)
 {
     struct store *s = wl->node->store;
@@ -327,10 +328,11 @@ void worker_effects_submit(struct worker_loop *wl)
         int rc = s->ops->submit(s, wl->index, b->ops + at, n, &lsn);
         if (rc == -ERR_FULL && n == 1)
             break; /* the store wakes us when it has finished some */
-        if (rc == -ERR_FULL) {
+        if (rc < 0 && n > 1) {
             offer = n / 2;
             continue;
         }
+        offer = rc < 0 ? STORE_SUBMIT_MAX : offer;
         for (uint32_t i = at; i < at + n; i++) {
             if (rc < 0)
                 store_failed(wl, b->ops[i].cookie, rc);
