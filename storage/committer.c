@@ -27,11 +27,11 @@
  */
 #include "storage/committer.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "storage/suspect.h"
+#include "storage/thread.h"
 
 int committer_init(struct committer *c, const struct store_config *config,
                    const struct commit_engine *engine, void *engine_ctx, const char *dir,
@@ -229,20 +229,12 @@ static void *writer_main(void *arg)
 
 int committer_start(struct committer *c)
 {
-    sigset_t blocked, before;
     int r;
 
     space_refresh(&c->space, c->engine->used_bytes(c->engine_ctx));
-    /* Signals belong to the threads of the caller, except those that a thread earns itself. */
-    sigfillset(&blocked);
-    sigdelset(&blocked, SIGSEGV);
-    sigdelset(&blocked, SIGBUS);
-    sigdelset(&blocked, SIGABRT);
-    pthread_sigmask(SIG_SETMASK, &blocked, &before);
-    r = pthread_create(&c->thread, NULL, writer_main, c);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    r = thread_start(&c->thread, writer_main, c);
     c->started = r == 0;
-    return r == 0 ? 0 : -ERR_NO_MEMORY;
+    return r;
 }
 
 void committer_stop(struct committer *c)

@@ -1,20 +1,14 @@
-/* log: appending, admission, the log thread, and release.
+/* log: appending, admission, and release.
  *
  *   appender         log_admit  ->  charge            (room, under the lock)
  *                    log_append ->  LSNs, pending     (one short lock)
- *   log thread       place_group    pending -> vectors of one group, head moves (lock)
- *                    write_group    checksum, pwritev, fdatasync    (no lock)
- *                    finish_group   durable, on_durable
+ *   log thread       log_writer.c   groups of what is pending: written, synced, told
  *   keeper           log_keeper.c   makes segments ahead of the head
  *   releasing thread log_seq_of, log_release: used segments become free
  *
  *   segment:  made --> FREE --head moves on to it--> HEAD --a group did not fit--> USED
  *                        ^                                                           |
  *                        +----------- all its groups are released <------------------+
- *
- * Groups gather by themselves: while one is being synced the lists of the next one wait in
- * `pending`; there is no timer. Lists go whole into a group; one that is larger was cut into pieces
- * when it was filled, and its LSNs are durable with its last piece.
  *
  * The head is never freed, so the last durable group is not overwritten before the next one, in
  * another segment, is durable: whatever is released, recovery finds a group at or above the
@@ -31,16 +25,13 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "proto/err.h"
-
-static const uint8_t zero_block[LOG_BLOCK_BYTES];
+#include "storage/thread.h"
 
 void log_publish_used(struct log *l)
 {
@@ -189,8 +180,7 @@ struct log_list *log_list_new(struct log *l)
     return list;
 }
 
-/* Keeps a few of the lists for later. */
-static void recycle(struct log *l, struct log_list *lists)
+void log_recycle_lists(struct log *l, struct log_list *lists)
 {
     struct log_list *next, *surplus = NULL;
 
@@ -227,7 +217,7 @@ void log_list_free(struct log *l, struct log_list *list)
     news = log_room_is_news(l);
     pthread_mutex_unlock(&l->lock);
     list->next = NULL;
-    recycle(l, list);
+    log_recycle_lists(l, list);
     if (news)
         l->options.on_room(l->options.ctx);
 }
@@ -251,8 +241,6 @@ uint64_t log_append(struct log *l, struct log_list *list, uint32_t queue, uint64
     return first;
 }
 
-/* ---- the log thread: one group ------------------------------------------------------------ */
-
 void log_fail(struct log *l, const char *why)
 {
     char sentence[LOG_WHY_BYTES + 512];
@@ -264,182 +252,6 @@ void log_fail(struct log *l, const char *why)
              "acknowledged",
              l->dir, why);
     l->options.on_fatal(l->options.ctx, sentence);
-}
-
-/* The head does not take the next group. */
-static void move_head(struct log *l)
-{
-    struct log_segment *old = l->head, *next = l->free;
-
-    /* log_room.c promises one. */
-    assert(next);
-    l->free = next->next;
-    if (!l->free)
-        l->free_tail = &l->free;
-    next->next = NULL;
-    next->use = LOG_SEGMENT_HEAD;
-    l->head = next;
-    l->head_offset = 0;
-    if (!old)
-        return;
-    if (old->last_seq <= l->seq_released)
-        log_free_segment(l, old);
-    else
-        old->use = LOG_SEGMENT_USED;
-}
-
-static void begin_group(struct log *l, const struct log_piece *piece)
-{
-    struct log_round *round = &l->round;
-
-    if (log_group_disk_bytes(piece->bytes) > l->head->size - l->head_offset)
-        move_head(l);
-    assert(log_group_disk_bytes(piece->bytes) <= l->head->size - l->head_offset);
-    round->segment = l->head;
-    round->offset = l->head_offset;
-    round->group = (struct log_group){
-        .format = LOG_GROUP_FORMAT,
-        .log_id = l->log_id,
-        .generation = l->generation,
-        .seq = ++l->seq_last,
-    };
-    round->iov[0] = (struct iovec){.iov_base = round->header, .iov_len = LOG_GROUP_HEADER_BYTES};
-    round->n_iov = 1;
-}
-
-/* False: it has to wait for the next group. */
-static bool place_piece(struct log *l, const struct log_list *list, const struct log_piece *piece)
-{
-    struct log_round *round = &l->round;
-    uint64_t disk_bytes;
-
-    if (round->group.count == 0) {
-        begin_group(l, piece);
-    } else {
-        disk_bytes = log_group_disk_bytes((uint64_t)round->group.length + piece->bytes);
-        if (disk_bytes > l->room.limits.group_bytes || disk_bytes > l->head->size - round->offset ||
-            round->n_iov + piece->n_iov > LOG_GROUP_IOVS - 1)
-            return false;
-    }
-    assert(round->n_iov + piece->n_iov <= LOG_GROUP_IOVS - 1);
-    memcpy(round->iov + round->n_iov, list->iov + piece->iov_first,
-           piece->n_iov * sizeof(*round->iov));
-    round->n_iov += piece->n_iov;
-    round->group.count += piece->count;
-    round->group.length += piece->bytes;
-    round->lsn_max = list->lsn_last;
-    return true;
-}
-
-/* Takes what fits one group off the front of pending. */
-static void place_group(struct log *l)
-{
-    struct log_round *round = &l->round;
-    struct log_list *list;
-
-    round->group.count = 0;
-    round->group.length = 0;
-    round->lsn = atomic_load_explicit(&l->durable, memory_order_relaxed);
-    round->done = NULL;
-    round->done_tail = &round->done;
-    while ((list = l->pending)) {
-        while (list->n_placed < list->n_pieces &&
-               place_piece(l, list, &list->pieces[list->n_placed]))
-            list->n_placed++;
-        if (list->n_placed < list->n_pieces)
-            break;
-        l->pending = list->next;
-        if (!l->pending)
-            l->pending_tail = &l->pending;
-        list->next = NULL;
-        *round->done_tail = list;
-        round->done_tail = &list->next;
-        log_room_give(&l->room, list->admitted);
-        list->admitted = 0;
-        round->lsn = list->lsn_last;
-        round->touched[list->queue] = true;
-    }
-    round->disk_bytes = round->group.count ? log_group_disk_bytes(round->group.length) : 0;
-    l->head_offset += round->disk_bytes;
-    log_publish_used(l);
-    if (log_wants_segment(l))
-        log_wake_keeper(l);
-}
-
-/* 0 or -ERR_IO. */
-static int write_group(struct log *l, char why[LOG_WHY_BYTES])
-{
-    struct log_round *round = &l->round;
-    size_t used = LOG_GROUP_HEADER_BYTES + round->group.length;
-    int r;
-
-    log_group_encode(&round->group, round->iov + 1, round->n_iov - 1, round->header);
-    if (round->disk_bytes > used)
-        round->iov[round->n_iov++] = (struct iovec){.iov_base = (void *)(uintptr_t)zero_block,
-                                                    .iov_len = round->disk_bytes - used};
-    r = log_segment_write(round->segment, round->iov, round->n_iov, round->offset, why);
-    if (r == 0)
-        atomic_fetch_add_explicit(&l->n_syncs, 1, memory_order_relaxed);
-    return r;
-}
-
-static void finish_group(struct log *l)
-{
-    struct log_round *round = &l->round;
-    bool news;
-
-    pthread_mutex_lock(&l->lock);
-    if (round->group.count) {
-        round->segment->last_seq = round->group.seq;
-        round->segment->lsn_max = round->lsn_max;
-    }
-    atomic_store_explicit(&l->durable, round->lsn, memory_order_release);
-    news = log_room_is_news(l);
-    pthread_mutex_unlock(&l->lock);
-    if (round->done) {
-        l->options.on_durable(l->options.ctx, round->lsn, round->touched);
-        memset(round->touched, 0, sizeof(round->touched));
-        recycle(l, round->done);
-        round->done = NULL;
-    }
-    if (news)
-        l->options.on_room(l->options.ctx);
-}
-
-/* False: stopped, and nothing left. */
-static bool gather(struct log *l)
-{
-    bool some;
-
-    pthread_mutex_lock(&l->lock);
-    while (!l->pending && !atomic_load(&l->stopping)) {
-        l->log_waits = true;
-        pthread_cond_wait(&l->more, &l->lock);
-        l->log_waits = false;
-    }
-    some = l->pending && !atomic_load(&l->failed);
-    if (some)
-        place_group(l);
-    pthread_mutex_unlock(&l->lock);
-    return some;
-}
-
-static void *log_main(void *arg)
-{
-    struct log *l = arg;
-    char why[LOG_WHY_BYTES];
-
-    while (gather(l)) {
-        if (l->round.group.count && write_group(l, why) < 0) {
-            log_fail(l, why);
-            break;
-        }
-        /* The keeper may have failed meanwhile: then nothing is acknowledged any more. */
-        if (atomic_load(&l->failed))
-            break;
-        finish_group(l);
-    }
-    return NULL;
 }
 
 /* ---- any thread --------------------------------------------------------------------------- */
@@ -457,6 +269,11 @@ uint64_t log_n_syncs(const struct log *l)
 uint64_t log_n_replayed(const struct log *l)
 {
     return l->n_replayed;
+}
+
+bool log_is_short(const struct log *l)
+{
+    return atomic_load_explicit(&l->no_space, memory_order_relaxed);
 }
 
 uint64_t log_used_bytes(const struct log *l)
@@ -576,7 +393,7 @@ static int make_first_segment(struct log *l, char why[LOG_WHY_BYTES])
         }
     }
     if (!l->head)
-        move_head(l);
+        log_move_head(l);
     return 0;
 }
 
@@ -611,18 +428,11 @@ int log_open(const struct log_options *options, const struct log_replay *replay,
 
 int log_start(struct log *l)
 {
-    sigset_t blocked, before;
     int r;
 
-    /* Signals belong to the threads of the caller, except those that a thread earns itself. */
-    sigfillset(&blocked);
-    sigdelset(&blocked, SIGSEGV);
-    sigdelset(&blocked, SIGBUS);
-    sigdelset(&blocked, SIGABRT);
-    pthread_sigmask(SIG_SETMASK, &blocked, &before);
-    r = pthread_create(&l->log_thread, NULL, log_main, l);
+    r = thread_start(&l->log_thread, log_writer_main, l);
     if (r == 0) {
-        r = pthread_create(&l->keeper_thread, NULL, log_keeper_main, l);
+        r = thread_start(&l->keeper_thread, log_keeper_main, l);
         l->started = r == 0;
         if (r != 0) {
             pthread_mutex_lock(&l->lock);
@@ -632,8 +442,7 @@ int log_start(struct log *l)
             pthread_join(l->log_thread, NULL);
         }
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return r == 0 ? 0 : -ERR_NO_MEMORY;
+    return r;
 }
 
 void log_stop(struct log *l)

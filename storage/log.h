@@ -129,6 +129,8 @@ uint64_t log_append(struct log *l, struct log_list *list, uint32_t queue, uint64
 uint64_t log_durable(const struct log *l);
 /* Bytes of segments that hold what is not released, of bytes_max. */
 uint64_t log_used_bytes(const struct log *l);
+/* The disk has no room for a segment that is wanted: only what is released helps. */
+bool log_is_short(const struct log *l);
 uint64_t log_n_syncs(const struct log *l);
 uint64_t log_n_replayed(const struct log *l); /* records that log_open handed out */
 

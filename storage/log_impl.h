@@ -99,9 +99,9 @@ struct log {
     bool wanted, wanted_reserve;
     size_t wanted_bytes;
     int wanted_error;
-    bool no_space;  /* the keeper's last attempt found none */
-    bool try_again; /* something was released since */
-    bool log_waits; /* the log thread sleeps */
+    atomic_bool no_space; /* the keeper's last attempt found none */
+    bool try_again;       /* something was released since */
+    bool log_waits;       /* the log thread sleeps */
     bool keeper_waits;
     bool started;
 
@@ -128,6 +128,14 @@ void log_wake_keeper(struct log *l);
 
 /* Nothing is made durable any more; on_fatal, once. Without the lock. */
 void log_fail(struct log *l, const char *why);
+
+/* Keeps a few of the lists for later. Without the lock. */
+void log_recycle_lists(struct log *l, struct log_list *lists);
+
+/* log_writer.c: the log thread. */
+/* The head, if there is one, does not take the next group: a free segment does. */
+void log_move_head(struct log *l);
+void *log_writer_main(void *arg);
 
 /* log_keeper.c: the thread. */
 void *log_keeper_main(void *arg);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "proto/err.h"
+#include "storage/thread.h"
 
 struct reader_request {
     struct reader_request *next;
@@ -85,7 +86,7 @@ static bool start_threads(struct reader_pool *p)
         if (!t)
             break;
         *t = (struct reader_thread){p, p->n_threads};
-        if (pthread_create(&p->threads[p->n_threads], NULL, thread_main, t) != 0) {
+        if (thread_start(&p->threads[p->n_threads], thread_main, t) < 0) {
             free(t);
             break;
         }

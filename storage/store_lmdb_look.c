@@ -6,6 +6,7 @@
  * durable, so every lsn returned is 0.
  */
 #include "storage/range_fold.h"
+#include "storage/scan_page.h"
 #include "storage/store_lmdb_plain.h"
 
 /* A snapshot that shows all that the queue has reaped. */
@@ -60,44 +61,14 @@ int lmdb_meta_get(struct store *store, uint32_t queue, struct slice name, struct
     return r == 0 ? buf_append_slice(out, value) : r;
 }
 
-static void page_set_cursor(struct store_page *page, struct slice store_key)
-{
-    page->cursor_len = store_key.len <= sizeof(page->cursor) ? store_key.len : 0;
-    if (page->cursor_len)
-        memcpy(page->cursor, store_key.data, page->cursor_len);
-}
-
-/* Fills the page from where the walk stands. r: what lmdb_walk_first said. */
-static int page_fill(struct store_page *page, struct lmdb_walk *w, int r, size_t bytes_max)
-{
-    struct slice last = {0};
-
-    for (; r == 0; r = lmdb_walk_next(w)) {
-        size_t bytes = w->key.partition.len + w->key.sort.len + w->state.value.len;
-
-        page->more = page->n == page->cap || (page->n > 0 && page->bytes + bytes > bytes_max);
-        if (page->more)
-            break;
-        page->items[page->n++] = (struct wire_record){.key = w->key, .state = w->state};
-        page->bytes += bytes;
-        last = w->store_key;
-    }
-    if (r < 0 && page->n == 0) {
-        page_set_cursor(page, w->store_key);
-        return r;
-    }
-    page->more = page->more || r < 0; /* the next page begins with what failed */
-    page_set_cursor(page, last);
-    return 0;
-}
-
 int lmdb_scan(struct store *store, uint32_t queue, struct store_range range, struct slice cursor,
               size_t bytes_max, struct store_page *page)
 {
     struct store_lmdb *s = lmdb_of(store);
     uint8_t after[STORE_CURSOR_BYTES_MAX]; /* the caller's cursor may be page->cursor itself */
+    struct scan_page fill;
     struct lmdb_walk w;
-    int r, at;
+    int r;
 
     if (cursor.len > sizeof(after))
         return -ERR_BAD_REQUEST;
@@ -106,11 +77,11 @@ int lmdb_scan(struct store *store, uint32_t queue, struct store_range range, str
         return r;
     if (cursor.len)
         memcpy(after, cursor.data, cursor.len);
-    page->n = page->bytes = page->cursor_len = 0;
-    page->lsn = 0;
-    page->more = false;
-    at = lmdb_walk_first(&s->env, queue, range, slice_of(after, cursor.len), &w);
-    r = page_fill(page, &w, at, bytes_max);
+    scan_page_begin(&fill, page, bytes_max, 0);
+    r = lmdb_walk_first(&s->env, queue, range, slice_of(after, cursor.len), &w);
+    while (r == 0 && scan_page_add(&fill, w.store_key, &w.key, &w.state, 0))
+        r = lmdb_walk_next(&w);
+    r = scan_page_end(&fill, r, w.store_key);
     lmdb_walk_end(&s->env, queue, &w, r);
     return r;
 }

@@ -214,6 +214,7 @@ static int part_init(struct part *p)
 {
     memset(p, 0, sizeof(*p));
     p->n_faults = FAULTS_UNKNOWN;
+    p->share = TABLE_SHARE_MIN; /* nothing is known of the disk yet */
     atomic_store(&p->active_first, LSN_NONE);
     atomic_store(&p->frozen_first, LSN_NONE);
     pthread_mutex_init(&p->lock, NULL);

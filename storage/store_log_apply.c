@@ -16,10 +16,11 @@
  */
 #include "storage/store_log_impl.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+
+#include "storage/thread.h"
 
 #define APPLY_TICK_MS 1000u
 /* A table that got nothing for so many ticks goes to disk: reads then pay nothing for it. */
@@ -477,20 +478,12 @@ static void *apply_main(void *arg)
 
 int apply_start(struct store_log *s)
 {
-    sigset_t blocked, before;
     int r;
 
     space_refresh(&s->space, atomic_load(&s->env.used_bytes));
-    /* Signals belong to the threads of the caller, except those that a thread earns itself. */
-    sigfillset(&blocked);
-    sigdelset(&blocked, SIGSEGV);
-    sigdelset(&blocked, SIGBUS);
-    sigdelset(&blocked, SIGABRT);
-    pthread_sigmask(SIG_SETMASK, &blocked, &before);
-    r = pthread_create(&s->apply.thread, NULL, apply_main, s);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    r = thread_start(&s->apply.thread, apply_main, s);
     s->apply.started = r == 0;
-    return r == 0 ? 0 : -ERR_NO_MEMORY;
+    return r;
 }
 
 void apply_stop(struct store_log *s)

@@ -41,6 +41,9 @@
 
 /* Wipes that one table remembers; then it is frozen first. */
 #define TABLE_WIPES_MAX 4096u
+/* How much of the budget a table takes before it is frozen, in 1024ths. */
+#define TABLE_SHARE_MIN 512u
+#define TABLE_SHARE_MAX 768u
 /* Names of facts: some per node, never per key. */
 #define FACTS_MAX 4096u
 
@@ -75,6 +78,7 @@ struct part {
     /* the owner's thread only */
     struct table *active, *frozen; /* frozen may be NULL */
     struct table *retired;         /* on disk, but their bytes may be lent out: a list */
+    uint32_t share;                /* of the budget, in 1024ths: then the active one is frozen */
     uint64_t loaded_lsn;           /* entries up to here may be older than what a load brought */
     uint32_t n_loading;
     bool read; /* slices may be lent out */

@@ -18,6 +18,7 @@
 #include "storage/bytes.h"
 #include "storage/merge.h"
 #include "storage/range_fold.h"
+#include "storage/scan_page.h"
 
 void part_begin(struct store_log *s, uint32_t queue)
 {
@@ -288,37 +289,15 @@ static int walk_next(struct merge_walk *w)
 
 /* ---- scan ---------------------------------------------------------------------------------- */
 
-static void page_set_cursor(struct store_page *page, struct slice store_key)
+static int page_fill(struct scan_page *fill, struct merge_walk *w)
 {
-    page->cursor_len = store_key.len <= sizeof(page->cursor) ? store_key.len : 0;
-    if (page->cursor_len)
-        memcpy(page->cursor, store_key.data, page->cursor_len);
-}
+    int r = walk_next(w);
 
-static int page_fill(struct store_page *page, struct merge_walk *w, size_t bytes_max)
-{
-    struct slice last = {0};
-    int r;
-
-    for (r = walk_next(w); r == 0; r = walk_next(w)) {
-        size_t bytes = w->key.partition.len + w->key.sort.len + w->state.value.len;
-
-        page->more = page->n == page->cap || (page->n > 0 && page->bytes + bytes > bytes_max);
-        if (page->more)
-            break;
-        page->items[page->n++] = (struct wire_record){.key = w->key, .state = w->state};
-        page->bytes += bytes;
-        page->lsn = w->lsn > page->lsn ? w->lsn : page->lsn;
-        last = w->store_key;
+    while (r == 0 && scan_page_add(fill, w->store_key, &w->key, &w->state, w->lsn)) {
         walk_step(w);
+        r = walk_next(w);
     }
-    if (r < 0 && page->n == 0) {
-        page_set_cursor(page, w->store_key);
-        return r;
-    }
-    page->more = page->more || r < 0; /* the next page begins with what failed */
-    page_set_cursor(page, last);
-    return 0;
+    return scan_page_end(fill, r, w->store_key);
 }
 
 /* Of the wipes of the range that are in the tables and not durable, the last one's LSN; 0: none. */
@@ -345,6 +324,7 @@ int store_log_scan(struct store *store, uint32_t queue, struct store_range range
                    struct slice cursor, size_t bytes_max, struct store_page *page)
 {
     uint8_t after[STORE_CURSOR_BYTES_MAX]; /* the caller's cursor may be page->cursor itself */
+    struct scan_page fill;
     struct merge_walk w;
     int r;
 
@@ -352,14 +332,12 @@ int store_log_scan(struct store *store, uint32_t queue, struct store_range range
         return -ERR_BAD_REQUEST;
     if (cursor.len)
         memcpy(after, cursor.data, cursor.len);
-    page->n = page->bytes = page->cursor_len = 0;
-    page->lsn = 0;
-    page->more = false;
+    scan_page_begin(&fill, page, bytes_max, 0);
     r = walk_open(&w, log_of(store), queue, range, slice_of(after, cursor.len));
     if (r < 0)
         return r;
     page->lsn = range_wiped(w.s, &w.s->parts[queue], range);
-    r = page_fill(page, &w, bytes_max);
+    r = page_fill(&fill, &w);
     page->lsn = lsn_to_wait_for(log_of(store), page->lsn);
     walk_close(&w);
     return r;

@@ -21,6 +21,10 @@
  * Pacing: puts are refused as FULL while the active table is further ahead than the apply's
  * progress with the frozen one. So a queue of puts slows down to the pace of the disk instead of
  * stopping when both tables are full.
+ *
+ * A table is frozen as late as the apply's speed allows: what fills up while it is being applied
+ * must fit into the rest of the budget. The fuller it is, the more of its records share a page on
+ * disk, and pages are what a put costs there.
  */
 #include "storage/store_log_impl.h"
 
@@ -31,8 +35,10 @@
 #include "storage/merge.h"
 #include "storage/store_check.h"
 
-/* Of the allowed fill: what is free at once, before the apply has done anything. */
+/* Of what the frozen table leaves: what is free at once, before the apply has done anything. */
 #define PACE_FREE_PART 10u
+/* Tables that were frozen with less of it were so for another reason, and teach nothing. */
+#define SHARE_LEARN_MIN 256u
 /* What comes is looked at from this on; less than that fits into what is never given to puts. */
 #define SPACE_LARGE_BYTES (1u << 20)
 
@@ -66,12 +72,28 @@ static bool snapshot_is_new(struct store_log *s, uint32_t queue)
     return !lmdb_snapshot_open(&s->env, queue) || lmdb_snapshot_next(&s->env, queue) == 0;
 }
 
+/* The frozen table is on disk: how full would it best have been? A quarter is added to what came
+ * meanwhile, for disks are not steady. */
+static void learn_share(const struct store_log *s, struct part *p)
+{
+    uint64_t was = memtable_bytes(p->frozen->records), came = memtable_bytes(p->active->records);
+    uint64_t best;
+
+    if (was < s->part_bytes_max / 1024 * SHARE_LEARN_MIN)
+        return;
+    best = (p->share + was * 1024 / (was + came + came / 4)) / 2;
+    p->share = (uint32_t)(best < TABLE_SHARE_MIN   ? TABLE_SHARE_MIN
+                          : best > TABLE_SHARE_MAX ? TABLE_SHARE_MAX
+                                                   : best);
+}
+
 static void drop_applied(struct store_log *s, uint32_t queue)
 {
     struct part *p = &s->parts[queue];
 
     if (!p->frozen || !atomic_load(&p->applied) || !snapshot_is_new(s, queue))
         return;
+    learn_share(s, p);
     atomic_store(&p->applied, false);
     atomic_store(&p->progress, 0);
     p->frozen->next = p->retired;
@@ -80,6 +102,8 @@ static void drop_applied(struct store_log *s, uint32_t queue)
     if (!p->read)
         part_free_retired(p);
     publish_bytes(p);
+    if (atomic_load(&p->held_up)) /* there is room, and the apply has told already */
+        s->config.notify(s->config.ctx, queue);
 }
 
 static bool should_freeze(struct store_log *s, const struct part *p)
@@ -87,8 +111,8 @@ static bool should_freeze(struct store_log *s, const struct part *p)
     if (p->frozen || table_is_empty(p->active))
         return false;
     return atomic_load(&p->wants_freeze) || p->active->n_wipes >= TABLE_WIPES_MAX / 2 ||
-           memtable_bytes(p->active->records) >= s->part_bytes_max / 2 ||
-           log_used_bytes(s->log) >= s->log_bytes_max / 4 * 3;
+           memtable_bytes(p->active->records) >= s->part_bytes_max / 1024 * p->share ||
+           log_used_bytes(s->log) >= s->log_bytes_max / 4 * 3 || log_is_short(s->log);
 }
 
 static void freeze(struct store_log *s, uint32_t queue)
@@ -119,14 +143,16 @@ void part_chores(struct store_log *s, uint32_t queue)
 /* May the active table take more? */
 static bool pace_allows(const struct store_log *s, const struct part *p)
 {
-    uint64_t half = s->part_bytes_max / 2, bytes = memtable_bytes(p->active->records);
     uint64_t progress = atomic_load(&p->applied) ? 1024 : atomic_load(&p->progress);
-    uint64_t allowed = half / PACE_FREE_PART;
+    uint64_t budget = s->part_bytes_max, frozen, rest, free;
 
     if (!p->frozen)
         return true;
-    allowed += (half - allowed) / 1024 * progress;
-    return bytes <= allowed;
+    frozen = memtable_bytes(p->frozen->records);
+    rest = budget -
+           (frozen < budget / 1024 * TABLE_SHARE_MAX ? frozen : budget / 1024 * TABLE_SHARE_MAX);
+    free = rest / PACE_FREE_PART;
+    return memtable_bytes(p->active->records) <= free + (rest - free) / 1024 * progress;
 }
 
 /* Whether so many bytes that grow are refused: what waits in the tables will need room as well. */

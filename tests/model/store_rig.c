@@ -151,8 +151,10 @@ int rig_submit(struct rig *rig, uint32_t queue, const struct store_op *ops, size
 {
     int r;
 
-    while ((r = rig->s->ops->submit(rig->s, queue, ops, n, ret_lsn)) == -ERR_FULL)
+    while ((r = rig->s->ops->submit(rig->s, queue, ops, n, ret_lsn)) == -ERR_FULL) {
         wait_notified(rig, queue);
+        rig->s->ops->reap(rig->s, queue, NULL, 0); /* nothing is outstanding: its chores */
+    }
     return r;
 }
 
