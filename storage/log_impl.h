@@ -114,7 +114,7 @@ struct log {
 
 /* With the lock held. */
 bool log_fits(const struct log *l, size_t bytes, bool reserve);
-/* Or before the threads: what log_used_bytes, which is asked at every wake-up, tells from now on. */
+/* Or before the threads: what log_used_bytes tells from now on. It is asked at every wake-up. */
 void log_publish_used(struct log *l);
 /* The keeper ought to make a segment, and may. */
 bool log_wants_segment(const struct log *l);

@@ -71,8 +71,8 @@ void worker_loop_free(struct worker_loop *wl);
 void worker_loop_feed(struct worker_loop *wl, struct event *event);
 
 /* worker_effects.c */
-/* Carries out what has waited for the disk, at most FETCHED_MAX of it; gets go to the dones. Returns
- * how many: with FETCHED_MAX there may be more. */
+/* Carries out what has waited for the disk, at most FETCHED_MAX of it; gets go to the dones.
+ * Returns how many: with FETCHED_MAX there may be more. */
 size_t worker_effects_fetched(struct worker_loop *wl);
 void worker_effects_run(struct worker_loop *wl, const struct effects *effects);
 /* Submits what is collected. Outcomes of what failed at once go to the dones. */

@@ -6,8 +6,8 @@
  *
  * "sorted": how fast a partition comes in from elsewhere, as sorted loads of records of 1000 bytes
  * among KEYS others. "kill": puts until both tables are as full as they get, then the process ends
- * itself with SIGKILL; "start" tells how long opening takes, and reads. Keys that are there from the
- * last run in DIR are not loaded again.
+ * itself with SIGKILL; "start" tells how long opening takes, and reads. Keys that are there from
+ * the last run in DIR are not loaded again.
  *
  * Puts: random keys, 100 byte values, so many outstanding at a time, each wave submitted as
  * outcomes come back. Gets: random keys, a snapshot per 16; then the same after the store was
