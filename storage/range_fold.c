@@ -16,8 +16,9 @@ void range_fold_init(struct range_fold *f, struct store_range range, uint64_t *l
 }
 
 void range_fold_add(struct range_fold *f, uint64_t token, const struct key *key,
-                    const struct state *state)
+                    const struct state *state, uint64_t lsn)
 {
+    range_fold_reveal(f, lsn);
     f->info.n_records++;
     f->info.n_tombstones += state->deleted;
     f->info.n_bytes += key->partition.len + key->sort.len + state->value.len;

@@ -19,8 +19,12 @@ static inline uint64_t range_leaf(uint64_t token)
 
 /* leaves is cleared. */
 void range_fold_init(struct range_fold *f, struct store_range range, uint64_t *leaves);
-/* A record of the range. */
+/* A record of the range, and the LSN that it reveals. */
 void range_fold_add(struct range_fold *f, uint64_t token, const struct key *key,
-                    const struct state *state);
+                    const struct state *state, uint64_t lsn);
+static inline void range_fold_reveal(struct range_fold *f, uint64_t lsn)
+{
+    f->info.lsn = lsn > f->info.lsn ? lsn : f->info.lsn;
+}
 
 #endif

@@ -117,6 +117,7 @@ struct store_info {
     uint64_t n_tombstones;
     uint64_t n_bytes;           /* keys and values */
     struct version max_version; /* none is higher; an engine may remember those that are gone */
+    uint64_t lsn; /* what it reveals: to be told to nobody before that is durable; 0: it is */
 };
 
 struct store_stats {
@@ -196,10 +197,12 @@ struct store_ops {
     int (*wipe)(struct store *s, uint32_t queue, uint64_t cookie, struct store_range range);
 
     /* Counts of a range, and its leaves (XOR of merge_digest per leaf; ret has one u64 per leaf
-     * from the leaf of range.first to that of range.last). May read the whole range. */
+     * from the leaf of range.first to that of range.last) with what they reveal, as in store_info.
+     * May read the whole range. */
     int (*vnode_info)(struct store *s, uint32_t queue, struct store_range range,
                       struct store_info *ret);
-    int (*leaves)(struct store *s, uint32_t queue, struct store_range range, uint64_t *ret);
+    int (*leaves)(struct store *s, uint32_t queue, struct store_range range, uint64_t *ret,
+                  uint64_t *ret_lsn);
 
     int (*stats)(struct store *s, uint32_t queue, struct store_stats *ret);
     /* Finishes what was submitted, then frees. Queues must not be used any more. */

@@ -96,6 +96,8 @@ struct lmdb_walk {
 int lmdb_walk_first(struct lmdb_env *e, uint32_t queue, struct store_range range,
                     struct slice after, struct lmdb_walk *w);
 int lmdb_walk_next(struct lmdb_walk *w);
+/* To the first record after `after`, which is not before where it stands and stays good. */
+int lmdb_walk_seek(struct lmdb_walk *w, struct slice after);
 /* r: what first or next said last. */
 void lmdb_walk_end(struct lmdb_env *e, uint32_t queue, struct lmdb_walk *w, int r);
 

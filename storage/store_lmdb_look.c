@@ -96,7 +96,7 @@ static int fold(struct store *store, uint32_t queue, struct store_range range, s
         return r;
     for (r = lmdb_walk_first(&s->env, queue, range, (struct slice){0}, &w); r == 0;
          r = lmdb_walk_next(&w))
-        range_fold_add(f, w.token, &w.key, &w.state);
+        range_fold_add(f, w.token, &w.key, &w.state, 0);
     lmdb_walk_end(&s->env, queue, &w, r);
     return r < 0 ? r : 0;
 }
@@ -114,10 +114,12 @@ int lmdb_vnode_info(struct store *store, uint32_t queue, struct store_range rang
     return r;
 }
 
-int lmdb_leaves(struct store *store, uint32_t queue, struct store_range range, uint64_t *ret)
+int lmdb_leaves(struct store *store, uint32_t queue, struct store_range range, uint64_t *ret,
+                uint64_t *ret_lsn)
 {
     struct range_fold f;
 
+    *ret_lsn = 0;
     range_fold_init(&f, range, ret);
     return fold(store, queue, range, &f);
 }

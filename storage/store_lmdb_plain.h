@@ -33,6 +33,7 @@ void lmdb_read_end(struct store *store, uint32_t queue);
 int lmdb_meta_get(struct store *store, uint32_t queue, struct slice name, struct buf *out);
 int lmdb_vnode_info(struct store *store, uint32_t queue, struct store_range range,
                     struct store_info *ret);
-int lmdb_leaves(struct store *store, uint32_t queue, struct store_range range, uint64_t *ret);
+int lmdb_leaves(struct store *store, uint32_t queue, struct store_range range, uint64_t *ret,
+                uint64_t *ret_lsn);
 
 #endif

@@ -179,19 +179,24 @@ static int walk_start(struct lmdb_walk *w, struct slice after)
     return walk_look(w, rc, k, v);
 }
 
-int lmdb_walk_first(struct lmdb_env *e, uint32_t queue, struct store_range range,
-                    struct slice after, struct lmdb_walk *w)
+int lmdb_walk_seek(struct lmdb_walk *w, struct slice after)
 {
-    int rc, r;
+    int r;
 
-    *w = (struct lmdb_walk){.range = range};
-    rc = mdb_cursor_open(current(e, queue), e->kv, &w->cursor);
-    if (rc != 0)
-        return lmdb_err(rc);
     fault_guard_enter();
     r = walk_start(w, after);
     fault_guard_leave();
     return r;
+}
+
+int lmdb_walk_first(struct lmdb_env *e, uint32_t queue, struct store_range range,
+                    struct slice after, struct lmdb_walk *w)
+{
+    int rc;
+
+    *w = (struct lmdb_walk){.range = range};
+    rc = mdb_cursor_open(current(e, queue), e->kv, &w->cursor);
+    return rc == 0 ? lmdb_walk_seek(w, after) : lmdb_err(rc);
 }
 
 void lmdb_walk_end(struct lmdb_env *e, uint32_t queue, struct lmdb_walk *w, int r)

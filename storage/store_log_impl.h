@@ -200,6 +200,9 @@ bool table_is_empty(const struct table *t);
 /* Entries of the token up to this LSN are wiped; 0: none. *ret_done: what is not in this table may
  * be looked up behind it. */
 uint64_t table_wiped(const struct table *t, uint64_t token, bool *ret_done);
+/* The last token up to which all from this one on are covered by a wipe that is not on disk yet;
+ * the token itself if it is not. */
+uint64_t table_wiped_until(const struct table *t, uint64_t token);
 /* 1: *ret is its entry. 0: not here, look further. 2: wiped here, there is nothing behind. */
 int table_find(const struct table *t, uint64_t token, struct slice store_key,
                const struct memtable_entry **ret);
@@ -234,7 +237,8 @@ void store_log_read_end(struct store *store, uint32_t queue);
 int store_log_vnode_info(struct store *store, uint32_t queue, struct store_range range,
                          struct store_info *ret);
 int store_log_meta_get(struct store *store, uint32_t queue, struct slice name, struct buf *out);
-int store_log_leaves(struct store *store, uint32_t queue, struct store_range range, uint64_t *ret);
+int store_log_leaves(struct store *store, uint32_t queue, struct store_range range, uint64_t *ret,
+                     uint64_t *ret_lsn);
 
 /* ---- store_log_cold.c */
 int store_log_cold_init(struct store_log *s); /* undone by reader_pool_deinit */

@@ -149,7 +149,7 @@ struct merge_walk {
     struct store_log *s;
     uint32_t queue;
     struct store_range range;
-    uint8_t last_bytes[8];
+    uint8_t last_bytes[8], next_bytes[8];
     const struct table *table[2];
     struct memtable_iter it[2];
     struct lmdb_walk disk;
@@ -253,6 +253,25 @@ static int walk_merge(struct merge_walk *w)
     return 0;
 }
 
+/* What a wipe in the tables covers may be there still: the walk on disk goes around it. */
+static void skip_wiped(struct merge_walk *w)
+{
+    const struct part *p = &w->s->parts[w->queue];
+
+    while (w->disk_r == 0 && disk_hidden_by(p, w->disk.token)) {
+        uint64_t last = w->disk.token;
+
+        for (int i = 0; i < 2; i++)
+            last = w->table[i] ? table_wiped_until(w->table[i], last) : last;
+        if (last >= w->range.last) {
+            w->disk_r = 1;
+            return;
+        }
+        bytes_put_token(w->next_bytes, last + 1);
+        w->disk_r = lmdb_walk_seek(&w->disk, slice_of(w->next_bytes, sizeof(w->next_bytes)));
+    }
+}
+
 /* Past the current key, in every source that stands on it. */
 static void walk_step(struct merge_walk *w)
 {
@@ -276,6 +295,7 @@ static int walk_next(struct merge_walk *w)
 
     for (;;) {
         w->store_key = (struct slice){0};
+        skip_wiped(w);
         if (w->disk_r < 0 && w->disk.store_key.len == 0)
             return w->disk_r; /* what comes next on disk cannot be told */
         if (!least_key(w, &w->store_key))
@@ -354,7 +374,7 @@ static int fold_range(struct store_log *s, uint32_t queue, struct store_range ra
     if (r < 0)
         return r;
     for (r = walk_next(&w); r == 0; r = walk_next(&w)) {
-        range_fold_add(f, w.token, &w.key, &w.state);
+        range_fold_add(f, w.token, &w.key, &w.state, w.lsn);
         walk_step(&w);
     }
     walk_close(&w);
@@ -367,7 +387,8 @@ static bool table_has_wipes(const struct table *t)
 }
 
 /* What the entries of the tables change about a zone as it is on disk. */
-static int zone_overlay(struct store_log *s, uint32_t queue, uint32_t number, struct zone *z)
+static int zone_overlay(struct store_log *s, uint32_t queue, uint32_t number, struct zone *z,
+                        uint64_t *ret_lsn)
 {
     struct part *p = &s->parts[queue];
     const struct table *tables[2] = {p->active, p->frozen};
@@ -397,33 +418,39 @@ static int zone_overlay(struct store_log *s, uint32_t queue, uint32_t number, st
             if (r < 0)
                 return r;
             zone_change(z, token, &key, &old, &now);
+            *ret_lsn = lsn > *ret_lsn ? lsn : *ret_lsn;
         }
     }
     return 0;
 }
 
 /* A whole zone: what is on disk, and the tables' entries over it. */
-static int zone_sum(struct store_log *s, uint32_t queue, uint32_t number, struct zone *z)
+static int zone_sum(struct store_log *s, uint32_t queue, uint32_t number, struct zone *z,
+                    uint64_t *ret_lsn)
 {
     struct slice bytes;
     int r = part_look(s, queue);
 
+    *ret_lsn = 0;
     memset(z, 0, sizeof(*z));
     if (r < 0)
         return r;
     r = lmdb_env_zone(&s->env, queue, number, &bytes);
     if (r == 0)
         r = zone_decode(bytes, number, z);
-    return r < 0 ? r : zone_overlay(s, queue, number, z);
+    return r < 0 ? r : zone_overlay(s, queue, number, z, ret_lsn);
 }
 
-static void fold_zone(struct range_fold *f, uint32_t number, const struct zone *z)
+static void fold_zone(struct range_fold *f, uint32_t number, const struct zone *z, uint64_t lsn)
 {
     uint64_t first = range_leaf(zone_range(number).first) - f->first_leaf;
 
+    range_fold_reveal(f, lsn);
     f->info.n_records += z->info.n_records;
     f->info.n_tombstones += z->info.n_tombstones;
     f->info.n_bytes += z->info.n_bytes;
+    if (version_compare(z->info.max_version, f->info.max_version) > 0)
+        f->info.max_version = z->info.max_version;
     for (uint32_t i = 0; f->leaves && i < ZONE_LEAVES; i++)
         f->leaves[first + i] ^= z->leaves[i];
 }
@@ -436,7 +463,9 @@ static int sum_range(struct store_log *s, uint32_t queue, struct store_range ran
     bool walk_all = table_has_wipes(p->active) || table_has_wipes(p->frozen);
     struct zone *z = malloc(sizeof(*z));
     int r = z ? 0 : -ERR_NO_MEMORY;
+    uint64_t lsn;
 
+    range_fold_reveal(f, range_wiped(s, p, range));
     for (uint32_t n = zone_of(range.first); r == 0 && n <= zone_of(range.last); n++) {
         struct store_range zone = zone_range(n), part = zone;
 
@@ -446,25 +475,24 @@ static int sum_range(struct store_log *s, uint32_t queue, struct store_range ran
             r = fold_range(s, queue, part, f);
             continue;
         }
-        r = zone_sum(s, queue, n, z);
+        r = zone_sum(s, queue, n, z, &lsn);
         if (r == 0)
-            fold_zone(f, n, z);
+            fold_zone(f, n, z, lsn);
         else if (r == -ERR_CORRUPT) /* the summary, or a record: the walk tells */
             r = fold_range(s, queue, zone, f);
     }
     free(z);
+    f->info.lsn = lsn_to_wait_for(s, f->info.lsn);
     return r;
 }
 
-/* The highest version that its zones have ever seen: a bound. */
-static struct version range_max_version(const struct store_log *s, struct store_range range)
+/* The highest version that its zones have ever seen: a bound. Of a zone whose summary was damaged
+ * nothing is known but what is there. */
+static void raise_to_zones(const struct store_log *s, struct store_range range, struct version *max)
 {
-    struct version max = {0};
-
     for (uint32_t n = zone_of(range.first); n <= zone_of(range.last); n++)
-        if (version_compare(s->zone_max[n], max) > 0)
-            max = s->zone_max[n];
-    return max;
+        if (s->zone_max[n].hlc != UINT64_MAX && version_compare(s->zone_max[n], *max) > 0)
+            *max = s->zone_max[n];
 }
 
 int store_log_vnode_info(struct store *store, uint32_t queue, struct store_range range,
@@ -478,7 +506,7 @@ int store_log_vnode_info(struct store *store, uint32_t queue, struct store_range
     r = sum_range(s, queue, range, &f);
     if (r < 0)
         return r;
-    f.info.max_version = range_max_version(s, range);
+    raise_to_zones(s, range, &f.info.max_version);
     *ret = f.info;
     return 0;
 }
@@ -502,10 +530,14 @@ int store_log_meta_get(struct store *store, uint32_t queue, struct slice name, s
     return r == 0 ? buf_append_slice(out, value) : r;
 }
 
-int store_log_leaves(struct store *store, uint32_t queue, struct store_range range, uint64_t *ret)
+int store_log_leaves(struct store *store, uint32_t queue, struct store_range range, uint64_t *ret,
+                     uint64_t *ret_lsn)
 {
     struct range_fold f;
+    int r;
 
     range_fold_init(&f, range, ret);
-    return sum_range(log_of(store), queue, range, &f);
+    r = sum_range(log_of(store), queue, range, &f);
+    *ret_lsn = f.info.lsn;
+    return r;
 }

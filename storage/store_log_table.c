@@ -67,6 +67,19 @@ uint64_t table_wiped(const struct table *t, uint64_t token, bool *ret_done)
     return 0;
 }
 
+uint64_t table_wiped_until(const struct table *t, uint64_t token)
+{
+    uint64_t last = token;
+
+    for (size_t i = 0; i < t->n_wipes; i++) {
+        const struct table_wipe *w = &t->wipes[i];
+
+        if (!w->done && token >= w->range.first && w->range.last > last && token <= w->range.last)
+            last = w->range.last;
+    }
+    return last;
+}
+
 int table_find(const struct table *t, uint64_t token, struct slice store_key,
                const struct memtable_entry **ret)
 {

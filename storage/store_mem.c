@@ -600,6 +600,7 @@ static uint64_t mem_durable(struct store *s)
 
 static int fold(struct store_mem *m, struct store_range range, struct range_fold *f)
 {
+    range_fold_reveal(f, revealed(m, m->last_wipe_lsn));
     for (size_t i = find_token(m, range.first); i < m->n_entries; i++) {
         const struct entry *e = m->entries[i];
 
@@ -607,7 +608,7 @@ static int fold(struct store_mem *m, struct store_range range, struct range_fold
             break;
         if (e->corrupt)
             return -ERR_CORRUPT;
-        range_fold_add(f, e->token, &e->key, &e->state);
+        range_fold_add(f, e->token, &e->key, &e->state, revealed(m, e->lsn));
     }
     return 0;
 }
@@ -625,12 +626,16 @@ static int mem_vnode_info(struct store *s, uint32_t queue, struct store_range ra
     return r;
 }
 
-static int mem_leaves(struct store *s, uint32_t queue, struct store_range range, uint64_t *ret)
+static int mem_leaves(struct store *s, uint32_t queue, struct store_range range, uint64_t *ret,
+                      uint64_t *ret_lsn)
 {
     struct range_fold f;
+    int r;
 
     range_fold_init(&f, range, ret);
-    return fold(mem_of(s), range, &f);
+    r = fold(mem_of(s), range, &f);
+    *ret_lsn = f.info.lsn;
+    return r;
 }
 
 static int mem_stats(struct store *s, uint32_t queue, struct store_stats *ret)

@@ -265,7 +265,7 @@ static int count_arc(struct store *s, uint32_t queue, struct store_range range,
 
             key = items[i].key;
             token = fault_token(number_of(&key));
-            range_fold_add(f, token, &key, &items[i].state);
+            range_fold_add(f, token, &key, &items[i].state, 0);
         }
     } while (r == 0 && page.more);
     return r;
@@ -277,10 +277,11 @@ static int check_arc(struct store *s, struct arc_sums *sums, uint32_t arc)
     struct store_range range = {.first = first, .last = first + (UINT64_MAX >> TOKEN_WORKER_BITS)};
     uint32_t queue = fault_queue(first);
     const struct store_info *told = &sums->told, *counted = &sums->counted.info;
+    uint64_t lsn;
     int r = s->ops->vnode_info(s, queue, range, &sums->told);
 
     if (r == 0)
-        r = s->ops->leaves(s, queue, range, sums->leaves);
+        r = s->ops->leaves(s, queue, range, sums->leaves, &lsn);
     range_fold_init(&sums->counted, range, sums->counted_leaves);
     if (r == 0)
         r = count_arc(s, queue, range, &sums->counted);

@@ -536,7 +536,7 @@ static void info_and_leaves_are_sums_over_the_records(void **state)
     const struct store_range range = {100 * step, 110 * step};
     const uint64_t shift = 64 - STORE_LEAF_BITS, first = range.first >> shift;
     const size_t n_leaves = (range.last >> shift) - first + 1;
-    uint64_t *leaves = malloc(n_leaves * sizeof(*leaves)), expected;
+    uint64_t *leaves = malloc(n_leaves * sizeof(*leaves)), expected, lsn;
     char name[8];
     struct store_info info;
 
@@ -547,7 +547,7 @@ static void info_and_leaves_are_sums_over_the_records(void **state)
     assert_int_equal(info.n_tombstones, 1);
     assert_int_equal(info.n_bytes, 11 * 3 + 10 * 7);
     assert_int_equal(info.max_version.hlc, 111);
-    assert_int_equal(rig->s->ops->leaves(rig->s, 0, range, leaves), 0);
+    assert_int_equal(rig->s->ops->leaves(rig->s, 0, range, leaves, &lsn), 0);
     for (unsigned i = 100; i <= 110; i++) {
         struct state s = {.kind = STATE_LWW,
                           .deleted = i % 10 == 9,

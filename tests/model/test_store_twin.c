@@ -200,10 +200,11 @@ static void compare_sums(struct twins *t)
     uint64_t *a = malloc(n_leaves * sizeof(*a)), *b = malloc(n_leaves * sizeof(*b));
     struct store_info info_a, info_b;
     struct store_stats stats_a, stats_b;
+    uint64_t lsn;
 
     assert_true(a && b);
-    assert_int_equal(t->mem.s->ops->leaves(t->mem.s, 0, range, a), 0);
-    assert_int_equal(t->disk.s->ops->leaves(t->disk.s, 0, range, b), 0);
+    assert_int_equal(t->mem.s->ops->leaves(t->mem.s, 0, range, a, &lsn), 0);
+    assert_int_equal(t->disk.s->ops->leaves(t->disk.s, 0, range, b, &lsn), 0);
     assert_memory_equal(a, b, n_leaves * sizeof(*a));
     assert_int_equal(t->mem.s->ops->vnode_info(t->mem.s, 0, range, &info_a), 0);
     assert_int_equal(t->disk.s->ops->vnode_info(t->disk.s, 0, range, &info_b), 0);

@@ -122,7 +122,7 @@ static void check(const struct model *m)
         const struct model_record *rec = &m->records[i];
 
         if (rec->state.kind != STATE_NONE)
-            range_fold_add(&f, rec->token, &rec->key, &rec->state);
+            range_fold_add(&f, rec->token, &rec->key, &rec->state, 0);
     }
     assert_int_equal(info->n_records, f.info.n_records);
     assert_int_equal(info->n_tombstones, f.info.n_tombstones);
