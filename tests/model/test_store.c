@@ -567,6 +567,66 @@ static void info_and_leaves_are_sums_over_the_records(void **state)
     free(leaves);
 }
 
+/* A partition of so many as a range. */
+static struct store_range partition_range(uint32_t partition, uint32_t n)
+{
+    uint64_t first = token_partition_first(partition, n);
+
+    return (struct store_range){first, first + (UINT64_MAX >> __builtin_ctz(n))};
+}
+
+static void add_info(struct store_info *to, const struct store_info *more)
+{
+    to->n_records += more->n_records;
+    to->n_tombstones += more->n_tombstones;
+    to->n_bytes += more->n_bytes;
+    if (version_compare(more->max_version, to->max_version) > 0)
+        to->max_version = more->max_version;
+}
+
+/* Twice as many partitions: each half is a range of its own, with its counts, leaves and records,
+ * and nothing is written for it. */
+static void partitions_are_doubled_without_a_write(void **state)
+{
+    const size_t n_leaves = (size_t)1 << (STORE_LEAF_BITS - 3);
+    struct rig *rig = rig_of(state);
+    const struct store_ops *ops = rig->s->ops;
+    uint64_t *whole = malloc(n_leaves * sizeof(*whole)),
+             *halves = malloc(n_leaves * sizeof(*halves));
+    struct store_stats before, after;
+    struct store_info info, half;
+    unsigned n = 0;
+    uint64_t lsn;
+
+    assert_true(whole && halves);
+    put_sequence(rig, 500, UINT64_MAX / 499);
+    assert_int_equal(ops->stats(rig->s, 0, &before), 0);
+    for (uint32_t i = 0; i < 8; i++) {
+        struct store_info sum = {0};
+
+        assert_int_equal(ops->vnode_info(rig->s, 0, partition_range(i, 8), &info), 0);
+        assert_int_equal(ops->leaves(rig->s, 0, partition_range(i, 8), whole, &lsn), 0);
+        for (uint32_t k = 0; k < 2; k++) {
+            struct store_range range = partition_range(2 * i + k, 16);
+
+            assert_int_equal(ops->vnode_info(rig->s, 0, range, &half), 0);
+            assert_int_equal(ops->leaves(rig->s, 0, range, halves + k * n_leaves / 2, &lsn), 0);
+            assert_scan(rig, range, n, n + (unsigned)half.n_records - 1, 7, SIZE_MAX);
+            n += (unsigned)half.n_records;
+            add_info(&sum, &half);
+        }
+        assert_memory_equal(&sum, &info, sizeof(sum));
+        assert_memory_equal(whole, halves, n_leaves * sizeof(*whole));
+    }
+    assert_int_equal(n, 500);
+    assert_int_equal(ops->stats(rig->s, 0, &after), 0);
+    assert_int_equal(after.n_ops, before.n_ops);
+    assert_int_equal(after.n_syncs, before.n_syncs);
+    ops->read_end(rig->s, 0);
+    free(whole);
+    free(halves);
+}
+
 static void stats_count(void **state)
 {
     struct rig *rig = rig_of(state);
@@ -671,6 +731,7 @@ static const struct named_case cases[] = {
     CASE(a_load_merges_and_a_wipe_leaves_no_tombstones),
     CASE(a_load_and_a_wipe_of_many_records_are_one_operation_each),
     CASE(info_and_leaves_are_sums_over_the_records),
+    CASE(partitions_are_doubled_without_a_write),
     CASE(stats_count),
     CASE(without_room_only_what_would_be_stored_is_refused),
 };
