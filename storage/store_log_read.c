@@ -396,7 +396,7 @@ static int zone_overlay(struct store_log *s, uint32_t queue, uint32_t number, st
     struct memtable_iter it;
     struct state old, now;
     struct key key;
-    uint64_t token, lsn;
+    uint64_t token, lsn = 0;
     uint8_t first[8];
 
     bytes_put_token(first, range.first);
