@@ -7,7 +7,8 @@
  *
  * A read that meets a page which is not in memory stops its thread, and with it everybody that the
  * thread serves, for a read of the disk (60 us to milliseconds). Nothing tells beforehand whether
- * it will, so the thread's count of major page faults tells afterwards. Pure: no clock, no I/O.
+ * it will, so the thread's count of major page faults tells afterwards. A few faults in large
+ * wake-ups may take it back and forth; both are right then. Pure: no clock, no I/O.
  */
 #ifndef QUOIT_STORAGE_COLD_H
 #define QUOIT_STORAGE_COLD_H

@@ -77,10 +77,10 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
-/* Under the lock. Those that cannot be made are tried again with the next ask. */
+/* Under the lock. As many as can be made at the first time; if none can, that is tried again. */
 static bool start_threads(struct reader_pool *p)
 {
-    while (p->n_threads < READER_POOL_THREADS) {
+    while (!p->started && p->n_threads < READER_POOL_THREADS) {
         struct reader_thread *t = malloc(sizeof(*t));
 
         if (!t)
@@ -92,7 +92,8 @@ static bool start_threads(struct reader_pool *p)
         }
         p->n_threads++;
     }
-    return p->n_threads > 0;
+    p->started = p->n_threads > 0;
+    return p->started;
 }
 
 /* ---- callers ------------------------------------------------------------------------------- */

@@ -42,7 +42,7 @@ struct reader_pool {
     uint32_t n_threads;
     struct reader_request *asked, **asked_tail;
     struct reader_done *done; /* [n_queues] */
-    bool stopping;
+    bool started, stopping;
 };
 
 /* The caller has filled read, notify, ctx, n_queues. 0 or -ERR_NO_MEMORY. */

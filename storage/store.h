@@ -56,8 +56,15 @@
  * length. For whoever cuts a page short. (record.c) */
 size_t store_cursor_encode(uint64_t token, const struct key *key, uint8_t *out);
 
-/* Reads that one queue may have announced (fetch) and not been told of. */
-#define STORE_FETCH_MAX 1024u
+/* Reads that one queue may have announced (fetch) and not been told of: some milliseconds of a
+ * disk's time. More would only be read for clients that have asked again meanwhile. */
+#define STORE_FETCH_MAX 256u
+
+enum store_fetch {
+    STORE_FETCH_NOW,   /* make it now; that is no promise that it does not wait */
+    STORE_FETCH_LATER, /* it would wait: `fetched` tells when it will not */
+    STORE_FETCH_FULL   /* it would wait, and so do too many others: refuse it as overloaded */
+};
 
 /* Longest name of a small fact. */
 #define STORE_META_NAME_MAX 32u
@@ -175,12 +182,11 @@ struct store_ops {
                 size_t bytes_max, struct store_page *page);
     void (*read_end)(struct store *s, uint32_t queue);
 
-    /* Announces a get of the key, or (put not NULL) a merge of that version with it. True: it would
-     * wait for the disk now; others wait instead, and `fetched` tells the cookie after a notify:
-     * then make it, without asking again. False: make it now; that is no promise. Both functions
-     * are NULL in an engine whose reads never wait. */
-    bool (*fetch)(struct store *s, uint32_t queue, uint64_t cookie, uint64_t token,
-                  const struct key *key, const struct version *put);
+    /* Announces a get of the key, or (put not NULL) a merge of that version with it. LATER: others
+     * wait for the disk instead, and `fetched` tells the cookie after a notify: then make it,
+     * without asking again. Both functions are NULL in an engine whose reads never wait. */
+    enum store_fetch (*fetch)(struct store *s, uint32_t queue, uint64_t cookie, uint64_t token,
+                              const struct key *key, const struct version *put);
     /* Returns how many. In any order. */
     size_t (*fetched)(struct store *s, uint32_t queue, uint64_t *cookies, size_t max);
 

@@ -82,11 +82,12 @@ struct part {
     uint64_t loaded_lsn;           /* entries up to here may be older than what a load brought */
     uint32_t n_loading;
     bool read; /* slices may be lent out */
-    /* Of this wake-up: looks into the data file, those among them that were tried although it is
-     * cold, and whether there was a walk. */
+    /* Of this wake-up: looks into the data file, and those among them that were tried although it
+     * is cold. */
     uint32_t n_disk_reads, n_tried;
-    bool walked;
     uint64_t n_faults; /* of the thread, when they were counted last */
+    uint32_t watched;  /* wake-ups to come whose faults are counted from their first read on */
+    bool paced;        /* puts were refused since the frozen table was frozen */
     struct cold cold;
     uint32_t n_fetching;
     /* Outcomes in the order of their LSNs, a ring; and what each holds of the queue's bytes. */
@@ -242,10 +243,15 @@ int store_log_leaves(struct store *store, uint32_t queue, struct store_range ran
 
 /* ---- store_log_cold.c */
 int store_log_cold_init(struct store_log *s); /* undone by reader_pool_deinit */
-/* At the end of a wake-up: did its reads wait for the disk? */
+/* Before a get, or the look of a merge, that goes to the data file. */
+void part_count_read(struct part *p);
+/* At the end of a wake-up, or of a submit outside of one: did its reads wait for the disk? */
 void part_note_reads(struct part *p);
-bool store_log_fetch(struct store *store, uint32_t queue, uint64_t cookie, uint64_t token,
-                     const struct key *key, const struct version *put);
+/* Around reads whose faults are not to be counted. */
+uint64_t part_faults_begin(void);
+void part_faults_end(struct part *p, uint64_t begin);
+enum store_fetch store_log_fetch(struct store *store, uint32_t queue, uint64_t cookie,
+                                 uint64_t token, const struct key *key, const struct version *put);
 size_t store_log_fetched(struct store *store, uint32_t queue, uint64_t *cookies, size_t max);
 
 /* ---- store_log_facts.c */

@@ -100,7 +100,7 @@ int part_find(struct store_log *s, uint32_t queue, uint64_t token, struct slice 
     *ret_lsn = found == 1 ? e->lsn : hidden_by;
     if (hidden_by || (found == 1 && !must_look_twice(p, e->lsn)))
         return 0;
-    p->n_disk_reads++;
+    part_count_read(p);
     r = part_look(s, queue);
     if (r == 0)
         r = lmdb_env_get(&s->env, queue, store_key, &disk);
@@ -180,7 +180,6 @@ static int walk_open(struct merge_walk *w, struct store_log *s, uint32_t queue,
 
     if (r < 0)
         return r;
-    p->walked = true;
     *w = (struct merge_walk){.s = s, .queue = queue, .range = range};
     bytes_put_token(first, range.first);
     bytes_put_token(w->last_bytes, range.last);
@@ -344,6 +343,8 @@ int store_log_scan(struct store *store, uint32_t queue, struct store_range range
                    struct slice cursor, size_t bytes_max, struct store_page *page)
 {
     uint8_t after[STORE_CURSOR_BYTES_MAX]; /* the caller's cursor may be page->cursor itself */
+    struct part *p = &log_of(store)->parts[queue];
+    uint64_t faults = part_faults_begin();
     struct scan_page fill;
     struct merge_walk w;
     int r;
@@ -360,6 +361,7 @@ int store_log_scan(struct store *store, uint32_t queue, struct store_range range
     r = page_fill(&fill, &w);
     page->lsn = lsn_to_wait_for(log_of(store), page->lsn);
     walk_close(&w);
+    part_faults_end(p, faults);
     return r;
 }
 
@@ -463,7 +465,7 @@ static int sum_range(struct store_log *s, uint32_t queue, struct store_range ran
     bool walk_all = table_has_wipes(p->active) || table_has_wipes(p->frozen);
     struct zone *z = malloc(sizeof(*z));
     int r = z ? 0 : -ERR_NO_MEMORY;
-    uint64_t lsn;
+    uint64_t lsn, faults = part_faults_begin();
 
     range_fold_reveal(f, range_wiped(s, p, range));
     for (uint32_t n = zone_of(range.first); r == 0 && n <= zone_of(range.last); n++) {
@@ -482,6 +484,7 @@ static int sum_range(struct store_log *s, uint32_t queue, struct store_range ran
             r = fold_range(s, queue, zone, f);
     }
     free(z);
+    part_faults_end(p, faults);
     f->info.lsn = lsn_to_wait_for(s, f->info.lsn);
     return r;
 }
@@ -538,6 +541,7 @@ int store_log_leaves(struct store *store, uint32_t queue, struct store_range ran
 
     range_fold_init(&f, range, ret);
     r = sum_range(log_of(store), queue, range, &f);
-    *ret_lsn = f.info.lsn;
+    if (r == 0)
+        *ret_lsn = f.info.lsn;
     return r;
 }

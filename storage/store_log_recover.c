@@ -13,10 +13,9 @@
 #include "storage/store_log_impl.h"
 
 #include <stdio.h>
-
-#include "storage/bytes.h"
 #include <stdlib.h>
 
+#include "storage/bytes.h"
 #include "storage/fault_guard.h"
 
 struct recovery {

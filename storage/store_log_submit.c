@@ -79,12 +79,13 @@ static void learn_share(const struct store_log *s, struct part *p)
     uint64_t was = memtable_bytes(p->frozen->records), came = memtable_bytes(p->active->records);
     uint64_t best;
 
-    if (was < s->part_bytes_max / 1024 * SHARE_LEARN_MIN)
+    if (was == 0 || was < s->part_bytes_max / 1024 * SHARE_LEARN_MIN)
         return;
     best = (p->share + was * 1024 / (was + came + came / 4)) / 2;
-    p->share = (uint32_t)(best < TABLE_SHARE_MIN   ? TABLE_SHARE_MIN
-                          : best > TABLE_SHARE_MAX ? TABLE_SHARE_MAX
-                                                   : best);
+    if (p->paced && best > p->share) /* little came because little was let in */
+        best = p->share;
+    best = best < TABLE_SHARE_MIN ? TABLE_SHARE_MIN : best;
+    p->share = (uint32_t)(best > TABLE_SHARE_MAX ? TABLE_SHARE_MAX : best);
 }
 
 static void drop_applied(struct store_log *s, uint32_t queue)
@@ -125,6 +126,7 @@ static void freeze(struct store_log *s, uint32_t queue)
     atomic_store(&p->wants_freeze, false);
     p->frozen = p->active;
     p->active = fresh;
+    p->paced = false;
     /* In this order: whoever reads them the other way round misses nothing. */
     atomic_store(&p->frozen_first, atomic_load(&p->active_first));
     atomic_store(&p->active_first, LSN_NONE);
@@ -141,18 +143,22 @@ void part_chores(struct store_log *s, uint32_t queue)
 }
 
 /* May the active table take more? */
-static bool pace_allows(const struct store_log *s, const struct part *p)
+static bool pace_allows(const struct store_log *s, struct part *p)
 {
     uint64_t progress = atomic_load(&p->applied) ? 1024 : atomic_load(&p->progress);
-    uint64_t budget = s->part_bytes_max, frozen, rest, free;
+    uint64_t budget = s->part_bytes_max, most = budget / 1024 * TABLE_SHARE_MAX;
+    uint64_t frozen, rest, at_once;
 
     if (!p->frozen)
         return true;
     frozen = memtable_bytes(p->frozen->records);
-    rest = budget -
-           (frozen < budget / 1024 * TABLE_SHARE_MAX ? frozen : budget / 1024 * TABLE_SHARE_MAX);
-    free = rest / PACE_FREE_PART;
-    return memtable_bytes(p->active->records) <= free + (rest - free) / 1024 * progress;
+    rest = budget - (frozen < most ? frozen : most);
+    rest = rest < most ? rest : most;
+    at_once = rest / PACE_FREE_PART;
+    if (memtable_bytes(p->active->records) <= at_once + (rest - at_once) / 1024 * progress)
+        return true;
+    p->paced = true;
+    return false;
 }
 
 /* Whether so many bytes that grow are refused: what waits in the tables will need room as well. */

@@ -16,8 +16,8 @@
  * called again with EVENT_MORE once the list is carried out. Lists are never cleared, only n = 0.
  *
  * Reads are effects with done events as well. The edge carries a read out inline, appends the done
- * event to a ring, and steps the worker with each after the effect list; the simulator delays and
- * reorders them.
+ * event to a ring, and steps the worker with each after the effect list; a get that would wait for
+ * the disk comes later, in any order. The simulator delays and reorders them all.
  */
 #ifndef QUOIT_CORE_EVENT_H
 #define QUOIT_CORE_EVENT_H

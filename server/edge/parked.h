@@ -30,7 +30,7 @@ struct parked {
 
 void parked_init(struct parked *p);
 void parked_deinit(struct parked *p); /* drops the references of what waits */
-/* The place that parked_put will fill. False: there is none. */
+/* The place that parked_put will fill; STORE_FETCH_MAX if all are taken. False: no memory. */
 bool parked_next(struct parked *p, uint64_t *ret_cookie);
 /* Fills it. The operation's bytes lie in its owner, whose reference is taken. GONE: nothing waits,
  * but the cookie will come. */

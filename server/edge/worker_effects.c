@@ -6,8 +6,8 @@
  * with their bytes, and submitted once per wake-up in the flush, so that one sync covers them all.
  *
  * A get or a merge that would wait for the disk is announced to the store and parked, and carried
- * out when the store says that it will not wait. Merges may overtake each other so; a small fact
- * overtakes none, for it may say that no more of them are taken.
+ * out when the store says that it will not wait. Merges may overtake each other so; a META overtakes
+ * none, for it may say that no more of them are taken.
  *
  * What cannot be carried out comes back as a done event that says so, if it is the store's or a
  * request (no memory for a copy, a link with too much before it). Otherwise (no connection, no
@@ -173,23 +173,25 @@ static void tell_cold(struct worker_loop *wl)
              wl->index);
 }
 
-/* Whether it is better done later; then it is parked. A get's bytes are not in a blob yet. */
-static bool park(struct worker_loop *wl, enum parked_kind kind, struct store_op *op)
+/* LATER: it is parked. A get's bytes are not in a blob yet. */
+static enum store_fetch park(struct worker_loop *wl, enum parked_kind kind, struct store_op *op)
 {
     struct store *s = wl->node->store;
     const struct version *put = kind == PARKED_MERGE ? &op->state.version : NULL;
     uint64_t cookie;
 
-    if (!s->ops->fetch || !parked_next(&wl->parked, &cookie) ||
-        !s->ops->fetch(s, wl->index, cookie, op->token, &op->key, put))
-        return false;
+    if (!s->ops->fetch || !parked_next(&wl->parked, &cookie))
+        return STORE_FETCH_NOW;
+    enum store_fetch when = s->ops->fetch(s, wl->index, cookie, op->token, &op->key, put);
+    if (when != STORE_FETCH_LATER)
+        return when;
     tell_cold(wl);
     if (kind == PARKED_GET && keep_op(&wl->batch, op) < 0) {
         parked_put(&wl->parked, PARKED_GONE, NULL);
-        return false;
+        return STORE_FETCH_NOW;
     }
     parked_put(&wl->parked, kind, op);
-    return true;
+    return STORE_FETCH_LATER;
 }
 
 /* ---- reads --------------------------------------------------------------------------------- */
@@ -208,6 +210,17 @@ static void get_now(struct worker_loop *wl, const struct store_op *op)
     wl->read = true;
 }
 
+/* The core asks again a little later. */
+static void get_refused(struct worker_loop *wl, uint64_t cookie)
+{
+    struct event *ev = &dones_add(&wl->dones, EVENT_GOT)->event;
+
+    ev->u.got.cookie = cookie;
+    ev->u.got.lsn = 0;
+    ev->u.got.state = (struct state){0};
+    ev->u.got.error = -ERR_OVERLOADED;
+}
+
 static void run_get(struct worker_loop *wl, const struct effect *e)
 {
     struct store_op op = {.type = STORE_OP_MERGE, /* as far as its bytes go */
@@ -215,8 +228,16 @@ static void run_get(struct worker_loop *wl, const struct effect *e)
                           .token = e->u.get.token,
                           .key = e->u.get.key};
 
-    if (!park(wl, PARKED_GET, &op))
+    switch (park(wl, PARKED_GET, &op)) {
+    case STORE_FETCH_NOW:
         get_now(wl, &op);
+        break;
+    case STORE_FETCH_LATER:
+        break;
+    case STORE_FETCH_FULL:
+        get_refused(wl, op.cookie);
+        break;
+    }
 }
 
 static void run_scan(struct worker_loop *wl, const struct effect *e)
@@ -286,8 +307,14 @@ static void run_store(struct worker_loop *wl, const struct effect *e)
     }
     if (op.type == STORE_OP_META)
         hurry_merges(wl);
-    if (op.type != STORE_OP_MERGE || !park(wl, PARKED_MERGE, &op))
+    enum store_fetch when =
+        op.type == STORE_OP_MERGE ? park(wl, PARKED_MERGE, &op) : STORE_FETCH_NOW;
+    if (when == STORE_FETCH_NOW)
         batch_add(wl, &op);
+    if (when != STORE_FETCH_FULL)
+        return;
+    batch_drop(b, &op);
+    store_failed(wl, op.cookie, -ERR_OVERLOADED);
 }
 
 size_t worker_effects_fetched(struct worker_loop *wl)

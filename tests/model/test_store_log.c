@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "storage/cold.h"
 #include "storage/log.h"
 #include "storage/store_lmdb_env.h"
 #include "tests/model/fault_store.h"
@@ -126,6 +127,17 @@ static void what_is_not_durable_is_told(void **state)
     rig_close(&rig);
 }
 
+static unsigned n_steps;
+
+int __real_lmdb_walk_next(struct lmdb_walk *w);
+int __wrap_lmdb_walk_next(struct lmdb_walk *w);
+
+int __wrap_lmdb_walk_next(struct lmdb_walk *w)
+{
+    n_steps++;
+    return __real_lmdb_walk_next(w);
+}
+
 /* Far more is wiped than is left, on disk all of it; what comes after the wipe is seen. */
 static void a_scan_goes_around_what_is_wiped(void **state)
 {
@@ -146,7 +158,9 @@ static void a_scan_goes_around_what_is_wiped(void **state)
     assert_int_equal(rig_load(&rig, load, ARRAY_LEN(load)), 0);
     log_shim_hold_data_sync(); /* the wipe is not applied */
     rig_wipe(&rig, wiped.first, wiped.last);
+    n_steps = 0;
     page = scan_all(&rig, items, ARRAY_LEN(items));
+    assert_in_range(n_steps, 60, 64);
     assert_int_equal(page.n, 64);
     assert_false(page.more);
     for (unsigned i = 0; i < 64; i++)
@@ -259,10 +273,10 @@ static void wait_for_outcome(struct rig *rig)
 int __wrap_lmdb_snapshot_next(struct lmdb_env *e, uint32_t queue)
 {
     int r = __real_lmdb_snapshot_next(e, queue);
-    struct rig *rig = while_snapshot;
+    struct rig *rig = queue == 0 ? while_snapshot : NULL; /* the owner's, not a reader's */
 
-    while_snapshot = NULL;
     if (rig) {
+        while_snapshot = NULL;
         log_shim_let_go();
         wait_for_outcome(rig);
     }
@@ -718,7 +732,7 @@ static void wake_up(struct rig *rig, unsigned n_gets, long faults)
     more_faults = 0;
 }
 
-static bool fetch(struct rig *rig, uint64_t cookie, const char *name, uint64_t put_hlc)
+static enum store_fetch fetch(struct rig *rig, uint64_t cookie, const char *name, uint64_t put_hlc)
 {
     struct key key = rig_key(slice_str(name));
     struct version put = {.hlc = put_hlc, .actor = 1};
@@ -739,29 +753,56 @@ static uint64_t fetched(struct rig *rig)
     return cookies[0];
 }
 
+/* A fault may have been made by anything before; the second time it was a read. */
+static void make_cold(struct rig *rig)
+{
+    rig_put(rig, "disk", 1, "v");
+    freeze_all(rig, "disk", 1);
+    wake_up(rig, 1, 0);
+    wake_up(rig, 10, 50);
+    assert_int_equal(fetch(rig, 0, "disk", 0), STORE_FETCH_NOW);
+    wake_up(rig, 10, 5);
+}
+
 static void cold_reads_are_announced(void **state)
 {
     struct store_stats stats;
     struct rig rig;
 
     set_up(&rig);
-    rig_put(&rig, "disk", 1, "v");
-    freeze_all(&rig, "disk", 1);
+    make_cold(&rig);
     rig_put(&rig, "table", 5, "v");
-    wake_up(&rig, 1, 0);
-    assert_false(fetch(&rig, 1, "disk", 0)); /* warm */
-    wake_up(&rig, 10, 5);
-    assert_true(fetch(&rig, 2, "disk", 0));
+    assert_int_equal(fetch(&rig, 2, "disk", 0), STORE_FETCH_LATER);
     assert_int_equal(fetched(&rig), 2);
-    assert_true(fetch(&rig, 3, "nowhere", 0));
+    assert_int_equal(fetch(&rig, 3, "nowhere", 0), STORE_FETCH_LATER);
     assert_int_equal(fetched(&rig), 3);
-    assert_false(fetch(&rig, 4, "table", 0)); /* not on disk at all */
-    assert_true(fetch(&rig, 5, "disk", 1));   /* a late put must look; a new one need not */
+    assert_int_equal(fetch(&rig, 4, "table", 0), STORE_FETCH_NOW);  /* not on disk at all */
+    assert_int_equal(fetch(&rig, 5, "disk", 1), STORE_FETCH_LATER); /* a late put must look */
     assert_int_equal(fetched(&rig), 5);
-    assert_false(fetch(&rig, 6, "disk", UINT64_MAX));
+    assert_int_equal(fetch(&rig, 6, "disk", UINT64_MAX), STORE_FETCH_NOW);
     assert_int_equal(rig.s->ops->stats(rig.s, 0, &stats), 0);
     assert_int_equal(stats.n_fetched, 3);
-    assert_true(fetch(&rig, 7, "disk", 0)); /* not waited for: the store is closed */
+    assert_int_equal(fetch(&rig, 7, "disk", 0), STORE_FETCH_LATER); /* the store is closed */
+    rig_close(&rig);
+}
+
+static void faults_of_scans_make_nothing_cold(void **state)
+{
+    struct wire_record items[4];
+    struct rig rig;
+
+    set_up(&rig);
+    rig_put(&rig, "disk", 1, "v");
+    freeze_all(&rig, "disk", 1);
+    for (int i = 0; i < 10; i++) {
+        wake_up(&rig, 5, 0);
+        more_faults = 100; /* at each look: the scan begins with one and ends with one */
+        scan_all(&rig, items, 4);
+        more_faults = 0;
+        rig.s->ops->read_end(rig.s, 0);
+        wake_up(&rig, 5, 0);
+        assert_int_equal(fetch(&rig, 1, "disk", 0), STORE_FETCH_NOW);
+    }
     rig_close(&rig);
 }
 
@@ -769,15 +810,13 @@ static void announced_reads_are_bounded(void **state)
 {
     uint64_t cookies[STORE_FETCH_MAX];
     unsigned n_out = 0, n_back = 0;
+    enum store_fetch r;
     struct rig rig;
 
     set_up(&rig);
-    rig_put(&rig, "disk", 1, "v");
-    freeze_all(&rig, "disk", 1);
-    wake_up(&rig, 1, 0);
-    wake_up(&rig, 10, 5);
-    for (unsigned i = 0; i < 2 * STORE_FETCH_MAX; i++)
-        n_out += fetch(&rig, i, "disk", 0);
+    make_cold(&rig);
+    for (unsigned i = 0; (r = fetch(&rig, i, "disk", 0)) != STORE_FETCH_FULL; i++)
+        n_out += r == STORE_FETCH_LATER; /* the others are tries */
     assert_int_equal(n_out, STORE_FETCH_MAX);
     while (n_back < n_out) {
         size_t n = rig.s->ops->fetched(rig.s, 0, cookies, STORE_FETCH_MAX);
@@ -786,7 +825,27 @@ static void announced_reads_are_bounded(void **state)
         if (n == 0)
             wait_for_outcome(&rig);
     }
-    assert_true(fetch(&rig, 1, "disk", 0) || fetch(&rig, 2, "disk", 0)); /* but for a try */
+    assert_true(fetch(&rig, 1, "disk", 0) != STORE_FETCH_FULL);
+    rig_close(&rig);
+}
+
+static void reads_are_warm_again_when_nothing_waits(void **state)
+{
+    struct rig rig;
+    unsigned n = 0;
+
+    set_up(&rig);
+    make_cold(&rig);
+    for (unsigned in_a_row = 0; in_a_row < 2; n++) { /* a try is alone */
+        bool now = fetch(&rig, 1, "disk", 0) == STORE_FETCH_NOW;
+
+        assert_true(n <= COLD_TRIES * COLD_TRY_ONE_IN + 2);
+        in_a_row = now ? in_a_row + 1 : 0;
+        if (!now)
+            assert_int_equal(fetched(&rig), 1);
+        wake_up(&rig, 1, 0);
+    }
+    assert_true(n > COLD_TRIES);
     rig_close(&rig);
 }
 
@@ -842,6 +901,8 @@ int main(void)
         cmocka_unit_test(a_plain_store_is_upgraded_and_then_is_no_plain_store),
         cmocka_unit_test(cold_reads_are_announced),
         cmocka_unit_test(announced_reads_are_bounded),
+        cmocka_unit_test(faults_of_scans_make_nothing_cold),
+        cmocka_unit_test(reads_are_warm_again_when_nothing_waits),
         cmocka_unit_test(an_upgrade_that_is_cut_off_is_done_again),
     };
 

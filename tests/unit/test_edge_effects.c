@@ -74,21 +74,22 @@ static int bounded_submit(struct store *s, uint32_t queue, const struct store_op
     return 0;
 }
 
-/* What it has been told of and says to come later: all, while it is cold. */
+/* What it has been told of and says to come later. */
 static struct {
-    bool cold;
+    enum store_fetch says;
     uint64_t asked[8], done[8]; /* cookies */
     unsigned n_asked, n_done;
     const struct version *put; /* of the last one */
 } fetching;
 
-static bool bounded_fetch(struct store *s, uint32_t queue, uint64_t cookie, uint64_t token,
-                          const struct key *key, const struct version *put)
+static enum store_fetch bounded_fetch(struct store *s, uint32_t queue, uint64_t cookie,
+                                      uint64_t token, const struct key *key,
+                                      const struct version *put)
 {
-    if (fetching.cold)
+    if (fetching.says == STORE_FETCH_LATER)
         fetching.asked[fetching.n_asked++] = cookie;
     fetching.put = put;
-    return fetching.cold;
+    return fetching.says;
 }
 
 static size_t bounded_fetched(struct store *s, uint32_t queue, uint64_t *cookies, size_t max)
@@ -227,7 +228,7 @@ static void what_would_wait_for_the_disk_is_parked(void **state)
     get(r, 90); /* warm */
     assert_null(fetching.put);
     assert_got(r, 90);
-    fetching.cold = true;
+    fetching.says = STORE_FETCH_LATER;
     get(r, 91);
     put(r, 0, slice_str("a"));
     assert_non_null(fetching.put);
@@ -256,7 +257,7 @@ static void a_fact_overtakes_no_merge(void **state)
     struct rig *r = rig_new();
 
     r->store.bytes_max = SIZE_MAX;
-    fetching.cold = true;
+    fetching.says = STORE_FETCH_LATER;
     put(r, 0, slice_str("a"));
     get(r, 90);
     put(r, 1, slice_str("b"));
@@ -277,7 +278,7 @@ static void without_memory_to_park_it_is_read_at_once(void **state)
 {
     struct rig *r = rig_new();
 
-    fetching.cold = true;
+    fetching.says = STORE_FETCH_LATER;
     fail_allocations = 1; /* the places */
     get(r, 90);
     assert_got(r, 90);
@@ -296,7 +297,28 @@ static void without_memory_to_park_it_is_read_at_once(void **state)
     rig_free(r);
 }
 
-/* All places are taken: the rest is read at once, and they are free again afterwards. */
+static void too_much_that_waits_is_refused(void **state)
+{
+    struct rig *r = rig_new();
+    struct done done;
+
+    r->store.bytes_max = SIZE_MAX;
+    fetching.says = STORE_FETCH_FULL;
+    get(r, 90);
+    assert_true(dones_take(&r->wl.dones, &done));
+    assert_int_equal(done.event.type, EVENT_GOT);
+    assert_int_equal(done.event.u.got.cookie, 90);
+    assert_int_equal(done.event.u.got.error, -ERR_OVERLOADED);
+    put(r, 91, slice_str("a"));
+    assert_true(dones_take(&r->wl.dones, &done));
+    assert_int_equal(done.event.type, EVENT_STORED);
+    assert_int_equal(done.event.u.stored.cookie, 91);
+    assert_int_equal(done.event.u.stored.error, -ERR_OVERLOADED);
+    assert_int_equal(r->wl.batch.n + r->wl.batch.bytes, 0);
+    rig_free(r);
+}
+
+/* All places are taken, and are free again afterwards. */
 static void places_are_bounded(void **state)
 {
     struct parked p;
@@ -310,7 +332,8 @@ static void places_are_bounded(void **state)
         parked_put(&p, PARKED_GET, &op);
         last = cookie;
     }
-    assert_false(parked_next(&p, &cookie));
+    assert_true(parked_next(&p, &cookie));
+    assert_int_equal(cookie, STORE_FETCH_MAX);
     assert_int_equal(parked_take(&p, last, &op), PARKED_GET);
     assert_int_equal(op.cookie, STORE_FETCH_MAX - 1);
     assert_true(parked_next(&p, &cookie));
@@ -580,6 +603,7 @@ int main(void)
         cmocka_unit_test(what_would_wait_for_the_disk_is_parked),
         cmocka_unit_test(a_fact_overtakes_no_merge),
         cmocka_unit_test(without_memory_to_park_it_is_read_at_once),
+        cmocka_unit_test(too_much_that_waits_is_refused),
         cmocka_unit_test(places_are_bounded),
         cmocka_unit_test(a_batch_larger_than_the_stores_bound_drains),
         cmocka_unit_test(the_batch_is_bounded_and_says_so),
