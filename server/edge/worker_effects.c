@@ -6,8 +6,8 @@
  * with their bytes, and submitted once per wake-up in the flush, so that one sync covers them all.
  *
  * A get or a merge that would wait for the disk is announced to the store and parked, and carried
- * out when the store says that it will not wait. Merges may overtake each other so; a META overtakes
- * none, for it may say that no more of them are taken.
+ * out when the store says that it will not wait. Merges may overtake each other so; a META
+ * overtakes none, for it may say that no more of them are taken.
  *
  * What cannot be carried out comes back as a done event that says so, if it is the store's or a
  * request (no memory for a copy, a link with too much before it). Otherwise (no connection, no
