@@ -382,10 +382,3 @@ void fault_report(int fd, uint64_t mark)
     if (write(fd, &mark, sizeof(mark)) != (ssize_t)sizeof(mark))
         _exit(FAULT_EXIT_UNEXPECTED);
 }
-
-bool fault_is_quick(void)
-{
-    const char *s = getenv("QUOIT_TEST_QUICK");
-
-    return s && *s && strcmp(s, "0") != 0;
-}

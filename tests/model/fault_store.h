@@ -114,7 +114,4 @@ int fault_child_end(struct fault_child *c, struct fault_acks *acks);
 /* Child: reports one. */
 void fault_report(int fd, uint64_t mark);
 
-/* The longer tests do less under QUOIT_TEST_QUICK. */
-bool fault_is_quick(void);
-
 #endif

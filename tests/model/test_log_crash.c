@@ -47,13 +47,6 @@ struct run {
     uint64_t upto_applied; /* records that need no replay */
 };
 
-static bool is_quick(void)
-{
-    const char *s = getenv("QUOIT_TEST_QUICK");
-
-    return s && *s && strcmp(s, "0") != 0;
-}
-
 /* ---- what is known ------------------------------------------------------------------------ */
 
 static void learn(struct known *k, const struct log_shim_event *e)
@@ -373,9 +366,9 @@ static void nothing_acknowledged_is_lost_at_any_power_cut(void **state)
 
     log_shim_record(&run->journal, run->rig.dir);
     for (unsigned i = 0; i < 4; i++)
-        session(run, is_quick() ? 4 : 12);
+        session(run, test_is_quick() ? 4 : 12);
     log_shim_record(NULL, NULL);
-    e->second_every = is_quick() ? 500 : 200;
+    e->second_every = test_is_quick() ? 500 : 200;
     enumerate(e, &run->journal, 0);
     print_message("# %zu images of %zu events; %zu second runs with %zu images\n", e->n_images,
                   run->journal.n, e->n_second, e->n_second_images);

@@ -316,7 +316,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_newer_format_is_refused_with_a_sentence),
     };
 
-    rounds = fault_is_quick() ? ROUNDS_QUICK : ROUNDS;
+    rounds = test_is_quick() ? ROUNDS_QUICK : ROUNDS;
     if (argc > 1)
         rounds = (unsigned)strtoul(argv[1], NULL, 10);
     if (argc > 2)

@@ -404,7 +404,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_does_not_fit_the_map_is_refused_and_smaller_puts_go_on),
     };
 
-    fs_mib = fault_is_quick() ? FS_MIB_QUICK : FS_MIB;
+    fs_mib = test_is_quick() ? FS_MIB_QUICK : FS_MIB;
     if (argc > 1)
         fs_mib = (unsigned)strtoul(argv[1], NULL, 10);
     if (!enter_namespace()) {

@@ -244,7 +244,7 @@ int main(int argc, char **argv)
     };
 
     fault_main(&argc, &argv);
-    rounds = fault_is_quick() ? ROUNDS_QUICK : ROUNDS;
+    rounds = test_is_quick() ? ROUNDS_QUICK : ROUNDS;
     if (argc > 1)
         rounds = (unsigned)strtoul(argv[1], NULL, 10);
     if (argc > 2)

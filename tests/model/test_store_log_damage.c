@@ -388,7 +388,7 @@ int main(int argc, char **argv)
                                          .segment_bytes = 256u << 10,
                                          .log_bytes_max = 1u << 20,
                                          .slice_records = 50};
-    rounds = fault_is_quick() ? ROUNDS_QUICK : ROUNDS;
+    rounds = test_is_quick() ? ROUNDS_QUICK : ROUNDS;
     if (argc > 1)
         rounds = (unsigned)strtoul(argv[1], NULL, 10);
     if (argc > 2)

@@ -176,7 +176,7 @@ static void run_for_every_k(struct plan p)
 {
     unsigned n_failed = 0;
 
-    if (step || fault_is_quick())
+    if (step || test_is_quick())
         p.step = step ? step : 17;
     for (p.k = 1; p.k <= CALLS_MAX; p.k += p.k < 6 ? 1 : p.step) {
         if (!run_once(&p))

@@ -524,7 +524,7 @@ int main(int argc, char **argv)
                                          .segment_bytes = 64u << 10,
                                          .log_bytes_max = 256u << 10,
                                          .slice_records = 3};
-    steps = fault_is_quick() ? STEPS_QUICK : STEPS;
+    steps = test_is_quick() ? STEPS_QUICK : STEPS;
     if (argc > 1)
         steps = (unsigned)strtoul(argv[1], NULL, 10);
     if (argc > 2)

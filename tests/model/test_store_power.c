@@ -73,7 +73,7 @@ static void run_workload(struct shim_journal *journal)
     rig_no_sync = NO_SYNC;
     rig_open(&rig, RIG_LMDB, MAP_BYTES);
     shim_mark(MARK_READY);
-    for (unsigned i = 0; i < (fault_is_quick() ? N_ROUNDS_QUICK : N_ROUNDS); i++)
+    for (unsigned i = 0; i < (test_is_quick() ? N_ROUNDS_QUICK : N_ROUNDS); i++)
         run_round(&rig, &random, &hlc);
     shim_record(NULL);
     rig_close(&rig);

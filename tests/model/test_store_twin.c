@@ -9,6 +9,7 @@
 #include "tests/model/store_rig.h"
 
 #define N_STEPS 1500u
+#define N_STEPS_QUICK 500u
 #define N_KEYS 40u
 #define BATCH_MAX 20u
 /* So few that tables freeze and go to disk all the time. */
@@ -287,7 +288,7 @@ static void run(enum rig_engine engine, uint64_t seed)
 
     print_message("# seed %llu\n", (unsigned long long)seed);
     twins_init(&t, engine, seed);
-    for (unsigned i = 0; i < N_STEPS; i++) {
+    for (unsigned i = 0; i < (test_is_quick() ? N_STEPS_QUICK : N_STEPS); i++) {
         step(&t);
         /* Snapshots of one wake-up are bounded. */
         if (i % 4 == 0)

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -25,6 +26,14 @@ static inline uint64_t test_random_u64(struct test_random *r)
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return z ^ (z >> 31);
+}
+
+/* The longer tests do less under QUOIT_TEST_QUICK: sanitized runs of scripts/test. */
+static inline bool test_is_quick(void)
+{
+    const char *s = getenv("QUOIT_TEST_QUICK");
+
+    return s && *s && strcmp(s, "0") != 0;
 }
 
 /* 0 .. n - 1; n > 0. */
