@@ -56,9 +56,10 @@
  * length. For whoever cuts a page short. (record.c) */
 size_t store_cursor_encode(uint64_t token, const struct key *key, uint8_t *out);
 
-/* Reads that one queue may have announced (fetch) and not been told of: some milliseconds of a
- * disk's time. More would only be read for clients that have asked again meanwhile. */
-#define STORE_FETCH_MAX 256u
+/* Reads that one queue may have announced (fetch) and not been told of: some tens of milliseconds
+ * of a disk's time. They are served in turn, those that are refused beyond are not; many more would
+ * only be read for clients that have asked again meanwhile. */
+#define STORE_FETCH_MAX 1024u
 
 enum store_fetch {
     STORE_FETCH_NOW,   /* make it now; that is no promise that it does not wait */
