@@ -150,7 +150,7 @@ static void raise_clock(struct store_log *s, const struct fact *fact, struct fac
 {
     uint64_t clock = number_of(blob_slice(value->bytes)), before = s->env.clock;
 
-    assert(value->bytes->data && value->bytes->len == 8);
+    assert(value->bytes && value->bytes->len == 8);
     for (const struct fact_value *v = fact->value; v; v = v->next)
         if (number_of(blob_slice(v->bytes)) > before)
             before = number_of(blob_slice(v->bytes));
