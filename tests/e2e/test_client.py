@@ -23,6 +23,7 @@ from pathlib import Path
 
 from client import (FRAME_BYTES_MAX, Client, QuoitError, frame, load_schemas, owners_of,
                     partition_of, token_of)
+from processes import suspend
 
 START_S = 60        # generous: sanitizers, and a busy machine
 SLOW_SYNC_MS = 700  # of a slow disk: longer than what must happen during one sync, shorter than the
@@ -159,14 +160,7 @@ class Node:
         os.kill(self.pid(), number)
 
     def pause(self):
-        """SIGSTOP, and waits until every thread has stopped."""
-        self.signal(signal.SIGSTOP)
-        tasks = Path(f"/proc/{self.pid()}/task")
-
-        def stopped():
-            stats = [(task / "stat").read_text() for task in tasks.iterdir()]
-            return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
-        wait_until("the process has stopped", stopped)
+        suspend(self.pid(), wait_until)
 
     def stop(self):
         """SIGTERM and, if that is not obeyed, SIGKILL. True after a clean end."""

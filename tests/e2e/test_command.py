@@ -25,6 +25,8 @@ import time
 import traceback
 from pathlib import Path
 
+from processes import suspend
+
 START_S = 60
 QUOITD, QUOIT, LIBRARY = (Path(a).resolve() for a in sys.argv[1:4])
 SCRATCH = tempfile.TemporaryDirectory(prefix="quoit-command-")
@@ -501,7 +503,7 @@ def bench_counts_latency_from_the_schedule(n):
                           "1000", "--duration", "3s", "--no-load", "-o", "json"],
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     time.sleep(1.2)  # into the window: what is stopped is the measured load
-    n.process.send_signal(signal.SIGSTOP)
+    suspend(n.process.pid, wait_until)
     time.sleep(0.6)  # the length of the stall is the input of this test
     n.process.send_signal(signal.SIGCONT)
     out, err = p.communicate(timeout=START_S)
@@ -577,7 +579,7 @@ def a_stopped_node_costs_the_timeout_and_no_more(_):
     """Accepted by the kernel, answered by nobody: certainly not sent, so not 'unknown'."""
     with Node() as n:
         quoit("put", "k", "v", e=n)
-        n.process.send_signal(signal.SIGSTOP)
+        suspend(n.process.pid, wait_until)
         for args in (["get", "k"], ["put", "k", "w"]):
             began = time.monotonic()
             quoit(*args, "-t", "500ms", e=n, ok=UNREACHABLE)
