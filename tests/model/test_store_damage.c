@@ -14,13 +14,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/model/fault_store.h"
+#include "tests/model/fault_damage.h"
 
 #define N_KEYS 1500u
 #define ROUNDS 240u
 #define ROUNDS_QUICK 40u
 #define PAGE 4096u
-#define CHILD_SECONDS 60u
 #define N_WRITES 20u
 
 struct damage {
@@ -63,105 +62,14 @@ static void path_of(const char *dir, char path[128])
     snprintf(path, 128, "%s/data.mdb", dir);
 }
 
-static void read_file(const char *dir, struct buf *out)
-{
-    uint8_t block[1 << 16];
-    char path[128];
-    ssize_t n;
-    int fd;
-
-    path_of(dir, path);
-    fd = open(path, O_RDONLY);
-    assert_true(fd >= 0);
-    while ((n = read(fd, block, sizeof(block))) > 0)
-        assert_int_equal(buf_append(out, block, (size_t)n), 0);
-    close(fd);
-}
-
-static void write_file(const char *dir, const uint8_t *bytes, size_t len)
-{
-    char path[128];
-    int fd;
-
-    path_of(dir, path);
-    unlink(path);
-    fd = open(path, O_WRONLY | O_CREAT, 0600);
-    assert_true(fd >= 0);
-    for (size_t at = 0; at < len;) {
-        ssize_t n = write(fd, bytes + at, len - at);
-
-        assert_true(n > 0);
-        at += (size_t)n;
-    }
-    close(fd);
-}
-
 /* ---- the child ---------------------------------------------------------------------------- */
-
-static void check_record(const struct wire_record *r)
-{
-    uint8_t bytes[FAULT_VALUE_MAX];
-    char name[LIMIT_KEY_BYTES + 1];
-    unsigned i;
-
-    memcpy(name, r->key.partition.data, r->key.partition.len);
-    name[r->key.partition.len] = 0;
-    if (sscanf(name, "key-%u", &i) != 1 || i >= N_KEYS ||
-        !slice_equal(r->state.value, fault_value(i, r->state.version.hlc, bytes)))
-        _exit(FAULT_EXIT_WRONG);
-}
-
-static void scan_all(struct store *s)
-{
-    const struct store_range all = {0, UINT64_MAX};
-    struct wire_record items[64];
-    struct store_page page = {.items = items, .cap = 64};
-    int r;
-
-    do {
-        r = s->ops->scan(s, 0, all, slice_of(page.cursor, page.cursor_len), 1 << 16, &page);
-        for (size_t i = 0; r == 0 && i < page.n; i++)
-            check_record(&items[i]);
-        s->ops->read_end(s, 0);
-    } while (page.cursor_len && (r == -ERR_CORRUPT || (r == 0 && page.more)));
-}
-
-static void write_some(struct fault_store *f)
-{
-    uint8_t bytes[FAULT_VALUE_MAX];
-    char name[16], what[128];
-
-    for (unsigned k = 0; k < N_WRITES; k++) {
-        unsigned i = k * 71 % N_KEYS;
-        struct store_op op = fault_put(i, 2, name, bytes);
-
-        if (fault_store_do(f, &op) == 0 && fault_check(f->s, i, 2, what) == FAULT_EXIT_WRONG)
-            _exit(FAULT_EXIT_WRONG);
-        f->s->ops->read_end(f->s, 0);
-    }
-}
 
 static void use_damaged(const void *arg, int fd)
 {
     const struct damage *d = arg;
-    struct store_info info;
-    struct fault_store f;
-    char why[STORE_WHY_BYTES], what[128];
+    struct fault_damaged damaged = {.dir = d->dir, .n_keys = N_KEYS, .n_writes = N_WRITES};
 
-    alarm(CHILD_SECONDS); /* endless loops are deaths by signal too */
-    fault_guarded = true;
-    if (fault_store_open(&f, d->dir, FAULT_MAP_BYTES, false, why) != 0)
-        _exit(strlen(why) > 20 ? FAULT_EXIT_OPEN : FAULT_EXIT_UNEXPECTED);
-    for (unsigned i = 0; i < N_KEYS; i++) {
-        if (fault_check(f.s, i, 0, what) == FAULT_EXIT_WRONG)
-            _exit(FAULT_EXIT_WRONG);
-        f.s->ops->read_end(f.s, 0);
-    }
-    scan_all(f.s);
-    f.s->ops->vnode_info(f.s, 0, (struct store_range){0, UINT64_MAX}, &info);
-    f.s->ops->read_end(f.s, 0);
-    write_some(&f);
-    fault_store_close(&f);
+    fault_use_damaged(&damaged);
 }
 
 /* ---- kinds of damage ---------------------------------------------------------------------- */
@@ -213,14 +121,15 @@ static void run(const char *name, damage_fn *make)
     struct test_random random = {.s = first_seed};
     struct fault_acks none = {0};
     struct buf good;
-    char dir[64];
+    char dir[64], path[128];
     struct damage d = {.dir = dir, .good = &good};
     unsigned n[256] = {0};
 
     buf_init(&good);
     rig_dir_make(dir);
     make_good_store(dir);
-    read_file(dir, &good);
+    path_of(dir, path);
+    fault_file_read(path, &good);
     d.bytes = malloc(good.len);
     assert_non_null(d.bytes);
     for (unsigned i = 0; i < rounds / 4; i++) {
@@ -231,7 +140,7 @@ static void run(const char *name, damage_fn *make)
         memcpy(d.bytes, good.data, good.len);
         d.len = good.len;
         make(&d, &random);
-        write_file(dir, d.bytes, d.len);
+        fault_file_write(path, d.bytes, d.len);
         child = fault_child_start(use_damaged, &d);
         status = fault_child_end(&child, &none);
         if (!WIFEXITED(status))

@@ -21,13 +21,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/model/fault_store.h"
+#include "tests/model/fault_damage.h"
 
 #define N_KEYS 400u
 #define ROUNDS 160u
 #define ROUNDS_QUICK 40u
 #define PAGE 4096u
-#define CHILD_SECONDS 60u
+#define N_WRITES 20u
 #define FILES_MAX 16u
 
 struct file {
@@ -88,20 +88,13 @@ static void path_of(const char *dir, const char *name, char path[160])
 static void add_file(struct world *w, const char *name)
 {
     struct file *f = &w->files[w->n_files++];
-    uint8_t block[1 << 16];
     char path[160];
-    ssize_t n;
-    int fd;
 
     assert_true(w->n_files <= FILES_MAX);
     snprintf(f->name, sizeof(f->name), "%s", name);
     buf_init(&f->good);
     path_of(w->dir, name, path);
-    fd = open(path, O_RDONLY);
-    assert_true(fd >= 0);
-    while ((n = read(fd, block, sizeof(block))) > 0)
-        assert_int_equal(buf_append(&f->good, block, (size_t)n), 0);
-    close(fd);
+    fault_file_read(path, &f->good);
 }
 
 static void set_up(struct world *w)
@@ -136,14 +129,9 @@ static void tear_down(struct world *w)
 static void write_file(const struct world *w, const char *name, const uint8_t *bytes, size_t len)
 {
     char path[160];
-    int fd;
 
     path_of(w->dir, name, path);
-    unlink(path);
-    fd = open(path, O_WRONLY | O_CREAT, 0600);
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, bytes, len), len);
-    close(fd);
+    fault_file_write(path, bytes, len);
 }
 
 /* The good store again. */
@@ -162,75 +150,16 @@ static void restore(const struct world *w)
 
 /* ---- the child ----------------------------------------------------------------------------- */
 
-static void scan_all(struct store *s)
-{
-    struct wire_record items[64];
-    struct store_page page = {.items = items, .cap = ARRAY_LEN(items)};
-    uint8_t bytes[FAULT_VALUE_MAX];
-    int r;
-
-    do {
-        r = s->ops->scan(s, 0, (struct store_range){0, UINT64_MAX},
-                         slice_of(page.cursor, page.cursor_len), 1 << 16, &page);
-        for (size_t n = 0; r == 0 && n < page.n; n++) {
-            char name[32] = "";
-            unsigned i;
-
-            memcpy(name, items[n].key.partition.data,
-                   items[n].key.partition.len < 31 ? items[n].key.partition.len : 31);
-            if (sscanf(name, "key-%u", &i) != 1 || i >= N_KEYS ||
-                !slice_equal(items[n].state.value,
-                             fault_value(i, items[n].state.version.hlc, bytes)))
-                _exit(FAULT_EXIT_WRONG);
-        }
-        s->ops->read_end(s, 0);
-    } while (page.cursor_len && (r == -ERR_CORRUPT || (r == 0 && page.more)));
-}
-
-static void write_some(struct fault_store *f)
-{
-    uint8_t bytes[FAULT_VALUE_MAX];
-    char name[16], what[128];
-
-    for (unsigned k = 0; k < 20; k++) {
-        unsigned i = k * 71 % N_KEYS;
-        struct store_op op = fault_put(i, 2, name, bytes);
-
-        if (fault_store_do(f, &op) == 0 && fault_check(f->s, i, 2, what) == FAULT_EXIT_WRONG)
-            _exit(FAULT_EXIT_WRONG);
-        f->s->ops->read_end(f->s, 0);
-    }
-}
-
 static void use_damaged(const void *arg, int fd)
 {
     const struct world *w = arg;
-    struct store_info info;
-    struct fault_store f;
-    char why[STORE_WHY_BYTES], what[128];
+    struct fault_damaged damaged = {.dir = w->dir,
+                                    .n_keys = N_KEYS,
+                                    .n_acked = w->may_lose ? 0 : N_KEYS - 1,
+                                    .n_writes = N_WRITES,
+                                    .strict = !w->may_lose};
 
-    alarm(CHILD_SECONDS); /* endless loops are deaths by signal too */
-    fault_guarded = true;
-    if (fault_store_open(&f, w->dir, FAULT_MAP_BYTES, false, why) != 0)
-        _exit(strlen(why) > 20 ? FAULT_EXIT_OPEN : FAULT_EXIT_UNEXPECTED);
-    for (unsigned i = 0; i < N_KEYS; i++) {
-        int r = fault_check(f.s, i, w->may_lose || i == N_KEYS - 1 ? 0 : 1, what);
-
-        if (r == FAULT_EXIT_WRONG || (r != 0 && !w->may_lose)) {
-            fprintf(stderr, "# %s\n", what);
-            _exit(r);
-        }
-        f.s->ops->read_end(f.s, 0);
-    }
-    scan_all(f.s);
-    f.s->ops->vnode_info(f.s, 0, (struct store_range){0, UINT64_MAX}, &info);
-    f.s->ops->read_end(f.s, 0);
-    if (!w->may_lose && fault_check_sums(f.s, what) != 0) {
-        fprintf(stderr, "# %s\n", what);
-        _exit(FAULT_EXIT_WRONG);
-    }
-    write_some(&f);
-    fault_store_close(&f);
+    fault_use_damaged(&damaged);
 }
 
 static int run_child(struct world *w)
