@@ -19,19 +19,20 @@ enum parked_kind {
 
 struct parked_item {
     enum parked_kind kind;
-    uint32_t next_free;
+    uint32_t next_free; /* as parked.free */
     struct store_op op; /* GET: cookie, token, key, owner */
 };
 
+/* Zeroed: empty. Places that were never used are never touched. */
 struct parked {
-    struct parked_item *items; /* [STORE_FETCH_MAX], made at the first use */
-    uint32_t free, n_merges;
+    uint32_t n_used, n_merges;
+    uint32_t free; /* a list of places, each as its number + 1; 0: its end */
+    struct parked_item items[STORE_FETCH_MAX]; /* [n_used] */
 };
 
-void parked_init(struct parked *p);
 void parked_deinit(struct parked *p); /* drops the references of what waits */
-/* The place that parked_put will fill; STORE_FETCH_MAX if all are taken. False: no memory. */
-bool parked_next(struct parked *p, uint64_t *ret_cookie);
+/* The place that parked_put will fill; STORE_FETCH_MAX if all are taken. */
+uint64_t parked_next(const struct parked *p);
 /* Fills it. The operation's bytes lie in its owner, whose reference is taken. GONE: nothing waits,
  * but the cookie will come. */
 void parked_put(struct parked *p, enum parked_kind kind, const struct store_op *op);

@@ -178,11 +178,11 @@ static enum store_fetch park(struct worker_loop *wl, enum parked_kind kind, stru
 {
     struct store *s = wl->node->store;
     const struct version *put = kind == PARKED_MERGE ? &op->state.version : NULL;
-    uint64_t cookie;
 
-    if (!s->ops->fetch || !parked_next(&wl->parked, &cookie))
+    if (!s->ops->fetch)
         return STORE_FETCH_NOW;
-    enum store_fetch when = s->ops->fetch(s, wl->index, cookie, op->token, &op->key, put);
+    enum store_fetch when =
+        s->ops->fetch(s, wl->index, parked_next(&wl->parked), op->token, &op->key, put);
     if (when != STORE_FETCH_LATER)
         return when;
     tell_cold(wl);
@@ -437,7 +437,6 @@ void worker_effects_run(struct worker_loop *wl, const struct effects *effects)
 
 int worker_effects_init(struct worker_loop *wl)
 {
-    parked_init(&wl->parked);
     wl->effects = malloc(sizeof(*wl->effects));
     return wl->effects ? dones_init(&wl->dones) : -ERR_NO_MEMORY;
 }
