@@ -108,11 +108,7 @@ static void append(struct fact *fact, struct fact_value *value)
 
 static uint64_t number_of(struct slice value)
 {
-    uint64_t number = 0;
-
-    for (unsigned i = 0; i < 8 && i < value.len; i++)
-        number |= (uint64_t)value.data[i] << (8 * i);
-    return number;
+    return bytes_get_le(value.data, value.len < 8 ? (unsigned)value.len : 8);
 }
 
 struct slice facts_name(const struct store_op *op, uint8_t out[META_NAME_BYTES_MAX])

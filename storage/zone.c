@@ -19,9 +19,9 @@
 #include "storage/zone.h"
 
 #include <assert.h>
-#include <endian.h>
 #include <isa-l/crc.h>
 
+#include "storage/bytes.h"
 #include "storage/merge.h"
 #include "storage/range_fold.h"
 
@@ -67,34 +67,6 @@ void zone_change(struct zone *z, uint64_t token, const struct key *key, const st
 
 /* ---- bytes --------------------------------------------------------------------------------- */
 
-static void put_u64(uint8_t *out, uint64_t value)
-{
-    value = htole64(value);
-    memcpy(out, &value, sizeof(value));
-}
-
-static uint64_t get_u64(const uint8_t *in)
-{
-    uint64_t value;
-
-    memcpy(&value, in, sizeof(value));
-    return le64toh(value);
-}
-
-static void put_u32(uint8_t *out, uint32_t value)
-{
-    value = htole32(value);
-    memcpy(out, &value, sizeof(value));
-}
-
-static uint32_t get_u32(const uint8_t *in)
-{
-    uint32_t value;
-
-    memcpy(&value, in, sizeof(value));
-    return le32toh(value);
-}
-
 /* The library does not write to its input. */
 static uint32_t crc_more(uint32_t crc, const uint8_t *data, size_t len)
 {
@@ -107,7 +79,7 @@ static uint32_t checksum(uint32_t number, struct slice bytes)
     uint8_t n[4];
     uint32_t crc;
 
-    put_u32(n, number);
+    bytes_put_le(n, number, 4);
     crc = crc_more(~0u, n, sizeof(n));
     crc = crc_more(crc, bytes.data, CRC_OFFSET);
     crc = crc_more(crc, zero, sizeof(zero));
@@ -118,15 +90,15 @@ void zone_encode(const struct zone *z, uint32_t number, uint8_t out[ZONE_BYTES])
 {
     memset(out, 0, ZONE_HEADER_BYTES);
     out[0] = ZONE_FORMAT;
-    put_u64(out + 8, z->info.n_records);
-    put_u64(out + 16, z->info.n_tombstones);
-    put_u64(out + 24, z->info.n_bytes);
-    put_u64(out + 32, z->info.max_version.hlc);
-    put_u64(out + 40, z->info.max_version.actor);
-    put_u64(out + 48, z->wiped);
+    bytes_put_le(out + 8, z->info.n_records, 8);
+    bytes_put_le(out + 16, z->info.n_tombstones, 8);
+    bytes_put_le(out + 24, z->info.n_bytes, 8);
+    bytes_put_le(out + 32, z->info.max_version.hlc, 8);
+    bytes_put_le(out + 40, z->info.max_version.actor, 8);
+    bytes_put_le(out + 48, z->wiped, 8);
     for (size_t i = 0; i < ZONE_LEAVES; i++)
-        put_u64(out + ZONE_HEADER_BYTES + 8 * i, z->leaves[i]);
-    put_u32(out + CRC_OFFSET, checksum(number, slice_of(out, ZONE_BYTES)));
+        bytes_put_le(out + ZONE_HEADER_BYTES + 8 * i, z->leaves[i], 8);
+    bytes_put_le(out + CRC_OFFSET, checksum(number, slice_of(out, ZONE_BYTES)), 4);
 }
 
 static bool all_zero(const uint8_t *bytes, size_t n)
@@ -143,7 +115,7 @@ int zone_decode_info(struct slice bytes, uint32_t number, struct store_info *ret
 
     if (bytes.len < COMMON_BYTES || bytes.len > ANY_FORMAT_BYTES_MAX)
         return -ERR_CORRUPT;
-    if (get_u32(b + CRC_OFFSET) != checksum(number, bytes))
+    if ((uint32_t)bytes_get_le(b + CRC_OFFSET, 4) != checksum(number, bytes))
         return -ERR_CORRUPT;
     if (b[0] > ZONE_FORMAT)
         return -ERR_FORMAT;
@@ -151,12 +123,12 @@ int zone_decode_info(struct slice bytes, uint32_t number, struct store_info *ret
         !all_zero(b + RESERVED_OFFSET, ZONE_HEADER_BYTES - RESERVED_OFFSET))
         return -ERR_CORRUPT;
     *ret = (struct store_info){
-        .n_records = get_u64(b + 8),
-        .n_tombstones = get_u64(b + 16),
-        .n_bytes = get_u64(b + 24),
-        .max_version = {.hlc = get_u64(b + 32), .actor = get_u64(b + 40)},
+        .n_records = bytes_get_le(b + 8, 8),
+        .n_tombstones = bytes_get_le(b + 16, 8),
+        .n_bytes = bytes_get_le(b + 24, 8),
+        .max_version = {.hlc = bytes_get_le(b + 32, 8), .actor = bytes_get_le(b + 40, 8)},
     };
-    *ret_wiped = get_u64(b + 48);
+    *ret_wiped = bytes_get_le(b + 48, 8);
     return 0;
 }
 
@@ -165,6 +137,6 @@ int zone_decode(struct slice bytes, uint32_t number, struct zone *ret)
     int r = zone_decode_info(bytes, number, &ret->info, &ret->wiped);
 
     for (size_t i = 0; r == 0 && i < ZONE_LEAVES; i++)
-        ret->leaves[i] = get_u64(bytes.data + ZONE_HEADER_BYTES + 8 * i);
+        ret->leaves[i] = bytes_get_le(bytes.data + ZONE_HEADER_BYTES + 8 * i, 8);
     return r;
 }
