@@ -132,9 +132,13 @@ static unsigned n_steps;
 int __real_lmdb_walk_next(struct lmdb_walk *w);
 int __wrap_lmdb_walk_next(struct lmdb_walk *w);
 
+/* What the next getrusage adds to the page faults of the owner's thread; what a step adds. */
+static long more_faults, faults_of_a_step;
+
 int __wrap_lmdb_walk_next(struct lmdb_walk *w)
 {
     n_steps++;
+    more_faults += faults_of_a_step;
     return __real_lmdb_walk_next(w);
 }
 
@@ -706,9 +710,6 @@ static void a_plain_store_is_upgraded_and_then_is_no_plain_store(void **state)
 
 /* ---- reads that wait for the disk ---------------------------------------------------------- */
 
-/* What the next getrusage of the owner's thread adds to its page faults. */
-static long more_faults;
-
 int __real_getrusage(int who, struct rusage *ret);
 int __wrap_getrusage(int who, struct rusage *ret);
 
@@ -718,6 +719,7 @@ int __wrap_getrusage(int who, struct rusage *ret)
     int r = __real_getrusage(who, ret);
 
     faults += more_faults;
+    more_faults = 0;
     ret->ru_majflt = faults;
     return r;
 }
@@ -727,9 +729,8 @@ static void wake_up(struct rig *rig, unsigned n_gets, long faults)
 {
     for (unsigned i = 0; i < n_gets; i++)
         assert_int_equal(get(rig, "disk", NULL), 1);
-    more_faults = faults;
+    more_faults += faults;
     rig->s->ops->read_end(rig->s, 0);
-    more_faults = 0;
 }
 
 static enum store_fetch fetch(struct rig *rig, uint64_t cookie, const char *name, uint64_t put_hlc)
@@ -794,15 +795,18 @@ static void faults_of_scans_make_nothing_cold(void **state)
     set_up(&rig);
     rig_put(&rig, "disk", 1, "v");
     freeze_all(&rig, "disk", 1);
-    for (int i = 0; i < 10; i++) {
-        wake_up(&rig, 5, 0);
-        more_faults = 100; /* at each look: the scan begins with one and ends with one */
-        scan_all(&rig, items, 4);
-        more_faults = 0;
-        rig.s->ops->read_end(rig.s, 0);
-        wake_up(&rig, 5, 0);
-        assert_int_equal(fetch(&rig, 1, "disk", 0), STORE_FETCH_NOW);
-    }
+    wake_up(&rig, 1, 0);
+    wake_up(&rig, 5, 1); /* from now on each is counted exactly */
+    assert_int_equal(get(&rig, "disk", NULL), 1);
+    faults_of_a_step = 100;
+    assert_int_equal(scan_all(&rig, items, 4).n, 1);
+    faults_of_a_step = 0;
+    assert_int_equal(more_faults, 0); /* they were looked at */
+    rig.s->ops->read_end(rig.s, 0);
+    assert_int_equal(fetch(&rig, 1, "disk", 0), STORE_FETCH_NOW);
+    wake_up(&rig, 5, 5); /* while those of gets are */
+    assert_int_equal(fetch(&rig, 1, "disk", 0), STORE_FETCH_LATER);
+    assert_int_equal(fetched(&rig), 1);
     rig_close(&rig);
 }
 
