@@ -25,14 +25,14 @@
 
 struct cold {
     bool on;
-    uint32_t n_reads, n_faults; /* of the window; while cold: of the tries only */
+    uint32_t n_reads, n_faults; /* of the window; while cold n_reads counts the tries only */
     uint32_t turn;
 };
 
 /* The next read is to be handed to a thread that may wait. */
 bool cold_defers(struct cold *c);
 /* After a wake-up with reads: how many of them the thread made that it did not hand over before,
- * and its major page faults since the last call. */
+ * and the major page faults of all. */
 void cold_note(struct cold *c, uint32_t n_reads, uint64_t n_faults);
 
 #endif

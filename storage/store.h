@@ -185,7 +185,7 @@ struct store_ops {
 
     /* Announces a get of the key, or (put not NULL) a merge of that version with it. LATER: others
      * wait for the disk instead, and `fetched` tells the cookie after a notify: then make it,
-     * without asking again. Both functions are NULL in an engine whose reads never wait. */
+     * without asking again. Both functions are NULL in an engine that asks nobody to wait. */
     enum store_fetch (*fetch)(struct store *s, uint32_t queue, uint64_t cookie, uint64_t token,
                               const struct key *key, const struct version *put);
     /* Returns how many. In any order. */

@@ -28,7 +28,8 @@ static inline uint64_t test_random_u64(struct test_random *r)
     return z ^ (z >> 31);
 }
 
-/* The longer tests do less under QUOIT_TEST_QUICK: sanitized runs of scripts/test. */
+/* The longer tests do less under QUOIT_TEST_QUICK: sanitized runs of scripts/test, and failing
+ * disks under TSan in scripts/check. */
 static inline bool test_is_quick(void)
 {
     const char *s = getenv("QUOIT_TEST_QUICK");
