@@ -78,8 +78,7 @@ static uint64_t log_store_durable(struct store *store)
 
 static uint64_t records_in_tables(const struct part *p)
 {
-    return memtable_count(p->active->records) +
-           (p->frozen ? memtable_count(p->frozen->records) : 0);
+    return table_count(p->active) + (p->frozen ? table_count(p->frozen) : 0);
 }
 
 static int log_store_stats(struct store *store, uint32_t queue, struct store_stats *ret)
@@ -214,7 +213,6 @@ static int part_init(struct part *p)
 {
     memset(p, 0, sizeof(*p));
     p->n_faults = FAULTS_UNKNOWN;
-    p->share = TABLE_SHARE_MIN; /* nothing is known of the disk yet */
     atomic_store(&p->active_first, LSN_NONE);
     atomic_store(&p->frozen_first, LSN_NONE);
     pthread_mutex_init(&p->lock, NULL);
@@ -270,7 +268,7 @@ void store_log_resize(struct store_log *s)
     if (!tables)
         tables = clamp(atomic_load(&s->env.used_bytes) / TABLES_PART_OF_FILE,
                        STORE_LOG_TABLES_BYTES_MIN, tables_bytes_max());
-    atomic_store(&s->part_bytes_max, tables / (s->n_owners ? s->n_owners : 1));
+    atomic_store(&s->part_bytes_max, tables / s->n_owners);
     if (!s->log_bytes_fixed)
         atomic_store(&s->log_bytes_max, log_bytes_for(tables));
 }
@@ -391,7 +389,7 @@ int store_log_open(const struct store_config *config, const struct store_log_opt
     s->store.ops = &log_ops;
     s->config = *config;
     s->n_parts = config->n_workers + 1;
-    s->n_owners = config->n_owners ? config->n_owners : config->n_workers;
+    s->n_owners = config->n_owners ? config->n_owners : s->n_parts > 1 ? s->n_parts - 1 : 1;
     s->dir = strdup(options->lmdb.dir);
     s->env = (struct lmdb_env){.n_queues = s->n_parts + READER_POOL_THREADS,
                                .format = STORE_FORMAT_LOG,

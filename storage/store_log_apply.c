@@ -298,9 +298,12 @@ static void publish_progress(struct store_log *s, const struct pass *pass)
 
     if (pass->n_total)
         progress = (uint32_t)(pass->n_applied * PROGRESS_WHOLE / pass->n_total);
-    for (uint32_t q = 0; q < s->n_parts; q++)
-        if (pass->tables[q])
-            atomic_store(&s->parts[q].progress, progress);
+    for (uint32_t q = 0; q < s->n_parts; q++) {
+        if (!pass->tables[q])
+            continue;
+        atomic_store(&s->parts[q].progress, progress);
+        atomic_store(&s->parts[q].n_ranges_applied, pass->zone / (ZONES / TABLE_RANGES));
+    }
     notify_held_up(s);
 }
 
@@ -332,10 +335,12 @@ int apply_pass(struct store_log *s, struct table **tables)
         if (!tables[q])
             continue;
         pass.zone = 0;
-        pass.n_total += memtable_count(tables[q]->records);
+        pass.n_total += table_count(tables[q]);
         lsn = tables[q]->lsn_last > lsn ? tables[q]->lsn_last : lsn;
     }
     r = wait_durable(s, lsn);
+    for (uint32_t q = 0; r == 0 && q < s->n_owners; q++)
+        pass.seq_of[q] = tables[q] ? log_seq_of(s->log, tables[q]->lsn_last) : 0;
     while (r == 0 && !pass.finished) {
         r = run_slice(s, pass_slice, &pass);
         publish_progress(s, &pass);

@@ -21,6 +21,7 @@
 #include "storage/log.h"
 #include "storage/log_record.h"
 #include "storage/memtable.h"
+#include "storage/pass_place.h"
 #include "storage/reader_pool.h"
 #include "storage/space.h"
 #include "storage/store_lmdb_env.h"
@@ -29,6 +30,7 @@
 
 #define META_NAME_LOG_ID "s:log"
 #define META_NAME_APPLIED "s:applied"
+#define META_NAME_PASS "s:pass"
 
 /* The zone's summary was damaged when the store was opened. */
 #define WIPE_UNKNOWN UINT64_MAX
@@ -41,9 +43,13 @@
 
 /* Wipes that one table remembers; then it is frozen first. */
 #define TABLE_WIPES_MAX 4096u
-/* How much of the budget a table takes before it is frozen, in 1024ths. */
-#define TABLE_SHARE_MIN 512u
-#define TABLE_SHARE_MAX 768u
+/* A table is cut into so many ranges of tokens, whose memory is given back one by one. A multiple of
+ * zones each. */
+#define TABLE_RANGE_BITS 4u
+#define TABLE_RANGES (1u << TABLE_RANGE_BITS)
+/* Of the budget: what the active table may take at once while the frozen one is as large as it gets.
+ * The rest is for the frozen one at first, and range by range for the active one. */
+#define TABLE_FREE_PART 8u
 /* Names of facts: some per node, never per key. */
 #define FACTS_MAX 4096u
 
@@ -57,11 +63,25 @@ struct table_wipe {
 
 struct table {
     struct table *next; /* retired: the one before */
-    struct memtable *records;
+    /* By token; NULL: given back. A frozen table's are looked at by the apply as well, but only from
+     * where it stands. */
+    struct memtable *ranges[TABLE_RANGES];
+    uint32_t
+        n_given_back;    /* the owner's: ranges below are on disk, and nobody asks for them here */
+    size_t n_bytes;      /* of memory, without what was given back */
+    size_t frozen_bytes; /* when it was frozen */
     struct table_wipe *wipes; /* in the order of their LSNs */
     size_t n_wipes, cap_wipes;
     uint64_t lsn_last;
     uint64_t disk_bytes; /* what its entries may take on disk */
+};
+
+/* A walk over a table in key order; entry NULL: past the end. */
+struct table_iter {
+    const struct memtable_entry *entry;
+    const struct table *table;
+    uint32_t range;
+    struct memtable_iter it;
 };
 
 /* Work for the apply that does not go through the log: sorted items, or nothing but an outcome. */
@@ -78,7 +98,6 @@ struct part {
     /* the owner's thread only */
     struct table *active, *frozen; /* frozen may be NULL */
     struct table *retired;         /* on disk, but their bytes may be lent out: a list */
-    uint32_t share;                /* of the budget, in 1024ths: then the active one is frozen */
     uint64_t loaded_lsn;           /* entries up to here may be older than what a load brought */
     uint32_t n_loading;
     bool read; /* slices may be lent out */
@@ -87,7 +106,6 @@ struct part {
     uint32_t n_disk_reads, n_tried;
     uint64_t n_faults; /* of the thread, when they were counted last */
     uint32_t watched;  /* wake-ups to come whose faults are counted from their first read on */
-    bool paced;        /* puts were refused since the frozen table was frozen */
     struct cold cold;
     uint32_t n_fetching;
     /* Outcomes in the order of their LSNs, a ring; and what each holds of the queue's bytes. */
@@ -101,11 +119,12 @@ struct part {
     _Atomic uint64_t active_last;                /* of the newest entry: is it idle? */
     _Atomic uint64_t bytes;                      /* that the tables may need on disk */
     _Atomic uint32_t progress;                   /* of the pass with the frozen table: 0 .. 1024 */
-    atomic_bool applied;                         /* the frozen table is on disk: may be dropped */
-    atomic_bool wants_freeze;                    /* asked for by the apply */
-    atomic_bool held_up;                         /* was refused as FULL: to be notified */
-    pthread_mutex_t lock;                        /* of loaded */
-    struct load *loaded, **loaded_tail;          /* done, to be reaped */
+    _Atomic uint32_t n_ranges_applied;  /* of the frozen table: on disk, may be given back */
+    atomic_bool applied;                /* the frozen table is on disk: may be dropped */
+    atomic_bool wants_freeze;           /* asked for by the apply */
+    atomic_bool held_up;                /* was refused as FULL: to be notified */
+    pthread_mutex_t lock;               /* of loaded */
+    struct load *loaded, **loaded_tail; /* done, to be reaped */
     atomic_bool has_loaded;
 } __attribute__((aligned(64)));
 
@@ -169,7 +188,8 @@ struct store_log {
     _Atomic uint64_t part_bytes_max; /* of one part's tables */
     _Atomic uint64_t log_bytes_max;  /* beyond three quarters of it tables go to disk early */
     size_t slice_records;
-    uint64_t log_id, applied_seq; /* as found */
+    uint64_t log_id, applied_seq;  /* as found */
+    struct pass_place found_place; /* where the last process was in its pass */
     char *dir;
     atomic_bool failed;
     _Atomic uint64_t n_ops, n_fetched;
@@ -183,7 +203,7 @@ static inline struct store_log *log_of(struct store *s)
 /* The part that owns a token. */
 static inline uint32_t part_of(const struct store_log *s, uint64_t token)
 {
-    return s->n_owners ? token_worker(token, s->n_owners) : 0;
+    return token_worker(token, s->n_owners);
 }
 
 /* ---- store_log.c */
@@ -198,6 +218,27 @@ void table_free(struct table *t);
 /* What a record may take on disk: pages that are not full, or pages of its own. */
 uint64_t table_disk_bytes(size_t key_len, size_t value_len);
 bool table_is_empty(const struct table *t);
+size_t table_count(const struct table *t);
+/* For n[i] puts with bytes[i] of keys and values into range i. 0, -ERR_NO_MEMORY. */
+struct table_need {
+    size_t n[TABLE_RANGES], bytes[TABLE_RANGES];
+};
+void table_need_add(struct table_need *need, uint64_t token, size_t bytes);
+int table_reserve(struct table *t, const struct table_need *need);
+/* Within what was reserved: as memtable_put. */
+const struct memtable_entry *table_put(struct table *t, struct slice store_key,
+                                       const struct state *state, uint64_t lsn, struct blob *owner);
+const struct memtable_entry *table_get(const struct table *t, struct slice store_key);
+void table_seek(const struct table *t, struct slice from, struct table_iter *ret);
+void table_next(struct table_iter *it);
+/* Owner, of a frozen table, while none of its bytes are lent out: ranges below n are on disk, and so
+ * are the wipes there. */
+void table_give_back(struct table *t, uint32_t n);
+/* Owner: the token's range was given back, entries and wipes: look behind the table. */
+static inline bool table_is_behind(const struct table *t, uint64_t token)
+{
+    return token >> (64 - TABLE_RANGE_BITS) < t->n_given_back;
+}
 /* Entries of the token up to this LSN are wiped; 0: none. *ret_done: what is not in this table may
  * be looked up behind it. */
 uint64_t table_wiped(const struct table *t, uint64_t token, bool *ret_done);
@@ -312,9 +353,10 @@ struct pass {
     uint8_t after[STORE_KEY_BYTES_MAX]; /* entries of the zone up to this key are applied */
     size_t after_len;
     uint64_t n_applied, n_total;
-    bool finished;    /* tables, facts and applied_seq are on disk */
-    uint64_t durable; /* finished: as of the last transaction */
-    uint64_t seq;     /* the log is applied up to here */
+    uint64_t seq_of[LIMIT_WORKERS_MAX]; /* as in pass_place */
+    bool finished;                      /* tables, facts and applied_seq are on disk */
+    uint64_t durable;                   /* finished: as of the last transaction */
+    uint64_t seq;                       /* the log is applied up to here */
 };
 
 /* One synced transaction from where the pass is. */

@@ -59,7 +59,7 @@ static int tables_find(const struct part *p, uint64_t token, struct slice store_
 {
     int found = table_find(p->active, token, store_key, ret);
 
-    if (found == 0 && p->frozen)
+    if (found == 0 && p->frozen && !table_is_behind(p->frozen, token))
         found = table_find(p->frozen, token, store_key, ret);
     return found;
 }
@@ -73,7 +73,7 @@ static uint64_t disk_hidden_by(const struct part *p, uint64_t token)
         bool done;
         uint64_t lsn = table_wiped(tables[i], token, &done);
 
-        if (lsn && !done)
+        if (lsn && !done && !table_is_behind(tables[i], token))
             return lsn;
     }
     return 0;
@@ -151,7 +151,7 @@ struct merge_walk {
     struct store_range range;
     uint8_t last_bytes[8], next_bytes[8];
     const struct table *table[2];
-    struct memtable_iter it[2];
+    struct table_iter it[2];
     struct lmdb_walk disk;
     int disk_r; /* what the walk on disk said: 0 a record, 1 the end, negative */
     /* the current record */
@@ -190,9 +190,9 @@ static int walk_open(struct merge_walk *w, struct store_log *s, uint32_t queue,
     for (int i = 0; i < 2; i++) {
         if (!w->table[i])
             continue;
-        memtable_seek(w->table[i]->records, from, &w->it[i]);
+        table_seek(w->table[i], from, &w->it[i]);
         if (w->it[i].entry && slice_equal(memtable_key(w->it[i].entry), after))
-            memtable_next(&w->it[i]);
+            table_next(&w->it[i]);
     }
     w->disk_r = lmdb_walk_first(&s->env, queue, range, after, &w->disk);
     return 0;
@@ -280,7 +280,7 @@ static void walk_step(struct merge_walk *w)
         const struct memtable_entry *e = entry_at(w, i);
 
         if (e && slice_equal(memtable_key(e), key))
-            memtable_next(&w->it[i]);
+            table_next(&w->it[i]);
     }
     if (disk_has_key(w) && slice_equal(w->disk.store_key, key))
         w->disk_r = lmdb_walk_next(&w->disk);
@@ -395,7 +395,7 @@ static int zone_overlay(struct store_log *s, uint32_t queue, uint32_t number, st
     struct part *p = &s->parts[queue];
     const struct table *tables[2] = {p->active, p->frozen};
     struct store_range range = zone_range(number);
-    struct memtable_iter it;
+    struct table_iter it;
     struct state old, now;
     struct key key;
     uint64_t token, lsn = 0;
@@ -403,8 +403,8 @@ static int zone_overlay(struct store_log *s, uint32_t queue, uint32_t number, st
 
     bytes_put_token(first, range.first);
     for (int i = 0; i < 2 && tables[i]; i++) {
-        memtable_seek(tables[i]->records, slice_of(first, sizeof(first)), &it);
-        for (; it.entry; memtable_next(&it)) {
+        table_seek(tables[i], slice_of(first, sizeof(first)), &it);
+        for (; it.entry; table_next(&it)) {
             struct slice store_key = memtable_key(it.entry);
             int r = store_key_decode(store_key, &token, &key);
 
@@ -412,7 +412,7 @@ static int zone_overlay(struct store_log *s, uint32_t queue, uint32_t number, st
                 return r;
             if (token > range.last)
                 break;
-            if (i == 1 && memtable_get(p->active->records, store_key))
+            if (i == 1 && table_get(p->active, store_key))
                 continue; /* told already */
             r = lmdb_env_get(&s->env, queue, store_key, &old);
             if (r == 0)

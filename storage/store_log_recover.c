@@ -2,7 +2,8 @@
  *
  * Every record after the applied sequence number goes into the tables again, merged by version, as
  * it did the first time; that some of them are on disk already does no harm, for the apply decides
- * by version too, and reads look at both until then. A wipe hides the entries before it, whether it
+ * by version too, and reads look at both until then. What the last pass had behind it (pass_place) is
+ * left where it is, on disk: its memory had been given to others. A wipe hides the entries before it, whether it
  * is done on disk or not; one that is done (its number is in the zone's summary) does not hide what
  * the disk holds, for that came later. The number of workers may have changed: tables are chosen by
  * token.
@@ -33,12 +34,13 @@ static void note_entry(struct part *p, uint64_t lsn)
     p->loaded_lsn = lsn;
 }
 
-static int replay_state(struct recovery *rec, uint64_t lsn, struct slice payload)
+static int replay_state(struct recovery *rec, uint64_t seq, uint64_t lsn, struct slice payload)
 {
     struct store_log *s = rec->s;
     const struct memtable_entry *e;
     struct version *max;
     struct slice store_key = {0};
+    struct table_need need = {0};
     struct state state = {0};
     struct part *p;
     struct key key;
@@ -53,13 +55,16 @@ static int replay_state(struct recovery *rec, uint64_t lsn, struct slice payload
     max = &s->zone_max[zone_of(token)];
     if (version_compare(state.version, *max) > 0)
         *max = state.version;
+    if (pass_place_is_behind(&s->found_place, token, seq))
+        return 0;
     if (table_find(p->active, token, store_key, &e) == 1 &&
         version_compare(e->version, state.version) >= 0)
         return 0;
-    r = memtable_reserve(p->active->records, 1, store_key.len + state.value.len);
+    table_need_add(&need, token, store_key.len + state.value.len);
+    r = table_reserve(p->active, &need);
     if (r < 0)
         return r;
-    memtable_put(p->active->records, store_key, &state, lsn, NULL);
+    table_put(p->active, store_key, &state, lsn, NULL);
     p->active->disk_bytes += table_disk_bytes(store_key.len, state.value.len);
     note_entry(p, lsn);
     return 0;
@@ -100,10 +105,9 @@ static int on_record(void *ctx, struct log_pos pos, uint64_t lsn, uint8_t type,
     struct slice name, value;
     int r;
 
-    (void)pos;
     switch ((enum log_type)type) {
     case LOG_STATE:
-        return replay_state(rec, lsn, payload);
+        return replay_state(rec, pos.seq, lsn, payload);
     case LOG_FACT:
         r = log_record_fact_decode(payload, &name, &value);
         return r < 0 ? r : facts_replay(rec->s, name, value, lsn);
@@ -127,6 +131,14 @@ static int read_number(struct store_log *s, const char *name, uint64_t *ret)
         return -ERR_CORRUPT;
     *ret = bytes_get_le(value.data, 8);
     return 0;
+}
+
+static int read_place(struct store_log *s)
+{
+    struct slice value;
+    int r = lmdb_env_fact(&s->env, 0, slice_str(META_NAME_PASS), &value);
+
+    return r == 0 ? pass_place_decode(value, &s->found_place) : r < 0 ? r : 0;
 }
 
 /* A summary that cannot be read is made anew when its zone is written next; until then nothing in
@@ -166,6 +178,8 @@ static int read_all(struct recovery *rec)
     r = read_number(s, META_NAME_LOG_ID, &s->log_id);
     if (r == 0)
         r = read_number(s, META_NAME_APPLIED, &s->applied_seq);
+    if (r == 0)
+        r = read_place(s);
     for (uint32_t z = 0; r == 0 && z < ZONES; z++)
         r = read_zone(rec, z);
     lmdb_snapshots_end(&s->env, 0);

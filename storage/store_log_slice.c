@@ -170,15 +170,15 @@ static int apply_entries(struct slice_run *run, const struct table *t, struct pa
 {
     struct store_range range = zone_range(pass->zone);
     struct slice from = slice_of(pass->after, pass->after_len);
-    struct memtable_iter it;
+    struct table_iter it;
     uint64_t token;
     struct key key;
     bool done;
 
-    memtable_seek(t->records, from, &it);
+    table_seek(t, from, &it);
     if (it.entry && slice_equal(memtable_key(it.entry), from))
-        memtable_next(&it);
-    for (*ret_more = true; it.entry; memtable_next(&it)) {
+        table_next(&it);
+    for (*ret_more = true; it.entry; table_next(&it)) {
         struct slice store_key = memtable_key(it.entry);
         struct state state = memtable_state(it.entry);
         int rc;
@@ -213,7 +213,7 @@ static void pass_to_zone(struct pass *pass, uint32_t zone)
 /* Nothing of the table lies in the zone (or no more). */
 static bool zone_is_quiet(const struct table *t, const struct pass *pass)
 {
-    struct memtable_iter it;
+    struct table_iter it;
     uint64_t token;
     struct key key;
 
@@ -222,7 +222,7 @@ static bool zone_is_quiet(const struct table *t, const struct pass *pass)
     for (size_t i = 0; i < t->n_wipes; i++)
         if (wipe_is_of(&t->wipes[i], pass->zone))
             return false;
-    memtable_seek(t->records, slice_of(pass->after, pass->after_len), &it);
+    table_seek(t, slice_of(pass->after, pass->after_len), &it);
     return !it.entry || store_key_decode(memtable_key(it.entry), &token, &key) < 0 ||
            zone_of(token) != pass->zone;
 }
@@ -269,13 +269,24 @@ static int finish_pass(struct slice_run *run, struct pass *pass)
     return rc;
 }
 
+/* Where the pass is: a replay goes around what lies behind it. */
+static int put_place(struct slice_run *run, const struct pass *pass)
+{
+    uint8_t bytes[PASS_PLACE_BYTES_MAX];
+    struct pass_place place = {.n_owners = run->s->n_owners, .zone = pass->zone};
+
+    memcpy(place.seq_of, pass->seq_of, sizeof(place.seq_of));
+    return lmdb_txn_fact_put(&run->txn, slice_str(META_NAME_PASS),
+                             pass_place_encode(&place, bytes));
+}
+
 static int fill(struct slice_run *run, struct pass *pass)
 {
     bool more = false;
+    int rc;
 
     while (pass->zone < ZONES && !run_is_full(run)) {
         const struct table *t = pass->tables[part_of(run->s, zone_range(pass->zone).first)];
-        int rc;
 
         if (pass->after_len == 0)
             pass_to_zone(pass, pass->zone);
@@ -289,7 +300,8 @@ static int fill(struct slice_run *run, struct pass *pass)
         if (!more)
             pass_to_zone(pass, pass->zone + 1);
     }
-    return pass->zone == ZONES ? finish_pass(run, pass) : 0;
+    rc = put_place(run, pass);
+    return rc == 0 && pass->zone == ZONES ? finish_pass(run, pass) : rc;
 }
 
 /* ---- transactions -------------------------------------------------------------------------- */

@@ -22,9 +22,8 @@
  * progress with the frozen one. So a queue of puts slows down to the pace of the disk instead of
  * stopping when both tables are full.
  *
- * A table is frozen as late as the apply's speed allows: what fills up while it is being applied
- * must fit into the rest of the budget. The fuller it is, the more of its records share a page on
- * disk, and pages are what a put costs there.
+ * A table may take nearly all of the budget: the apply gives the memory of a frozen one back range by
+ * range, and pacing lets the active one have it.
  */
 #include "storage/store_log_impl.h"
 
@@ -35,10 +34,6 @@
 #include "storage/merge.h"
 #include "storage/store_check.h"
 
-/* Of what the frozen table leaves: what is free at once, before the apply has done anything. */
-#define PACE_FREE_PART 10u
-/* Tables that were frozen with less of it were so for another reason, and teach nothing. */
-#define SHARE_LEARN_MIN 256u
 /* What comes is looked at from this on; less than that fits into what is never given to puts. */
 #define SPACE_LARGE_BYTES (1u << 20)
 
@@ -72,20 +67,16 @@ static bool snapshot_is_new(struct store_log *s, uint32_t queue)
     return !lmdb_snapshot_open(&s->env, queue) || lmdb_snapshot_next(&s->env, queue) == 0;
 }
 
-/* The frozen table is on disk: how full would it best have been? A quarter is added to what came
- * meanwhile, for disks are not steady. */
-static void learn_share(const struct store_log *s, struct part *p)
+/* Ranges that the apply has behind it, while nothing is lent out. */
+static void give_back_ranges(struct store_log *s, uint32_t queue)
 {
-    uint64_t was = memtable_bytes(p->frozen->records), came = memtable_bytes(p->active->records);
-    uint64_t best;
+    struct part *p = &s->parts[queue];
+    uint32_t n = atomic_load(&p->n_ranges_applied);
 
-    if (was == 0 || was < s->part_bytes_max / 1024 * SHARE_LEARN_MIN)
+    if (!p->frozen || p->read || n <= p->frozen->n_given_back)
         return;
-    best = (p->share + was * 1024 / (was + came + came / 4)) / 2;
-    if (p->paced && best > p->share) /* little came because little was let in */
-        best = p->share;
-    best = best < TABLE_SHARE_MIN ? TABLE_SHARE_MIN : best;
-    p->share = (uint32_t)(best > TABLE_SHARE_MAX ? TABLE_SHARE_MAX : best);
+    assert(!lmdb_snapshot_open(&s->env, queue)); /* the next one shows what is given back */
+    table_give_back(p->frozen, n);
 }
 
 static void drop_applied(struct store_log *s, uint32_t queue)
@@ -94,9 +85,9 @@ static void drop_applied(struct store_log *s, uint32_t queue)
 
     if (!p->frozen || !atomic_load(&p->applied) || !snapshot_is_new(s, queue))
         return;
-    learn_share(s, p);
     atomic_store(&p->applied, false);
     atomic_store(&p->progress, 0);
+    atomic_store(&p->n_ranges_applied, 0);
     p->frozen->next = p->retired;
     p->retired = p->frozen;
     p->frozen = NULL;
@@ -107,12 +98,18 @@ static void drop_applied(struct store_log *s, uint32_t queue)
         s->config.notify(s->config.ctx, queue);
 }
 
+/* Then a table is frozen. */
+static uint64_t table_bytes_max(const struct store_log *s)
+{
+    return s->part_bytes_max - s->part_bytes_max / TABLE_FREE_PART;
+}
+
 static bool should_freeze(struct store_log *s, const struct part *p)
 {
     if (p->frozen || table_is_empty(p->active))
         return false;
     return atomic_load(&p->wants_freeze) || p->active->n_wipes >= TABLE_WIPES_MAX / 2 ||
-           memtable_bytes(p->active->records) >= s->part_bytes_max / 1024 * p->share ||
+           p->active->n_bytes >= table_bytes_max(s) ||
            log_used_bytes(s->log) >= s->log_bytes_max / 4 * 3 || log_is_short(s->log);
 }
 
@@ -126,7 +123,7 @@ static void freeze(struct store_log *s, uint32_t queue)
     atomic_store(&p->wants_freeze, false);
     p->frozen = p->active;
     p->active = fresh;
-    p->paced = false;
+    p->frozen->frozen_bytes = p->frozen->n_bytes;
     /* In this order: whoever reads them the other way round misses nothing. */
     atomic_store(&p->frozen_first, atomic_load(&p->active_first));
     atomic_store(&p->active_first, LSN_NONE);
@@ -138,27 +135,26 @@ void part_chores(struct store_log *s, uint32_t queue)
     struct part *p = &s->parts[queue];
 
     drop_applied(s, queue);
+    give_back_ranges(s, queue);
     if (should_freeze(s, p))
         freeze(s, queue);
 }
 
-/* May the active table take more? */
-static bool pace_allows(const struct store_log *s, struct part *p)
+/* May the active table take more? What the frozen one leaves it may take at once; the rest up to where
+ * it is frozen itself comes with the apply's progress. */
+static bool pace_allows(const struct store_log *s, const struct part *p)
 {
     uint64_t progress = atomic_load(&p->applied) ? 1024 : atomic_load(&p->progress);
-    uint64_t budget = s->part_bytes_max, most = budget / 1024 * TABLE_SHARE_MAX;
-    uint64_t frozen, rest, at_once;
+    uint64_t most = table_bytes_max(s), at_once = s->part_bytes_max - most, frozen;
 
     if (!p->frozen)
         return true;
-    frozen = memtable_bytes(p->frozen->records);
-    rest = budget - (frozen < most ? frozen : most);
-    rest = rest < most ? rest : most;
-    at_once = rest / PACE_FREE_PART;
-    if (memtable_bytes(p->active->records) <= at_once + (rest - at_once) / 1024 * progress)
+    frozen = p->frozen->frozen_bytes;
+    if (frozen < most)
+        at_once = s->part_bytes_max - frozen;
+    if (at_once >= most)
         return true;
-    p->paced = true;
-    return false;
+    return p->active->n_bytes <= at_once + (most - at_once) / 1024 * progress;
 }
 
 /* Whether so many bytes that grow are refused: what waits in the tables will need room as well. */
@@ -200,8 +196,6 @@ static size_t entry_bytes(const struct store_op *op)
 {
     size_t value = op->state.value.len;
 
-    if (op->type != STORE_OP_MERGE)
-        return 0;
     if (op->owner && value >= MEMTABLE_REF_BYTES_MIN)
         value = 0;
     return STORE_KEY_HEADER_BYTES + op->key.partition.len + op->key.sort.len + value;
@@ -233,13 +227,15 @@ static bool queue_is_full(const struct part *p, size_t n, size_t bytes)
 /* Room for all of it. 0, -ERR_FULL, -ERR_NO_MEMORY. */
 static int admit(struct submit *m, const struct store_op *ops, size_t n)
 {
-    size_t bytes = 0, memory = 0, growing = 0;
+    size_t bytes = 0, growing = 0;
+    struct table_need need = {0};
     bool grows;
     int r;
 
     for (size_t i = 0; i < n; i++) {
         bytes += op_bytes(&ops[i]);
-        memory += entry_bytes(&ops[i]);
+        if (ops[i].type == STORE_OP_MERGE)
+            table_need_add(&need, ops[i].token, entry_bytes(&ops[i]));
         growing += op_grows(&ops[i]) ? op_bytes(&ops[i]) : 0;
     }
     grows = growing > 0;
@@ -248,7 +244,7 @@ static int admit(struct submit *m, const struct store_op *ops, size_t n)
     m->no_space = space_is_low(m->s, growing);
     if (queue_is_full(m->p, n, bytes) || (grows && !m->no_space && !pace_allows(m->s, m->p)))
         return -ERR_FULL;
-    r = memtable_reserve(m->p->active->records, n, memory);
+    r = table_reserve(m->p->active, &need);
     if (r < 0)
         return r;
     r = log_admit(m->s->log, m->list, bytes, !grows);
@@ -286,8 +282,8 @@ static int store_state(struct submit *m, struct slice store_key, const struct st
     if (r < 0)
         return r;
     /* The LSN is known when the log has taken the list: see number_entries. */
-    m->p->made[m->n_made++] = (struct memtable_entry *)(uintptr_t)memtable_put(
-        m->p->active->records, store_key, &op->state, LSN_NONE, op->owner);
+    m->p->made[m->n_made++] = (struct memtable_entry *)(uintptr_t)table_put(
+        m->p->active, store_key, &op->state, LSN_NONE, op->owner);
     m->p->active->disk_bytes += table_disk_bytes(store_key.len, op->state.value.len);
     if (version_compare(op->state.version, *max) > 0)
         *max = op->state.version;

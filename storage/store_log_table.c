@@ -4,6 +4,11 @@
  * are not seen any more. So a wipe costs nothing where it happens, bytes lent out stay good, and
  * the apply finds both in their order. Wipes are kept per zone, because zones remember on disk
  * which of them are done.
+ *
+ * A table has a memtable for each sixteenth of the ring, one behind the other in key order. The apply
+ * walks a frozen table in that order, and what it has behind it is given back at once: the memory is
+ * the next table's. So a table may take nearly all of the budget before it is frozen, and the fuller
+ * it is, the more of its records share a page on disk, which is what a put costs there.
  */
 #include "storage/store_log_impl.h"
 
@@ -15,10 +20,12 @@ struct table *table_new(void)
 
     if (!t)
         return NULL;
-    t->records = memtable_new();
-    if (!t->records) {
-        free(t);
-        return NULL;
+    for (uint32_t i = 0; i < TABLE_RANGES; i++) {
+        t->ranges[i] = memtable_new();
+        if (!t->ranges[i]) {
+            table_free(t);
+            return NULL;
+        }
     }
     return t;
 }
@@ -27,9 +34,101 @@ void table_free(struct table *t)
 {
     if (!t)
         return;
-    memtable_free(t->records);
+    for (uint32_t i = 0; i < TABLE_RANGES; i++)
+        memtable_free(t->ranges[i]);
     free(t->wipes);
     free(t);
+}
+
+/* ---- records ------------------------------------------------------------------------------- */
+
+static uint32_t range_of(uint64_t token)
+{
+    return (uint32_t)(token >> (64 - TABLE_RANGE_BITS));
+}
+
+/* Of a store key: the token is big-endian. */
+static uint32_t range_of_key(struct slice store_key)
+{
+    return store_key.len ? store_key.data[0] >> (8 - TABLE_RANGE_BITS) : 0;
+}
+
+size_t table_count(const struct table *t)
+{
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < TABLE_RANGES; i++)
+        n += t->ranges[i] ? memtable_count(t->ranges[i]) : 0;
+    return n;
+}
+
+void table_need_add(struct table_need *need, uint64_t token, size_t bytes)
+{
+    need->n[range_of(token)]++;
+    need->bytes[range_of(token)] += bytes;
+}
+
+int table_reserve(struct table *t, const struct table_need *need)
+{
+    int r = 0;
+
+    for (uint32_t i = 0; r == 0 && i < TABLE_RANGES; i++)
+        if (need->n[i])
+            r = memtable_reserve(t->ranges[i], need->n[i], need->bytes[i]);
+    return r;
+}
+
+const struct memtable_entry *table_put(struct table *t, struct slice store_key,
+                                       const struct state *state, uint64_t lsn, struct blob *owner)
+{
+    struct memtable *m = t->ranges[range_of_key(store_key)];
+    const struct memtable_entry *e;
+
+    t->n_bytes -= memtable_bytes(m);
+    e = memtable_put(m, store_key, state, lsn, owner);
+    t->n_bytes += memtable_bytes(m);
+    return e;
+}
+
+const struct memtable_entry *table_get(const struct table *t, struct slice store_key)
+{
+    const struct memtable *m = t->ranges[range_of_key(store_key)];
+
+    return m ? memtable_get(m, store_key) : NULL;
+}
+
+/* On to the first entry of a range from this one on. */
+static void skip_to_entry(struct table_iter *it)
+{
+    while (!it->it.entry && ++it->range < TABLE_RANGES)
+        if (it->table->ranges[it->range])
+            memtable_seek(it->table->ranges[it->range], (struct slice){0}, &it->it);
+    it->entry = it->it.entry;
+}
+
+void table_seek(const struct table *t, struct slice from, struct table_iter *ret)
+{
+    *ret = (struct table_iter){.table = t, .range = range_of_key(from)};
+    if (t->ranges[ret->range])
+        memtable_seek(t->ranges[ret->range], from, &ret->it);
+    skip_to_entry(ret);
+}
+
+void table_next(struct table_iter *it)
+{
+    memtable_next(&it->it);
+    skip_to_entry(it);
+}
+
+void table_give_back(struct table *t, uint32_t n)
+{
+    for (; t->n_given_back < n; t->n_given_back++) {
+        struct memtable **m = &t->ranges[t->n_given_back];
+
+        t->n_bytes -= memtable_bytes(*m);
+        memtable_free(*m);
+        *m = NULL;
+    }
 }
 
 #define PAGE_BYTES 4096u
@@ -50,7 +149,7 @@ uint64_t table_disk_bytes(size_t key_len, size_t value_len)
 
 bool table_is_empty(const struct table *t)
 {
-    return memtable_count(t->records) == 0 && t->n_wipes == 0;
+    return t->n_bytes == 0 && t->n_wipes == 0;
 }
 
 uint64_t table_wiped(const struct table *t, uint64_t token, bool *ret_done)
@@ -74,7 +173,8 @@ uint64_t table_wiped_until(const struct table *t, uint64_t token)
     for (size_t i = 0; i < t->n_wipes; i++) {
         const struct table_wipe *w = &t->wipes[i];
 
-        if (!w->done && token >= w->range.first && w->range.last > last && token <= w->range.last)
+        if (!w->done && !table_is_behind(t, w->range.first) && token >= w->range.first &&
+            w->range.last > last && token <= w->range.last)
             last = w->range.last;
     }
     return last;
@@ -83,7 +183,7 @@ uint64_t table_wiped_until(const struct table *t, uint64_t token)
 int table_find(const struct table *t, uint64_t token, struct slice store_key,
                const struct memtable_entry **ret)
 {
-    const struct memtable_entry *e = memtable_get(t->records, store_key);
+    const struct memtable_entry *e = table_get(t, store_key);
     uint64_t wiped;
     bool done;
 

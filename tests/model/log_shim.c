@@ -36,6 +36,7 @@ static struct {
     int fail_errno;
     bool fail_forever, has_failed;
     bool hold, held;
+    unsigned hold_after; /* so many of the kind pass first */
     enum log_shim_kind hold_kind;
     bool lose_log, lose_data;
 } shim = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
@@ -200,7 +201,9 @@ PUBLIC ssize_t writev(int fd, const struct iovec *iov, int n_iov)
 static void hold_if_told(enum log_shim_kind kind)
 {
     pthread_mutex_lock(&shim.lock);
-    if (shim.hold && shim.hold_kind == kind) {
+    if (shim.hold && shim.hold_kind == kind && shim.hold_after > 0) {
+        shim.hold_after--;
+    } else if (shim.hold && shim.hold_kind == kind) {
         shim.held = true;
         pthread_cond_broadcast(&shim.changed);
         while (shim.hold)
@@ -367,22 +370,23 @@ bool log_shim_has_failed(void)
     return b;
 }
 
-static void hold(enum log_shim_kind kind)
+static void hold(enum log_shim_kind kind, unsigned after)
 {
     pthread_mutex_lock(&shim.lock);
     shim.hold = true;
+    shim.hold_after = after;
     shim.hold_kind = kind;
     pthread_mutex_unlock(&shim.lock);
 }
 
 void log_shim_hold_sync(void)
 {
-    hold(LOG_SHIM_SYNC);
+    hold(LOG_SHIM_SYNC, 0);
 }
 
-void log_shim_hold_data_sync(void)
+void log_shim_hold_data_sync(unsigned after)
 {
-    hold(LOG_SHIM_DATA_SYNC);
+    hold(LOG_SHIM_DATA_SYNC, after);
 }
 
 void log_shim_lose_syncs(bool of_log, bool of_data)

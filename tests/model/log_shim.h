@@ -56,8 +56,9 @@ bool log_shim_has_failed(void);
 
 /* The next sync of a whole segment waits until log_shim_let_go. */
 void log_shim_hold_sync(void);
-void log_shim_hold_data_sync(void); /* the same of the data file */
-void log_shim_wait_held(void);      /* until one waits */
+/* The same of the data file, once so many have passed. */
+void log_shim_hold_data_sync(unsigned after);
+void log_shim_wait_held(void); /* until one waits */
 void log_shim_let_go(void);
 
 /* From now on syncs of whole segments, or of the data file, do nothing and are not in the

@@ -10,6 +10,7 @@
 
 bool rig_no_sync;
 uint32_t rig_segment_bytes;
+uint32_t rig_slice_records;
 
 static void on_notify(void *ctx, uint32_t queue)
 {
@@ -53,7 +54,7 @@ void rig_dir_remove(const char *dir)
     nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-static void start(struct rig *rig)
+void rig_start(struct rig *rig)
 {
     struct store_config config = {.n_workers = RIG_WORKERS,
                                   .n_owners = 1, /* tests write all tokens on queue 0 */
@@ -62,7 +63,8 @@ static void start(struct rig *rig)
                                   .ctx = rig};
     struct store_lmdb_options options = {.dir = rig->dir, .map_bytes = rig->map_bytes};
     struct store_log_options with_log = {.tables_bytes = rig->tables_bytes,
-                                         .segment_bytes = rig_segment_bytes};
+                                         .segment_bytes = rig_segment_bytes,
+                                         .slice_records = rig_slice_records};
     char why[STORE_WHY_BYTES] = "";
     int r;
 
@@ -92,7 +94,7 @@ void rig_open_with(struct rig *rig, enum rig_engine engine, uint64_t map_bytes,
     pthread_cond_init(&rig->woken, NULL);
     if (engine != RIG_MEM)
         rig_dir_make(rig->dir);
-    start(rig);
+    rig_start(rig);
 }
 
 void rig_close(struct rig *rig)
@@ -111,8 +113,13 @@ void rig_reopen(struct rig *rig)
         store_mem_crash(rig->s, UINT64_MAX, RIG_WORKERS);
         return;
     }
+    rig_stop(rig);
+    rig_start(rig);
+}
+
+void rig_stop(struct rig *rig)
+{
     rig->s->ops->close(rig->s);
-    start(rig);
 }
 
 /* Until the queue has been notified since it last looked. */

@@ -31,6 +31,8 @@ enum rig_engine {
 extern bool rig_no_sync;
 /* Of a log: it zero-writes its first segment, so small ones open fast. 0: the default. */
 extern uint32_t rig_segment_bytes;
+/* Records of a transaction of the apply. 0: the default. */
+extern uint32_t rig_slice_records;
 
 struct rig {
     enum rig_engine engine;
@@ -52,6 +54,9 @@ void rig_open_with(struct rig *rig, enum rig_engine engine, uint64_t map_bytes,
 void rig_close(struct rig *rig); /* and removes the directory */
 /* A restart: a clean one loses nothing. */
 void rig_reopen(struct rig *rig);
+/* The same of a store on disk, in two steps. */
+void rig_stop(struct rig *rig);
+void rig_start(struct rig *rig);
 
 /* Makes everything submitted durable and waits for n outcomes of the queue. */
 void rig_reap(struct rig *rig, uint32_t queue, struct store_done *out, size_t n);

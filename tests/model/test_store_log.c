@@ -19,6 +19,7 @@
 #include "tests/model/log_disk.h"
 
 #define TABLES_BYTES (4u << 20)
+#define SEGMENT_BYTES (8u << 20) /* for values of some MiB */
 
 static void set_up(struct rig *rig)
 {
@@ -160,7 +161,7 @@ static void a_scan_goes_around_what_is_wiped(void **state)
     }
     wiped = (struct store_range){load[32].token, load[479].token + 5};
     assert_int_equal(rig_load(&rig, load, ARRAY_LEN(load)), 0);
-    log_shim_hold_data_sync(); /* the wipe is not applied */
+    log_shim_hold_data_sync(0); /* the wipe is not applied */
     rig_wipe(&rig, wiped.first, wiped.last);
     n_steps = 0;
     page = scan_all(&rig, items, ARRAY_LEN(items));
@@ -300,7 +301,7 @@ static void a_load_that_was_reaped_is_seen(void **state)
     assert_int_equal(get(&rig, "first", NULL), 0); /* a snapshot is open */
     assert_int_equal(rig.s->ops->load(rig.s, 0, 1, &first, 1), 0);
     wait_for_outcome(&rig);
-    log_shim_hold_data_sync();
+    log_shim_hold_data_sync(0);
     assert_int_equal(rig.s->ops->load(rig.s, 0, 2, &second, 1), 0);
     log_shim_wait_held();
     while_snapshot = &rig;
@@ -370,7 +371,7 @@ static void loads_are_bounded(void **state)
     for (size_t i = 0; i < n; i++)
         items[i] = item_of("k", 1);
     set_up(&rig);
-    log_shim_hold_data_sync();
+    log_shim_hold_data_sync(0);
     /* Alone one may be larger than the bound; with another it may not. */
     assert_int_equal(rig.s->ops->load(rig.s, 0, 1, items, n), 0);
     assert_int_equal(rig.s->ops->load(rig.s, 0, 2, items, n), -ERR_FULL);
@@ -391,8 +392,8 @@ static void a_load_behind_a_wipe_is_done_when_the_store_is_closed(void **state)
 
     assert_non_null(bytes);
     set_up(&rig);
-    big.state.value = slice_of(bytes, TABLES_BYTES / 4 * 3);
-    log_shim_hold_data_sync();
+    big.state.value = slice_of(bytes, TABLES_BYTES / 8 * 7);
+    log_shim_hold_data_sync(0);
     assert_int_equal(rig_do(&rig, &big).error, 0);
     rig.s->ops->reap(rig.s, 0, &done, 1); /* freezes */
     log_shim_wait_held();
@@ -404,6 +405,128 @@ static void a_load_behind_a_wipe_is_done_when_the_store_is_closed(void **state)
     assert_int_equal(get(&rig, "big", NULL), 0);
     rig_close(&rig);
     free(bytes);
+}
+
+/* ---- a pass half way ----------------------------------------------------------------------- */
+
+#define HALF_KEYS 400u
+#define HALF_SLICE 16u
+#define HALF_WIPED (UINT64_MAX / 8) /* last token */
+
+static const char *half_key(unsigned i, char name[16])
+{
+    snprintf(name, 16, "half-%u", i);
+    return name;
+}
+
+static bool half_is_wiped(unsigned i)
+{
+    char name[16];
+
+    return rig_token(slice_str(half_key(i, name))) <= HALF_WIPED;
+}
+
+/* A table with a wipe in it; every second of the wiped keys was written again. The apply stands in
+ * the middle of it. */
+static void half_set_up(struct rig *rig)
+{
+    struct store_item item = item_of("loaded", 1);
+    char name[16];
+
+    rig_slice_records = HALF_SLICE;
+    rig_segment_bytes = 128u << 10;
+    set_up(rig);
+    for (unsigned i = 0; i < HALF_KEYS; i++)
+        rig_put(rig, half_key(i, name), 1, "first");
+    rig_wipe(rig, 0, HALF_WIPED);
+    for (unsigned i = 0; i < HALF_KEYS; i += 2)
+        rig_put(rig, half_key(i, name), 2, "second");
+    rig->s->ops->read_end(rig->s, 0);
+    log_shim_hold_data_sync(HALF_KEYS / HALF_SLICE / 2);
+    rig_wipe(rig, UINT64_MAX, UINT64_MAX);
+    assert_int_equal(rig->s->ops->load(rig->s, 0, 7, &item, 1), 0); /* freezes */
+    log_shim_wait_held();
+}
+
+static void half_check(struct rig *rig)
+{
+    static struct wire_record items[HALF_KEYS + 1];
+    struct store_range all = {0, UINT64_MAX};
+    struct store_info info;
+    char name[16];
+    size_t n = 0;
+
+    for (unsigned i = 0; i < HALF_KEYS; i++) {
+        uint64_t expected = i % 2 == 0 ? 2 : half_is_wiped(i) ? 0 : 1;
+
+        assert_int_equal(get(rig, half_key(i, name), NULL), expected);
+        n += expected > 0;
+        if (i % 16 == 0)
+            rig->s->ops->read_end(rig->s, 0);
+    }
+    n += get(rig, "loaded", NULL);
+    assert_int_equal(scan_all(rig, items, HALF_KEYS + 1).n, n);
+    assert_int_equal(rig->s->ops->vnode_info(rig->s, 0, all, &info), 0);
+    assert_int_equal(info.n_records, n);
+    rig->s->ops->read_end(rig->s, 0);
+}
+
+/* On disk and in tables. */
+static uint64_t half_n_records(struct rig *rig)
+{
+    struct store_stats stats;
+
+    rig->s->ops->read_end(rig->s, 0); /* gives back what it may */
+    assert_int_equal(rig->s->ops->stats(rig->s, 0, &stats), 0);
+    return stats.n_records;
+}
+
+static void half_end(struct rig *rig)
+{
+    rig_close(rig);
+    rig_slice_records = 0;
+    rig_segment_bytes = SEGMENT_BYTES;
+}
+
+/* What the apply has behind it is read from disk, and takes no memory any more. */
+static void a_frozen_table_is_given_back_range_by_range(void **state)
+{
+    struct store_done done;
+    char name[16];
+    struct rig rig;
+
+    half_set_up(&rig);
+    assert_true(half_n_records(&rig) < HALF_KEYS + HALF_KEYS / 8);
+    half_check(&rig);
+    for (unsigned i = 0; i < HALF_KEYS; i += 40) /* on both sides of the apply */
+        rig_put(&rig, half_key(i, name), 2, "again");
+    half_check(&rig);
+    log_shim_let_go();
+    rig_reap(&rig, 0, &done, 1);
+    half_check(&rig);
+    half_end(&rig);
+}
+
+/* As it stood in the page cache when the process was killed. */
+static void a_replay_brings_back_only_what_the_pass_had_before_it(void **state)
+{
+    char command[256];
+    struct rig rig;
+
+    half_set_up(&rig);
+    snprintf(command, sizeof(command), "cp -a %s %s.killed", rig.dir, rig.dir);
+    assert_int_equal(system(command), 0);
+    log_shim_let_go();
+    rig_stop(&rig);
+    rig_dir_remove(rig.dir);
+    snprintf(command, sizeof(command), "mv %s.killed %s", rig.dir, rig.dir);
+    assert_int_equal(system(command), 0);
+    rig_start(&rig);
+    assert_true(half_n_records(&rig) < HALF_KEYS + HALF_KEYS / 8);
+    half_check(&rig);
+    rig_reopen(&rig);
+    half_check(&rig);
+    half_end(&rig);
 }
 
 /* ---- the hand-over of an applied table ----------------------------------------------------- */
@@ -897,6 +1020,8 @@ int main(void)
         cmocka_unit_test(a_load_that_finds_no_room_ends_and_deletes_go_on),
         cmocka_unit_test(loads_are_bounded),
         cmocka_unit_test(a_load_behind_a_wipe_is_done_when_the_store_is_closed),
+        cmocka_unit_test(a_frozen_table_is_given_back_range_by_range),
+        cmocka_unit_test(a_replay_brings_back_only_what_the_pass_had_before_it),
         cmocka_unit_test(what_a_table_lent_outlives_it),
         cmocka_unit_test(late_puts_meet_tables_and_disk),
         cmocka_unit_test(a_key_of_zero_bytes_is_a_key),
@@ -915,6 +1040,6 @@ int main(void)
         setenv("TMPDIR", "/dev/shm", 1);
     fault_engine.log = true;
     fault_engine.few_zones = true;
-    rig_segment_bytes = 8u << 20; /* for values of some MiB */
+    rig_segment_bytes = SEGMENT_BYTES;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

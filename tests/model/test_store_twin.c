@@ -14,7 +14,8 @@
 #define BATCH_MAX 20u
 /* So few that tables freeze and go to disk all the time. */
 #define TABLES_BYTES (96u << 10)
-#define VALUE_MAX 6000u /* beyond a page, and beyond where values are taken by reference */
+#define SLICE_RECORDS 40u /* many to a pass: ranges of a table are given back between them */
+#define VALUE_MAX 6000u   /* beyond a page, and beyond where values are taken by reference */
 
 struct twins {
     struct rig mem, disk;
@@ -272,6 +273,7 @@ static void twins_init(struct twins *t, enum rig_engine engine, uint64_t seed)
 {
     *t = (struct twins){.random = {.s = seed}};
     rig_open(&t->mem, RIG_MEM, 0);
+    rig_slice_records = SLICE_RECORDS;
     rig_open_with(&t->disk, engine, RIG_MAP_BYTES, TABLES_BYTES);
     t->values = blob_new(VALUE_MAX + 1024);
     assert_non_null(t->values);
