@@ -127,6 +127,12 @@ int lmdb_txn_commit(struct lmdb_txn *t);
  * -ERR_FORMAT. Slices until the next change. */
 int lmdb_txn_get(struct lmdb_txn *t, struct slice store_key, struct state *ret, int *ret_error);
 int lmdb_txn_put(struct lmdb_txn *t, struct slice store_key, const struct state *state);
+/* Both in one search: puts the record if the key has none (LMDB_INSERTED; *ret is STATE_NONE), else
+ * as lmdb_txn_get; then lmdb_txn_replace, before anything else, may put another in its place. */
+#define LMDB_INSERTED (-1) /* no code of LMDB's */
+int lmdb_txn_insert(struct lmdb_txn *t, struct slice store_key, const struct state *state,
+                    struct state *ret, int *ret_error);
+int lmdb_txn_replace(struct lmdb_txn *t, struct slice store_key, const struct state *state);
 int lmdb_txn_fact_put(struct lmdb_txn *t, struct slice name, struct slice value);
 int lmdb_txn_number_put(struct lmdb_txn *t, const char *name, uint64_t number);
 /* Deletes records of the range, at most max; *ret_n says how many, *ret_more that there may be

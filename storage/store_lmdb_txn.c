@@ -92,13 +92,17 @@ int lmdb_txn_get(struct lmdb_txn *t, struct slice store_key, struct state *ret, 
     return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
-int lmdb_txn_put(struct lmdb_txn *t, struct slice store_key, const struct state *state)
+/* MDB_KEYEXIST: *ret is what is there. */
+static int put_record(struct lmdb_txn *t, struct slice store_key, const struct state *state,
+                      unsigned flags, struct slice *ret)
 {
     MDB_val k = lmdb_val(store_key);
     MDB_val v = {.mv_size = RECORD_HEADER_BYTES + state->value.len};
     uint8_t *out;
-    int rc = mdb_cursor_put(t->kv, &k, &v, MDB_RESERVE);
+    int rc = mdb_cursor_put(t->kv, &k, &v, MDB_RESERVE | flags);
 
+    if (rc == MDB_KEYEXIST)
+        *ret = lmdb_slice(v);
     if (rc != 0)
         return rc;
     out = v.mv_data;
@@ -109,6 +113,37 @@ int lmdb_txn_put(struct lmdb_txn *t, struct slice store_key, const struct state 
     if (state->value.len)
         memcpy(out + RECORD_HEADER_BYTES, state->value.data, state->value.len);
     return 0;
+}
+
+int lmdb_txn_put(struct lmdb_txn *t, struct slice store_key, const struct state *state)
+{
+    struct slice none;
+
+    return put_record(t, store_key, state, 0, &none);
+}
+
+int lmdb_txn_insert(struct lmdb_txn *t, struct slice store_key, const struct state *state,
+                    struct state *ret, int *ret_error)
+{
+    struct slice there;
+    int rc = put_record(t, store_key, state, MDB_NOOVERWRITE, &there);
+
+    *ret = (struct state){0};
+    *ret_error = 0;
+    if (rc == 0)
+        return LMDB_INSERTED;
+    if (rc == MDB_KEYEXIST) {
+        *ret_error = record_decode(store_key, there, ret);
+        return 0;
+    }
+    return rc;
+}
+
+int lmdb_txn_replace(struct lmdb_txn *t, struct slice store_key, const struct state *state)
+{
+    struct slice none;
+
+    return put_record(t, store_key, state, MDB_CURRENT, &none);
 }
 
 int lmdb_txn_fact_put(struct lmdb_txn *t, struct slice name, struct slice value)

@@ -99,9 +99,13 @@ static int merge_record(struct slice_run *run, uint64_t token, const struct key 
                         struct slice store_key, const struct state *state)
 {
     struct state old;
-    int error, rc = lmdb_txn_get(&run->txn, store_key, &old, &error);
+    int error, rc = lmdb_txn_insert(&run->txn, store_key, state, &old, &error);
 
     run->n++;
+    if (rc == LMDB_INSERTED) {
+        zone_change(run->zone, token, key, &old, state);
+        return 0;
+    }
     if (rc != 0)
         return rc;
     if (error < 0) {
@@ -111,7 +115,7 @@ static int merge_record(struct slice_run *run, uint64_t token, const struct key 
     if (merge_states(&old, state) != OUTCOME_STORED)
         return 0;
     zone_change(run->zone, token, key, &old, state);
-    return lmdb_txn_put(&run->txn, store_key, state);
+    return lmdb_txn_replace(&run->txn, store_key, state);
 }
 
 /* *ret_more: the slice is full and there may be more. */
