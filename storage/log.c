@@ -283,6 +283,11 @@ uint64_t log_used_bytes(const struct log *l)
 
 /* ---- releasing ---------------------------------------------------------------------------- */
 
+struct log_place log_last(const struct log *l)
+{
+    return l->last;
+}
+
 uint64_t log_seq_of(struct log *l, uint64_t lsn)
 {
     uint64_t seq;

@@ -51,6 +51,12 @@ struct log_pos {
     uint32_t index;
 };
 
+/* Where a group stands; seq 0: none. */
+struct log_place {
+    uint64_t seq, offset;
+    uint32_t segment;
+};
+
 struct log_options {
     const char *dir; /* exists */
     uint32_t
@@ -80,6 +86,8 @@ struct log_replay {
     uint64_t log_id;      /* as the store remembers it; 0: a new store, the directory must hold no
                              segment with groups */
     uint64_t applied_seq; /* groups up to here need no replay */
+    /* The store knows that nothing was written behind this group, applied_seq: nothing is searched. */
+    struct log_place last;
 };
 
 /* Makes the log of a directory ready: replays, cuts the torn tail, rewrites the last group, makes
@@ -133,6 +141,8 @@ uint64_t log_used_bytes(const struct log *l);
 bool log_is_short(const struct log *l);
 uint64_t log_n_syncs(const struct log *l);
 uint64_t log_n_replayed(const struct log *l); /* records that log_open handed out */
+/* The last group that is durable. When the threads have ended. */
+struct log_place log_last(const struct log *l);
 
 /* ---- releasing: one thread ---- */
 /* The highest group sequence all whose records have an LSN of at most `lsn` (not beyond durable):

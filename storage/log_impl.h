@@ -92,7 +92,8 @@ struct log {
     size_t n_segments;
     uint64_t segments_bytes;
     struct log_segment *head;
-    uint64_t head_offset; /* of the next group */
+    uint64_t head_offset;  /* of the next group */
+    struct log_place last; /* the last durable group */
     _Atomic uint64_t used_bytes;
     struct log_segment *free, **free_tail;
     /* The smallest list that was refused, if any. */

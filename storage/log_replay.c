@@ -20,6 +20,10 @@
  * always there. Groups of another log are recognised in block 0 only, where clients cannot write;
  * anything that looks so further inside may be a client's invention.
  *
+ * After a clean stop nothing is left to be found, and the store knows where the last group stands
+ * (log_replay.last): if it is there, whole, and no other one where the next would have been written,
+ * nothing is searched. The store must forget that before anything is appended.
+ *
  * Opening changes nothing but that one rewrite, so it may be cut off anywhere and repeated.
  *
  * Generations may only grow along the walk. Of two groups of one sequence the higher generation
@@ -166,7 +170,6 @@ static int search_segment(struct search *s, struct log_segment *segment)
     return 0;
 }
 
-/* The disk may begin to read all of it. */
 static int open_segments(struct search *s)
 {
     uint32_t *numbers = NULL;
@@ -186,13 +189,69 @@ static int open_segments(struct search *s)
         r = log_segment_open(s->l->dir_fd, numbers[i], &segment, s->why);
         if (r < 0)
             break;
-        posix_fadvise(segment->fd, 0, 0, POSIX_FADV_WILLNEED);
         r = log_add_segment(s->l, segment);
         if (r < 0)
             log_segment_free(segment);
     }
     free(numbers);
     return r;
+}
+
+static int search_all(struct search *s)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < s->l->n_segments; i++) /* the disk may begin to read all of it */
+        posix_fadvise(s->l->segments[i]->fd, 0, 0, POSIX_FADV_WILLNEED);
+    for (size_t i = 0; r == 0 && i < s->l->n_segments; i++)
+        r = search_segment(s, s->l->segments[i]);
+    return r;
+}
+
+static bool decode_at(struct search *s, struct found *f, size_t len)
+{
+    return load(s, f->segment, f->offset, len) == 0 &&
+           log_group_decode(slice_of(s->bytes, len), s->log_id, &f->group);
+}
+
+/* Where the next group would be written: behind the last one, or in block 0 of another segment. */
+static bool is_followed(struct search *s, const struct found *last)
+{
+    for (size_t i = 0; i < s->l->n_segments; i++) {
+        struct found f = {.segment = s->l->segments[i]};
+        uint64_t rest;
+
+        if (f.segment == last->segment)
+            f.offset = end_of(last);
+        rest = f.segment->size - f.offset;
+        if (rest >= LOG_BLOCK_BYTES &&
+            decode_at(s, &f, rest < LOG_GROUP_BYTES_MAX ? (size_t)rest : LOG_GROUP_BYTES_MAX) &&
+            f.group.seq > last->group.seq)
+            return true;
+    }
+    return false;
+}
+
+/* The group that the store remembers as the last one is where it ought to be: the log has ended with
+ * it. Anything else is a matter for the search. */
+static bool is_clean(struct search *s)
+{
+    const struct log_place *last = &s->replay->last;
+    struct found f = {.offset = last->offset};
+    size_t n = s->l->n_segments, rest, len;
+    bool whole;
+
+    if (last->seq == 0 || last->seq != s->replay->applied_seq || s->log_id == 0 ||
+        last->segment == 0 || last->segment > n)
+        return false;
+    f.segment = s->l->segments[last->segment - 1];
+    if (last->offset % LOG_BLOCK_BYTES || last->offset + LOG_BLOCK_BYTES > f.segment->size)
+        return false;
+    rest = (size_t)(f.segment->size - last->offset);
+    len = rest < LOG_GROUP_BYTES_MAX ? rest : LOG_GROUP_BYTES_MAX;
+    whole = decode_at(s, &f, len) || (len < rest && decode_at(s, &f, rest)); /* a single record */
+    return whole && f.group.seq == last->seq && f.group.format == LOG_GROUP_FORMAT &&
+           !is_followed(s, &f) && note(s, &f) == 0;
 }
 
 /* ---- 2. judge ----------------------------------------------------------------------------- */
@@ -361,6 +420,8 @@ static void settle(struct search *s, const struct found *last)
             segment->lsn_max = s->lsn;
             l->head = segment;
             l->head_offset = end_of(last);
+            l->last = (struct log_place){
+                .seq = last->group.seq, .segment = segment->number, .offset = last->offset};
         } else if (segment->last_seq > l->seq_released) {
             segment->use = LOG_SEGMENT_USED;
         } else {
@@ -375,8 +436,8 @@ static int recover(struct search *s)
     const struct found *last;
     int r = open_segments(s);
 
-    for (size_t i = 0; r == 0 && i < s->l->n_segments; i++)
-        r = search_segment(s, s->l->segments[i]);
+    if (r == 0 && !is_clean(s))
+        r = search_all(s);
     if (r == 0)
         r = judge(s);
     for (size_t i = 0; r == 0 && i < s->n; i++)

@@ -139,6 +139,8 @@ static void finish_group(struct log *l)
     if (round->group.count) {
         round->segment->last_seq = round->group.seq;
         round->segment->lsn_max = round->lsn_max;
+        l->last = (struct log_place){
+            .seq = round->group.seq, .segment = round->segment->number, .offset = round->offset};
     }
     atomic_store_explicit(&l->durable, round->lsn, memory_order_release);
     news = log_room_is_news(l);

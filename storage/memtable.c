@@ -450,9 +450,10 @@ static struct memtable_entry *entry_new(struct memtable *m, struct slice key,
     return e;
 }
 
-const struct memtable_entry *memtable_put(struct memtable *m, struct slice store_key,
-                                          const struct state *state, uint64_t lsn,
-                                          struct blob *owner)
+/* only_newer: NULL if what is there has this version or a higher one. */
+static const struct memtable_entry *put(struct memtable *m, struct slice store_key,
+                                        const struct state *state, uint64_t lsn, struct blob *owner,
+                                        bool only_newer)
 {
     struct step path[NODE_LEVELS_MAX];
     struct probe p = probe_of(store_key);
@@ -464,13 +465,15 @@ const struct memtable_entry *memtable_put(struct memtable *m, struct slice store
 
     assert(store_key.len >= STORE_KEY_HEADER_BYTES && store_key.len <= STORE_KEY_BYTES_MAX);
     assert(state->value.len <= LIMIT_VALUE_BYTES);
-    e = entry_new(m, store_key, state, lsn, owner);
     if (m->n_levels == 0) {
         m->root = &leaf_new(m, NULL)->node;
         m->n_levels = 1;
     }
     leaf = find_leaf(m, &p, path);
     at = node_find(&leaf->node, 0, &p, &equal);
+    if (equal && only_newer && version_compare(leaf->node.entry[at]->version, state->version) >= 0)
+        return NULL;
+    e = entry_new(m, store_key, state, lsn, owner);
     if (equal) {
         leaf->node.entry[at] = e;
         return e;
@@ -482,6 +485,19 @@ const struct memtable_entry *memtable_put(struct memtable *m, struct slice store
     if (right)
         grow_root(m, right);
     return e;
+}
+
+const struct memtable_entry *memtable_put(struct memtable *m, struct slice store_key,
+                                          const struct state *state, uint64_t lsn,
+                                          struct blob *owner)
+{
+    return put(m, store_key, state, lsn, owner, false);
+}
+
+const struct memtable_entry *memtable_put_newer(struct memtable *m, struct slice store_key,
+                                                const struct state *state, uint64_t lsn)
+{
+    return put(m, store_key, state, lsn, NULL, true);
 }
 
 /* ---- walks -------------------------------------------------------------------------------- */

@@ -23,6 +23,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "storage/clean_mark.h"
 #include "storage/fault_guard.h"
 #include "storage/store_dir.h"
 #include "storage/store_log_impl.h"
@@ -164,6 +165,15 @@ static int apply_rest(struct store_log *s)
     return r;
 }
 
+/* The next start need not search the log; without the mark it does. */
+static void say_clean(struct store_log *s)
+{
+    struct log_place last = log_last(s->log);
+
+    if (last.seq && last.seq == s->apply.seq_applied && !atomic_load(&s->failed))
+        clean_mark_write(s->dir, s->log_id, &last);
+}
+
 static void log_store_close(struct store *store)
 {
     struct store_log *s = log_of(store);
@@ -172,8 +182,10 @@ static void log_store_close(struct store *store)
     apply_stop(s);
     log_stop(s->log);
     /* Loads that waited for a wipe in those tables come last. */
-    if (!atomic_load(&s->failed) && apply_rest(s) == 0)
+    if (!atomic_load(&s->failed) && apply_rest(s) == 0) {
         apply_loads(s);
+        say_clean(s);
+    }
     store_free(s);
 }
 

@@ -313,6 +313,7 @@ static void pass_end(struct store_log *s, struct pass *pass)
     store_log_resize(s);
     facts_written(s, pass->durable);
     log_release(s->log, pass->seq);
+    s->apply.seq_applied = pass->seq;
     for (uint32_t q = 0; q < s->n_parts; q++) {
         if (!pass->tables[q])
             continue;

@@ -166,7 +166,8 @@ struct apply {
     uint64_t *lsn_seen;        /* [n_parts]: active_last at the last tick */
     uint32_t *ticks_unchanged; /* [n_parts] */
     uint32_t facts_ticks;
-    struct zone *zone; /* scratch */
+    uint64_t seq_applied; /* as the last pass left it on disk */
+    struct zone *zone;    /* scratch */
 };
 
 struct store_log {
@@ -228,6 +229,9 @@ int table_reserve(struct table *t, const struct table_need *need);
 /* Within what was reserved: as memtable_put. */
 const struct memtable_entry *table_put(struct table *t, struct slice store_key,
                                        const struct state *state, uint64_t lsn, struct blob *owner);
+/* As memtable_put_newer: wipes are not looked at. */
+bool table_put_newer(struct table *t, struct slice store_key, const struct state *state,
+                     uint64_t lsn);
 const struct memtable_entry *table_get(const struct table *t, struct slice store_key);
 void table_seek(const struct table *t, struct slice from, struct table_iter *ret);
 void table_next(struct table_iter *it);

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 
 #include "storage/bytes.h"
+#include "storage/clean_mark.h"
 #include "storage/fault_guard.h"
 
 struct recovery {
@@ -57,14 +58,17 @@ static int replay_state(struct recovery *rec, uint64_t seq, uint64_t lsn, struct
         *max = state.version;
     if (pass_place_is_behind(&s->found_place, token, seq))
         return 0;
-    if (table_find(p->active, token, store_key, &e) == 1 &&
+    if (p->active->n_wipes > 0 && table_find(p->active, token, store_key, &e) == 1 &&
         version_compare(e->version, state.version) >= 0)
         return 0;
     table_need_add(&need, token, store_key.len + state.value.len);
     r = table_reserve(p->active, &need);
     if (r < 0)
         return r;
-    table_put(p->active, store_key, &state, lsn, NULL);
+    if (p->active->n_wipes > 0)
+        table_put(p->active, store_key, &state, lsn, NULL);
+    else if (!table_put_newer(p->active, store_key, &state, lsn))
+        return 0;
     p->active->disk_bytes += table_disk_bytes(store_key.len, state.value.len);
     note_entry(p, lsn);
     return 0;
@@ -224,6 +228,7 @@ static int recover(struct recovery *rec, const struct log_options *options, char
     }
     replay.log_id = s->log_id;
     replay.applied_seq = s->applied_seq;
+    clean_mark_read(s->dir, s->log_id, &replay.last);
     r = log_open(options, &replay, &s->log, &id, log_why);
     if (r < 0) {
         snprintf(why, STORE_WHY_BYTES, "store %.150s: %.340s", s->dir, log_why);
@@ -233,6 +238,11 @@ static int recover(struct recovery *rec, const struct log_options *options, char
     if (r < 0)
         snprintf(why, STORE_WHY_BYTES, "store %.200s: cannot write the id of its log", s->dir);
     s->log_id = id;
+    if (r == 0 && !clean_mark_clear(s->dir)) { /* before anything is appended */
+        snprintf(why, STORE_WHY_BYTES, "store %.200s: cannot remove " CLEAN_MARK_NAME " from it",
+                 s->dir);
+        r = -ERR_IO;
+    }
     return r;
 }
 

@@ -90,6 +90,18 @@ const struct memtable_entry *table_put(struct table *t, struct slice store_key,
     return e;
 }
 
+bool table_put_newer(struct table *t, struct slice store_key, const struct state *state,
+                     uint64_t lsn)
+{
+    struct memtable *m = t->ranges[range_of_key(store_key)];
+    bool put;
+
+    t->n_bytes -= memtable_bytes(m);
+    put = memtable_put_newer(m, store_key, state, lsn) != NULL;
+    t->n_bytes += memtable_bytes(m);
+    return put;
+}
+
 const struct memtable_entry *table_get(const struct table *t, struct slice store_key)
 {
     const struct memtable *m = t->ranges[range_of_key(store_key)];

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "proto/token.h"
+#include "storage/clean_mark.h"
 #include "storage/zone.h"
 #include "tests/model/fault_store.h"
 #include "tests/model/log_disk.h"
@@ -418,6 +419,7 @@ static void save_store_file(const char *dir, bool ready)
     assert_non_null(file);
     fputs(ready ? "quoit store 2\n" : "creating\n", file);
     fclose(file);
+    assert_true(clean_mark_clear(dir)); /* of the image before this one */
 }
 
 static void know(struct known *known, const struct log_shim_event *e)
