@@ -11,7 +11,7 @@ size), and measures
 Cases run in turn, several rounds, and the median is printed with its ratio to Redis. Absolute
 figures belong to the machine and its disk; ratios of one run are what to quote.
 
-    tests/bench/compare.py [--build build] [--rounds 3] [--seconds 4] [--only set]
+    tests/bench/compare.py [--build build] [--rounds 3] [--seconds 4] [--only set] [--depth 1]
                            [--quick] [-o json]
 """
 import argparse
@@ -225,6 +225,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--only", choices=["get", "set"], help="only these cases")
+    parser.add_argument("--depth", type=int, choices=[1, 16], help="only these cases")
     parser.add_argument("--quick", action="store_true", help="one round of one second")
     parser.add_argument("--directory", help="where data lives [the build directory]")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
@@ -234,7 +235,8 @@ def main():
     if args.quick:
         args.rounds, args.seconds = 1, 1
     everything = []
-    for case in (c for c in cases() if args.only in (None, c["op"])):
+    for case in (c for c in cases()
+                 if args.only in (None, c["op"]) and args.depth in (None, c["depth"])):
         result = compare_case(args, case)
         everything.append({"case": case, "result": result})
         if args.output == "table":
