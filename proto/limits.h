@@ -43,6 +43,10 @@
 #define LIMIT_SLOTS_MAX (LIMIT_REPLICAS_MAX + 1u)
 #define LIMIT_MEMBERS_MAX 1024u
 #define LIMIT_VOTERS_MAX 7u
+/* Nodes that one process can tell apart: members, and what is on its way to be one or no longer is.
+ * A message about all of them fits a frame, with a KiB and more for each. */
+#define LIMIT_NODES_MAX (LIMIT_MEMBERS_MAX + 64u)
+#define LIMIT_RUMOURS_MAX LIMIT_NODES_MAX
 #define LIMIT_BUCKETS_MAX 256u
 
 /* Workers per node: the owner worker is a function of the top six bits of the token. */

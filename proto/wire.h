@@ -258,6 +258,56 @@ struct wire_form {
     uint32_t replicas;
 };
 
+enum wire_member_state {
+    MEMBER_UNKNOWN = 0, /* never in a message */
+    MEMBER_ALIVE = 1,
+    MEMBER_SUSPECT = 2,
+    MEMBER_DOWN = 3,
+    MEMBER_STOPPED = 4 /* it said so itself */
+};
+
+struct wire_load {
+    uint32_t number; /* 0: none */
+    uint64_t n_keys, n_bytes, ops_per_s;
+};
+
+struct wire_profile {
+    uint32_t number;
+    struct wire_member member;
+    struct slice software;
+};
+
+struct wire_rumour {
+    struct wire_id id;
+    uint64_t boot;
+    uint32_t refutation;
+    enum wire_member_state state;
+    struct wire_id by;                  /* suspect; else zero */
+    const struct wire_profile *profile; /* may be NULL; its member has the rumour's id */
+    struct wire_load load;
+};
+
+enum wire_gossip_kind {
+    GOSSIP_NONE = 0,
+    GOSSIP_PING = 1,
+    GOSSIP_ACK = 2,
+    GOSSIP_PING_REQUEST = 3,
+    GOSSIP_NACK = 4,
+    GOSSIP_SYNC = 5,
+    GOSSIP_SYNC_REPLY = 6,
+    GOSSIP_RUMOURS = 7
+};
+
+struct wire_gossip {
+    enum wire_gossip_kind kind;
+    uint64_t number;
+    struct wire_id target; /* PING_REQUEST; else zero */
+    uint64_t digest;
+    struct wire_load load;
+    const struct wire_rumour *rumours; /* at most LIMIT_RUMOURS_MAX */
+    size_t n_rumours;
+};
+
 enum wire_peer_type {
     PEER_NONE,
     PEER_HELLO,
@@ -268,7 +318,8 @@ enum wire_peer_type {
     PEER_PUT_REPLY,
     PEER_SCAN,
     PEER_SCAN_REPLY,
-    PEER_FORM
+    PEER_FORM,
+    PEER_GOSSIP
 };
 
 struct wire_peer {
@@ -311,6 +362,7 @@ struct wire_peer {
             uint64_t floor;
         } scan_reply;
         const struct wire_form *form;
+        const struct wire_gossip *gossip;
     } u;
 };
 

@@ -1,7 +1,6 @@
 /* wire_pb: what the wire_*.c files share, and the one door to generated protobuf code.
  *
- * Private to proto/: the only includers are wire.c, wire_peer.c, wire_request.c, wire_response.c
- * and wire_ring.c. Names begin with pb_. Packing borrows: a generated struct on the stack points at
+ * Private to proto/: the only includers are the wire*.c. Names begin with pb_. Packing borrows: a generated struct on the stack points at
  * the caller's bytes. Unpacking yields generated structs in the arena; the plain structs then
  * borrow from them, so a value is copied once, by protobuf-c.
  */
@@ -73,5 +72,10 @@ void pb_write_member(const struct wire_member *member, Quoit__Member *ret);
 int pb_read_ring(const Quoit__Ring *pb, struct arena *arena, bool table_optional,
                  struct wire_ring *ret);
 int pb_read_member(const Quoit__Member *pb, struct wire_member *ret);
+
+/* wire_gossip.c. Packing: free() *ret_block afterwards. 0 or -ERR_NO_MEMORY, -ERR_BAD_REQUEST. */
+int pb_write_gossip(const struct wire_gossip *gossip, Quoit__Peer__Gossip *ret, void **ret_block);
+int pb_read_gossip(const Quoit__Peer__Gossip *pb, struct arena *arena,
+                   const struct wire_gossip **ret);
 
 #endif

@@ -27,10 +27,11 @@ struct peer_parts {
         Quoit__Peer__Scan scan;
         Quoit__Peer__ScanReply scan_reply;
         Quoit__Peer__Form form;
+        Quoit__Peer__Gossip gossip;
     } body;
     Quoit__Member self;
     struct pb_ring ring;
-    void *block; /* of the records or the ring */
+    void *block; /* of records, the ring, rumours */
 };
 
 static void peer_write_state(const struct state *state, Quoit__Peer__State *ret)
@@ -213,6 +214,10 @@ static int peer_write_body(const struct wire_peer *msg, struct peer_parts *parts
         pb->body_case = QUOIT__PEER__MESSAGE__BODY_FORM;
         pb->form = &parts->body.form;
         return peer_write_form(msg->u.form, parts);
+    case PEER_GOSSIP:
+        pb->body_case = QUOIT__PEER__MESSAGE__BODY_GOSSIP;
+        pb->gossip = &parts->body.gossip;
+        return pb_write_gossip(msg->u.gossip, &parts->body.gossip, &parts->block);
     }
     return -ERR_BAD_REQUEST;
 }
@@ -399,6 +404,9 @@ static int peer_read_body(const Quoit__Peer__Message *pb, struct arena *arena,
     case QUOIT__PEER__MESSAGE__BODY_FORM:
         ret->type = PEER_FORM;
         return peer_read_form(pb->form, arena, ret);
+    case QUOIT__PEER__MESSAGE__BODY_GOSSIP:
+        ret->type = PEER_GOSSIP;
+        return pb_read_gossip(pb->gossip, arena, &ret->u.gossip);
     default:
         return 0;
     }

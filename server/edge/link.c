@@ -135,6 +135,7 @@ static enum conn_verdict on_frame(struct conn *c, struct slice body)
         break;
     case PEER_HELLO: /* control's business */
     case PEER_FORM:
+    case PEER_GOSSIP:
     case PEER_NONE: /* of a future version */
         break;
     }

@@ -186,6 +186,7 @@ static void copy_peer(struct copier *c, struct wire_peer *msg)
     case PEER_HELLO_REPLY:
     case PEER_PUT_REPLY:
     case PEER_FORM:
+    case PEER_GOSSIP:
         break;
     }
 }

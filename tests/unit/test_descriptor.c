@@ -90,6 +90,9 @@ static void repeated_fields_are_the_known_ones(void **state)
     assert_int_equal(count_repeated(&quoit__peer__message__descriptor), 0);
     assert_int_equal(count_repeated(&quoit__peer__form__descriptor), 0);
     assert_int_equal(count_repeated(&quoit__peer__hello__descriptor), 0);
+    assert_int_equal(count_repeated(&quoit__peer__gossip__descriptor), 1);
+    assert_int_equal(count_repeated(&quoit__peer__rumour__descriptor), 0);
+    assert_int_equal(count_repeated(&quoit__peer__profile__descriptor), 0);
 }
 
 struct number {
@@ -140,9 +143,17 @@ static void field_numbers_never_change(void **state)
     ASSERT_NUMBERS(quoit__peer__message__descriptor, {"id", 1}, {"deadline_ms", 2}, {"hlc", 3},
                    {"ring_epoch", 4}, {"replica", 5}, {"error", 6}, {"hello", 8},
                    {"hello_reply", 9}, {"get", 10}, {"get_reply", 11}, {"put", 12},
-                   {"put_reply", 13}, {"scan", 14}, {"scan_reply", 15}, {"form", 16});
+                   {"put_reply", 13}, {"scan", 14}, {"scan_reply", 15}, {"form", 16},
+                   {"gossip", 17});
     ASSERT_NUMBERS(quoit__peer__replica__descriptor, {"partition", 1}, {"slot", 2},
                    {"incarnation", 3}, {"fence", 4});
+    ASSERT_NUMBERS(quoit__peer__gossip__descriptor, {"kind", 1}, {"number", 2}, {"target", 3},
+                   {"digest", 4}, {"load", 5}, {"rumours", 6});
+    ASSERT_NUMBERS(quoit__peer__rumour__descriptor, {"id", 1}, {"boot", 2}, {"refutation", 3},
+                   {"state", 4}, {"by", 5}, {"profile", 6}, {"load", 7});
+    ASSERT_NUMBERS(quoit__peer__profile__descriptor, {"number", 1}, {"member", 2}, {"software", 3});
+    ASSERT_NUMBERS(quoit__peer__load__descriptor, {"number", 1}, {"n_keys", 2}, {"n_bytes", 3},
+                   {"ops_per_s", 4});
 }
 
 int main(void)

@@ -200,6 +200,39 @@ static void assert_form(const struct wire_form *a, const struct wire_form *b)
         assert_ring(a->ring, b->ring);
 }
 
+static void assert_load(const struct wire_load *a, const struct wire_load *b)
+{
+    assert_int_equal(a->number, b->number);
+    assert_true(a->n_keys == b->n_keys && a->n_bytes == b->n_bytes);
+    assert_true(a->ops_per_s == b->ops_per_s);
+}
+
+static void assert_rumour(const struct wire_rumour *a, const struct wire_rumour *b)
+{
+    assert_true(wire_id_equal(&a->id, &b->id) && wire_id_equal(&a->by, &b->by));
+    assert_true(a->boot == b->boot);
+    assert_int_equal(a->refutation, b->refutation);
+    assert_int_equal(a->state, b->state);
+    assert_load(&a->load, &b->load);
+    assert_int_equal(a->profile != NULL, b->profile != NULL);
+    if (!a->profile)
+        return;
+    assert_int_equal(a->profile->number, b->profile->number);
+    assert_member(&a->profile->member, &b->profile->member);
+    assert_slice(a->profile->software, b->profile->software);
+}
+
+static void assert_gossip(const struct wire_gossip *a, const struct wire_gossip *b)
+{
+    assert_int_equal(a->kind, b->kind);
+    assert_true(a->number == b->number && a->digest == b->digest);
+    assert_true(wire_id_equal(&a->target, &b->target));
+    assert_load(&a->load, &b->load);
+    assert_int_equal(a->n_rumours, b->n_rumours);
+    for (size_t i = 0; i < a->n_rumours; i++)
+        assert_rumour(&a->rumours[i], &b->rumours[i]);
+}
+
 static void assert_peer_body(const struct wire_peer *a, const struct wire_peer *b)
 {
     switch (a->type) {
@@ -240,6 +273,9 @@ static void assert_peer_body(const struct wire_peer *a, const struct wire_peer *
         break;
     case PEER_FORM:
         assert_form(a->u.form, b->u.form);
+        break;
+    case PEER_GOSSIP:
+        assert_gossip(a->u.gossip, b->u.gossip);
         break;
     }
 }

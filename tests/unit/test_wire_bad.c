@@ -620,6 +620,58 @@ static void forms_are_checked(void **state)
     sample_ring_free(ring);
 }
 
+/* What is told on must be right: a profile is of the node that the rumour names. */
+static void rumours_are_checked(void **state)
+{
+    struct wire_profile profile = {.number = 1,
+                                   .member = {.id = {{1}}, .name = slice_str("n1")},
+                                   .software = slice_str("quoitd")};
+    struct wire_rumour rumour = {
+        .id = {{1}}, .boot = 1, .state = MEMBER_ALIVE, .profile = &profile};
+    struct wire_gossip gossip = {.kind = GOSSIP_RUMOURS, .rumours = &rumour, .n_rumours = 1};
+    struct wire_peer msg = {.type = PEER_GOSSIP, .u.gossip = &gossip};
+
+    assert_int_equal(peer_through_the_wire(&msg), 0);
+    profile.member.id.b[0] = 2;
+    assert_int_equal(peer_through_the_wire(&msg), -ERR_BAD_REQUEST);
+    profile.member.id.b[0] = 1;
+    profile.number = 0;
+    assert_int_equal(peer_through_the_wire(&msg), -ERR_BAD_REQUEST);
+    profile.number = 1;
+    profile.software = slice_str("\033[2J");
+    assert_int_equal(peer_through_the_wire(&msg), -ERR_BAD_REQUEST);
+    rumour.profile = NULL;
+    assert_int_equal(peer_through_the_wire(&msg), 0);
+    rumour.state = MEMBER_UNKNOWN;
+    assert_int_equal(peer_through_the_wire(&msg), -ERR_BAD_REQUEST);
+    rumour.state = (enum wire_member_state)(MEMBER_STOPPED + 1);
+    assert_int_equal(peer_through_the_wire(&msg), -ERR_BAD_REQUEST);
+    gossip.n_rumours = 0;
+    assert_int_equal(peer_through_the_wire(&msg), 0);
+    gossip.kind = GOSSIP_NONE;
+    assert_int_equal(peer_through_the_wire(&msg), -ERR_BAD_REQUEST);
+    gossip.kind = GOSSIP_PING_REQUEST; /* of whom? */
+    assert_int_equal(peer_through_the_wire(&msg), -ERR_BAD_REQUEST);
+    gossip.kind = (enum wire_gossip_kind)(GOSSIP_RUMOURS + 1);
+    assert_int_equal(peer_through_the_wire(&msg), -ERR_BAD_REQUEST);
+}
+
+static void rumours_are_bounded(void **state)
+{
+    size_t n = LIMIT_RUMOURS_MAX + 1;
+    struct wire_rumour *rumours = calloc(n, sizeof(*rumours));
+    struct wire_gossip gossip = {.kind = GOSSIP_RUMOURS, .rumours = rumours, .n_rumours = n};
+    struct wire_peer msg = {.type = PEER_GOSSIP, .u.gossip = &gossip};
+
+    assert_non_null(rumours);
+    for (size_t i = 0; i < n; i++)
+        rumours[i] = (struct wire_rumour){.id = {{1}}, .state = MEMBER_ALIVE};
+    assert_int_equal(peer_through_the_wire(&msg), -ERR_BAD_REQUEST);
+    gossip.n_rumours--;
+    assert_int_equal(peer_through_the_wire(&msg), 0);
+    free(rumours);
+}
+
 /* ---- amplification ----------------------------------------------------------------------- */
 
 /* A frame of n empty records, tag and length 0 each: two bytes that become two hundred. */
@@ -718,6 +770,8 @@ int main(void)
         cmocka_unit_test(what_was_not_said_is_not_stored),
         cmocka_unit_test(peer_states_and_keys_are_checked),
         cmocka_unit_test(forms_are_checked),
+        cmocka_unit_test(rumours_are_checked),
+        cmocka_unit_test(rumours_are_bounded),
         cmocka_unit_test(empty_records_exhaust_the_budget_not_the_memory),
         cmocka_unit_test(unknown_fields_exhaust_the_budget_not_the_memory),
         cmocka_unit_test(more_records_than_a_page_are_refused),

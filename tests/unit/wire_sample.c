@@ -133,6 +133,40 @@ static void sample_forms(struct wire_peer *out)
     }
 }
 
+static void sample_gossips(struct wire_peer *out)
+{
+    static struct wire_gossip gossips[3];
+    static struct wire_rumour rumours[3];
+    static struct wire_profile profile;
+
+    profile = (struct wire_profile){.number = 3,
+                                    .member = {.id = id_a,
+                                               .name = SLICE("n1"),
+                                               .client_address = SLICE("127.0.0.1:7400"),
+                                               .peer_address = SLICE("[::1]:7401"),
+                                               .zone = SLICE("zone-a"),
+                                               .weight = 2},
+                                    .software = SLICE("quoitd 0.1.0")};
+    rumours[0] = (struct wire_rumour){.id = id_a,
+                                      .boot = 9,
+                                      .refutation = 2,
+                                      .state = MEMBER_ALIVE,
+                                      .profile = &profile,
+                                      .load = {4, 1u << 30, UINT64_MAX, 77}};
+    rumours[1] = (struct wire_rumour){.id = id_b, .boot = 1, .state = MEMBER_SUSPECT, .by = id_a};
+    rumours[2] = (struct wire_rumour){.id = id_b, .state = MEMBER_STOPPED};
+    gossips[0] = (struct wire_gossip){.kind = GOSSIP_PING, .number = 17, .load = {1, 2, 3, 4}};
+    gossips[1] = (struct wire_gossip){.kind = GOSSIP_PING_REQUEST, .number = 18, .target = id_b};
+    gossips[2] = (struct wire_gossip){.kind = GOSSIP_SYNC_REPLY,
+                                      .digest = 0x1122334455667788u,
+                                      .rumours = rumours,
+                                      .n_rumours = 3};
+    for (size_t i = 0; i < 3; i++) {
+        out[i].type = PEER_GOSSIP;
+        out[i].u.gossip = &gossips[i];
+    }
+}
+
 void sample_peers(struct wire_peer out[SAMPLE_PEERS])
 {
     struct wire_hello hello = {.protocol = 1,
@@ -197,6 +231,7 @@ void sample_peers(struct wire_peer out[SAMPLE_PEERS])
     out[12].u.scan_reply.cursor = SLICE("after");
     out[12].u.scan_reply.floor = 31;
     sample_forms(&out[13]);
+    sample_gossips(&out[18]);
 }
 
 struct wire_ring *sample_ring(uint32_t n_partitions, uint32_t n_slots, uint32_t n_members)

@@ -1,0 +1,139 @@
+/* membership: who is there: SWIM with Lifeguard's refinements, over control links. Pure.
+ *
+ * Each node has one. It decides nothing but whom to ask first: who is believed to be alive, never who
+ * owns what. See membership.c for the protocol, membership_impl.h for its parts.
+ *
+ *     int      membership_step(m, event, effects)    0, or STEP_MORE (event.h)
+ *     uint64_t membership_deadline_ms(m)
+ *
+ * (Das, Gupta, Motivala: "SWIM", 2002. Dadgar, Phillips, Currey: "Lifeguard", 2017.)
+ */
+#ifndef QUOIT_CORE_MEMBERSHIP_H
+#define QUOIT_CORE_MEMBERSHIP_H
+
+#include "server/core/event.h"
+
+/* ---- parameters; the table of tests/sim/README.md shows what they lead to ---------------------- */
+
+/* One member is probed in so many ms, in random order: a death is met by somebody within about one
+ * and a half of them, whatever the size of the cluster. */
+#define MEMBERSHIP_PROBE_MS 200u
+/* An answer that takes longer is asked for through others as well: some times what a busy node needs. */
+#define MEMBERSHIP_PING_MS 100u
+/* So many others are asked to ping it. */
+#define MEMBERSHIP_HELPERS 3u
+/* What has not been told often enough is told to so many members, so often. */
+#define MEMBERSHIP_RUMOUR_MS 100u
+#define MEMBERSHIP_RUMOUR_NODES 3u
+/* Rumours in one message. */
+#define MEMBERSHIP_RUMOURS 32u
+/* Each is sent this often, times the number of decimal digits of the size of the cluster. */
+#define MEMBERSHIP_SENDS 4u
+/* A suspect has so many periods, times log10 of the size of the cluster (at least 1), to refute: time
+ * for the suspicion to reach it and for its answer to reach everybody. In tenths. */
+#define MEMBERSHIP_SUSPECT_TENTHS 25u
+/* While nobody else suspects it, so many times longer; with two others, once. */
+#define MEMBERSHIP_SUSPECT_ALONE 6u
+#define MEMBERSHIP_CONFIRMATIONS 2u
+/* All that is known is compared with one member, so often: heals what rumours missed. */
+#define MEMBERSHIP_SYNC_MS 10000u
+/* One of those that are down is pinged, so often: the end of a partition is noticed. */
+#define MEMBERSHIP_REVIVE_MS 1000u
+/* Local health (Lifeguard): signs of being slow oneself make one patient with others. */
+#define MEMBERSHIP_HEALTH_MAX 8u
+/* A step that comes so late shows that it was us who stood still. */
+#define MEMBERSHIP_LATE_MS 50u
+
+/* ---- the seam ---------------------------------------------------------------------------------- */
+
+enum membership_event_type {
+    MEMBERSHIP_TICK = 1,
+    MEMBERSHIP_MORE,      /* go on after STEP_MORE */
+    MEMBERSHIP_MESSAGE,   /* of a node, over its control link */
+    MEMBERSHIP_LINK_UP,   /* a control link: the node has said who it is */
+    MEMBERSHIP_LINK_DOWN, /* it broke, or could not be made */
+    MEMBERSHIP_EXPECT,    /* members of a ring: they are looked for */
+    MEMBERSHIP_LOAD,      /* what this node holds and does now */
+    MEMBERSHIP_STOP       /* this node is stopping: tell them */
+};
+
+struct membership_event {
+    enum membership_event_type type;
+    uint64_t now_ms;
+    union {
+        struct {
+            uint32_t node;
+            const struct wire_gossip *gossip;
+        } message;
+        struct {
+            uint32_t node;
+            struct wire_id id;
+            uint64_t boot; /* LINK_UP */
+        } link;
+        struct {
+            const struct wire_member *members; /* this node may be among them */
+            size_t n;
+        } expect;
+        struct wire_load load; /* its number is not looked at */
+    } u;
+};
+
+enum membership_effect_type {
+    MEMBERSHIP_SEND = 1, /* over the control link, which is made if there is none; may be lost */
+    MEMBERSHIP_CHANGED,  /* a node's state, boot or profile: ask membership_view */
+    MEMBERSHIP_OUTDATED  /* another process with our id has a higher boot: ours is an old image */
+};
+
+struct membership_effect {
+    enum membership_effect_type type;
+    uint32_t node;
+    struct wire_gossip gossip; /* SEND; its rumours live until the next step */
+    uint64_t boot;             /* OUTDATED */
+};
+
+#define MEMBERSHIP_EFFECTS_MAX 64u
+
+struct membership_effects {
+    uint32_t n;
+    struct membership_effect list[MEMBERSHIP_EFFECTS_MAX];
+};
+
+struct membership_config {
+    struct wire_profile profile; /* this node's, copied; its number is not looked at */
+    uint64_t boot;
+    uint64_t seed;
+    uint64_t now_ms;
+    /* A node's handle (ring.h) below LIMIT_NODES_MAX, or UINT32_MAX when there are too many. Handle
+     * 0 is this node. */
+    uint32_t (*intern)(void *ctx, const struct wire_id *id);
+    void *ctx;
+};
+
+/* How a node is seen from here. Slices live until the next step. */
+struct membership_view {
+    struct wire_id id;
+    enum wire_member_state state;
+    uint64_t boot;
+    uint64_t since_ms;                  /* in this state */
+    uint64_t heard_ms;                  /* of the node itself; 0: never */
+    const struct wire_profile *profile; /* NULL: not known */
+    struct wire_load load;
+};
+
+struct membership_stats {
+    uint64_t n_sent, n_probes, n_failed_probes, n_refuted; /* refuted: suspicions of this node */
+    uint32_t health;                                       /* 0: well */
+};
+
+struct membership;
+
+struct membership *membership_new(const struct membership_config *config); /* NULL: no memory */
+void membership_free(struct membership *m);
+int membership_step(struct membership *m, const struct membership_event *in,
+                    struct membership_effects *out);
+uint64_t membership_deadline_ms(const struct membership *m);
+/* False: never heard of. */
+bool membership_view(const struct membership *m, uint32_t node, struct membership_view *ret);
+void membership_stats(const struct membership *m, struct membership_stats *ret);
+
+#endif

@@ -1,0 +1,601 @@
+/* gossip: clusters of server/core/membership in virtual time: how soon does everybody know, what does
+ * it cost, and who is wrongly taken for dead?
+ *
+ *   gossip --nodes 100 [--seed N]                the table's line for that size
+ *   gossip --nodes 100 --minutes 60 [--seed N]   false deaths only, for so long
+ *   gossip --check [--seed N]                    small clusters, against the goals; exit 1
+ *
+ * One heap of events, one generator: the seed is the run. Messages cross packed by proto/wire. They
+ * take 0.1 to 1.1 ms; some are lost where a line says so (which TCP would not do to them: it would
+ * delay them). A slow node handles what reaches it 150 to 450 ms late and its own timers as well. A
+ * node that is killed resets its links, so that everybody who had one hears of it at once; one whose
+ * machine is gone is silent.
+ *
+ * What is measured:
+ *   death, join   from the event until the last of the others knows; median and worst of the rounds
+ *   messages      sent by a node in a second of a quiet cluster; bytes likewise, frames included
+ *   false         how often somebody took a living node for down, in so many simulated minutes
+ */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/base/prng.h"
+#include "server/core/membership.h"
+
+#define NODES_MAX 1024u
+#define ROUNDS 15u
+#define ROUNDS_LARGE 5u
+#define LARGE 300u
+#define SETTLE_MS 20000u
+#define GIVE_UP_MS 60000u
+#define NONE UINT32_MAX
+
+enum item_type {
+    ITEM_TICK = 1,
+    ITEM_MESSAGE,
+    ITEM_LINK_DOWN
+};
+
+struct item {
+    uint64_t at_us, sequence;
+    enum item_type type;
+    uint32_t node, from;
+    uint32_t life;      /* of the node: what was meant for another process is dropped */
+    uint32_t from_life; /* MESSAGE, LINK_DOWN */
+    uint32_t tick;      /* TICK: only the last one asked for counts */
+    struct blob *bytes;
+};
+
+struct sim_node {
+    struct world *world;
+    uint32_t index;
+    struct membership *m;
+    uint64_t boot;
+    uint32_t life;    /* grows with each start and end */
+    uint64_t tick_us; /* the earliest tick in the heap */
+    uint32_t tick;
+    uint8_t *linked; /* [NODES_MAX]: the boot of the other that it knows a link with, or 0 */
+    bool alive, slow;
+};
+
+struct world {
+    uint32_t n;
+    struct sim_node nodes[NODES_MAX];
+    struct item *heap;
+    size_t n_heap, cap_heap;
+    uint64_t sequence, now_us;
+    struct prng prng;
+    uint32_t lost_percent;
+    uint64_t n_messages, n_bytes, n_false;
+    uint32_t false_about_slow;
+    struct arena arena;
+};
+
+/* ---- events by time ------------------------------------------------------------------------ */
+
+static bool before(const struct item *a, const struct item *b)
+{
+    return a->at_us != b->at_us ? a->at_us < b->at_us : a->sequence < b->sequence;
+}
+
+static void push(struct world *w, struct item item)
+{
+    size_t i = w->n_heap;
+
+    if (w->n_heap == w->cap_heap) {
+        w->cap_heap = w->cap_heap ? 2 * w->cap_heap : 4096;
+        w->heap = realloc(w->heap, w->cap_heap * sizeof(item));
+        if (!w->heap)
+            abort();
+    }
+    item.sequence = w->sequence++;
+    w->n_heap++;
+    for (; i > 0 && before(&item, &w->heap[(i - 1) / 2]); i = (i - 1) / 2)
+        w->heap[i] = w->heap[(i - 1) / 2];
+    w->heap[i] = item;
+}
+
+static struct item pop(struct world *w)
+{
+    struct item top = w->heap[0], last = w->heap[--w->n_heap];
+    size_t i = 0, child;
+
+    while ((child = 2 * i + 1) < w->n_heap) {
+        if (child + 1 < w->n_heap && before(&w->heap[child + 1], &w->heap[child]))
+            child++;
+        if (!before(&w->heap[child], &last))
+            break;
+        w->heap[i] = w->heap[child];
+        i = child;
+    }
+    w->heap[i] = last;
+    return top;
+}
+
+/* ---- nodes --------------------------------------------------------------------------------- */
+
+static struct wire_id id_of(uint32_t index)
+{
+    struct wire_id id = {{'n', (uint8_t)(index >> 8), (uint8_t)index}};
+
+    return id;
+}
+
+static uint32_t index_of(const struct wire_id *id)
+{
+    return (uint32_t)id->b[1] << 8 | id->b[2];
+}
+
+/* Handle 0 is the node itself. */
+static uint32_t handle_of(uint32_t self, uint32_t index)
+{
+    return index == self ? 0 : index < self ? index + 1 : index;
+}
+
+static uint32_t index_of_handle(uint32_t self, uint32_t handle)
+{
+    return handle == 0 ? self : handle <= self ? handle - 1 : handle;
+}
+
+static uint32_t intern(void *ctx, const struct wire_id *id)
+{
+    const struct sim_node *n = ctx;
+
+    return handle_of(n->index, index_of(id));
+}
+
+static uint64_t delay_us(struct world *w, uint64_t least, uint64_t most)
+{
+    return least + prng_below(&w->prng, most - least);
+}
+
+static uint64_t slowness_us(struct world *w, const struct sim_node *n)
+{
+    return n->slow ? delay_us(w, 150000, 450000) : 0;
+}
+
+static void send(struct world *w, struct sim_node *from, const struct membership_effect *e)
+{
+    struct wire_peer msg = {.type = PEER_GOSSIP, .u.gossip = &e->gossip};
+    struct sim_node *to = &w->nodes[index_of_handle(from->index, e->node)];
+    struct buf bytes;
+
+    w->n_messages++;
+    buf_init(&bytes);
+    if (wire_peer_pack(&msg, &bytes) < 0)
+        abort();
+    w->n_bytes += bytes.len;
+    if (to->alive && prng_below(&w->prng, 100) >= w->lost_percent) {
+        struct slice body =
+            slice_of(bytes.data + LIMIT_FRAME_HEADER_BYTES, bytes.len - LIMIT_FRAME_HEADER_BYTES);
+
+        push(w, (struct item){.at_us = w->now_us + delay_us(w, 100, 1100) + slowness_us(w, to),
+                              .type = ITEM_MESSAGE,
+                              .node = to->index,
+                              .life = to->life,
+                              .from = from->index,
+                              .from_life = from->life,
+                              .bytes = blob_copy(body)});
+    }
+    buf_deinit(&bytes);
+}
+
+static void look_at_change(struct world *w, struct sim_node *n, uint32_t handle)
+{
+    const struct sim_node *about = &w->nodes[index_of_handle(n->index, handle)];
+    struct membership_view view;
+
+    if (!membership_view(n->m, handle, &view) || view.state != MEMBER_DOWN || !about->alive ||
+        view.boot != about->boot)
+        return;
+    w->n_false++;
+    w->false_about_slow += about->slow;
+}
+
+static void feed(struct world *w, struct sim_node *n, struct membership_event *event)
+{
+    static struct membership_effects effects;
+    int r;
+
+    event->now_ms = w->now_us / 1000;
+    do {
+        r = membership_step(n->m, event, &effects);
+        for (uint32_t i = 0; i < effects.n; i++)
+            if (effects.list[i].type == MEMBERSHIP_SEND)
+                send(w, n, &effects.list[i]);
+            else if (effects.list[i].type == MEMBERSHIP_CHANGED)
+                look_at_change(w, n, effects.list[i].node);
+        event->type = MEMBERSHIP_MORE;
+    } while (r == STEP_MORE);
+    uint64_t due_us = membership_deadline_ms(n->m) * 1000;
+    due_us = due_us > w->now_us ? due_us : w->now_us + 1000;
+    if (due_us < n->tick_us) {
+        n->tick_us = due_us;
+        n->tick++;
+        push(w, (struct item){.at_us = due_us + slowness_us(w, n),
+                              .type = ITEM_TICK,
+                              .node = n->index,
+                              .life = n->life,
+                              .tick = n->tick});
+    }
+}
+
+static void link_up(struct world *w, struct sim_node *n, const struct sim_node *other)
+{
+    struct membership_event event = {.type = MEMBERSHIP_LINK_UP,
+                                     .u.link = {.node = handle_of(n->index, other->index),
+                                                .id = id_of(other->index),
+                                                .boot = other->boot}};
+
+    n->linked[other->index] = (uint8_t)other->boot;
+    feed(w, n, &event);
+}
+
+static void start(struct world *w, uint32_t index, const struct wire_member *members,
+                  size_t n_known)
+{
+    struct sim_node *n = &w->nodes[index];
+    struct membership_event expect = {.type = MEMBERSHIP_EXPECT,
+                                      .u.expect = {.members = members, .n = n_known}};
+    struct membership_config config = {
+        .profile = {.member = {.id = id_of(index),
+                               .name = slice_str("node-12"),
+                               .client_address = slice_str("10.20.30.40:7400"),
+                               .peer_address = slice_str("10.20.30.40:7401"),
+                               .zone = slice_str("zone-a")},
+                    .software = slice_str("quoitd 0.1.0")},
+        .boot = ++n->boot,
+        .seed = prng_next(&w->prng),
+        .now_ms = w->now_us / 1000,
+        .intern = intern,
+        .ctx = n,
+    };
+
+    n->world = w;
+    n->index = index;
+    n->alive = true;
+    n->life++;
+    n->tick_us = UINT64_MAX;
+    memset(n->linked, 0, NODES_MAX);
+    n->m = membership_new(&config);
+    if (!n->m)
+        abort();
+    feed(w, n, &expect);
+}
+
+/* reset: its machine lives and says that nobody listens there any more. */
+static void end(struct world *w, uint32_t index, bool reset)
+{
+    struct sim_node *n = &w->nodes[index];
+
+    for (uint32_t i = 0; reset && i < w->n; i++)
+        if (w->nodes[i].alive && w->nodes[i].linked[index])
+            push(w, (struct item){.at_us = w->now_us + delay_us(w, 100, 1100),
+                                  .type = ITEM_LINK_DOWN,
+                                  .node = i,
+                                  .life = w->nodes[i].life,
+                                  .from = index,
+                                  .from_life = n->life});
+    membership_free(n->m);
+    n->m = NULL;
+    n->alive = false;
+    n->life++;
+}
+
+/* ---- the run ------------------------------------------------------------------------------- */
+
+static void deliver(struct world *w, struct sim_node *n, const struct item *item)
+{
+    const struct sim_node *from = &w->nodes[item->from];
+    struct membership_event event = {.type = MEMBERSHIP_MESSAGE,
+                                     .u.message.node = handle_of(n->index, item->from)};
+    struct wire_peer msg;
+
+    if (from->life == item->from_life && n->linked[from->index] != (uint8_t)from->boot)
+        link_up(w, n, from);
+    arena_reset(&w->arena, WIRE_ARENA_BUDGET(item->bytes->len));
+    if (wire_peer_unpack(blob_slice(item->bytes), &w->arena, &msg) < 0 || msg.type != PEER_GOSSIP)
+        abort();
+    event.u.message.gossip = msg.u.gossip;
+    feed(w, n, &event);
+}
+
+static void handle(struct world *w, const struct item *item)
+{
+    struct sim_node *n = &w->nodes[item->node];
+    struct membership_event event = {.type = MEMBERSHIP_TICK};
+
+    if (!n->alive || n->life != item->life)
+        return;
+    switch (item->type) {
+    case ITEM_TICK:
+        if (item->tick != n->tick)
+            break;
+        n->tick_us = UINT64_MAX;
+        feed(w, n, &event);
+        break;
+    case ITEM_MESSAGE:
+        deliver(w, n, item);
+        break;
+    case ITEM_LINK_DOWN:
+        n->linked[item->from] = 0;
+        event.type = MEMBERSHIP_LINK_DOWN;
+        event.u.link.node = handle_of(n->index, item->from);
+        feed(w, n, &event);
+        break;
+    }
+}
+
+typedef bool until_fn(const struct world *w, uint32_t about);
+
+/* Returns after how many ms `until` held, or GIVE_UP_MS. Looked at every 10 ms. */
+static uint64_t run(struct world *w, uint64_t ms, until_fn *until, uint32_t about)
+{
+    uint64_t began_us = w->now_us, end_us = began_us + ms * 1000, look_us = began_us;
+
+    while (w->n_heap > 0 && w->heap[0].at_us <= end_us) {
+        struct item item = pop(w);
+
+        w->now_us = item.at_us;
+        handle(w, &item);
+        blob_unref(item.bytes);
+        if (until && w->now_us >= look_us) {
+            if (until(w, about))
+                return (w->now_us - began_us) / 1000;
+            look_us = w->now_us + 10000;
+        }
+    }
+    w->now_us = end_us;
+    return GIVE_UP_MS;
+}
+
+static bool all_see(const struct world *w, uint32_t about, enum wire_member_state state)
+{
+    for (uint32_t i = 0; i < w->n; i++) {
+        struct membership_view view;
+
+        if (i == about || !w->nodes[i].alive)
+            continue;
+        if (!membership_view(w->nodes[i].m, handle_of(i, about), &view) || view.state != state ||
+            view.boot != w->nodes[about].boot)
+            return false;
+    }
+    return true;
+}
+
+static bool all_see_it_down(const struct world *w, uint32_t about)
+{
+    return all_see(w, about, MEMBER_DOWN);
+}
+
+static bool all_see_it_alive(const struct world *w, uint32_t about)
+{
+    return all_see(w, about, MEMBER_ALIVE);
+}
+
+static void settle(struct world *w)
+{
+    for (uint32_t i = 0; i < w->n; i++)
+        if (w->nodes[i].alive && run(w, GIVE_UP_MS, all_see_it_alive, i) == GIVE_UP_MS) {
+            printf("FAILED: the cluster does not come to know node %u\n", i);
+            exit(1);
+        }
+    run(w, SETTLE_MS, NULL, 0);
+}
+
+static struct world *world_new(uint32_t n, uint64_t seed)
+{
+    struct world *w = calloc(1, sizeof(*w));
+    struct wire_member *members = calloc(n, sizeof(*members));
+
+    if (!w || !members)
+        abort();
+    w->n = n;
+    w->now_us = 1000000;
+    prng_init(&w->prng, seed);
+    arena_init(&w->arena, WIRE_ARENA_BUDGET(0));
+    for (uint32_t i = 0; i < n; i++) {
+        members[i].id = id_of(i);
+        w->nodes[i].linked = calloc(NODES_MAX, 1);
+        if (!w->nodes[i].linked)
+            abort();
+    }
+    for (uint32_t i = 0; i < n; i++)
+        start(w, i, members, n);
+    free(members);
+    settle(w);
+    return w;
+}
+
+static void world_free(struct world *w)
+{
+    for (uint32_t i = 0; i < w->n; i++) {
+        membership_free(w->nodes[i].m);
+        free(w->nodes[i].linked);
+    }
+    for (size_t i = 0; i < w->n_heap; i++)
+        blob_unref(w->heap[i].bytes);
+    arena_deinit(&w->arena);
+    free(w->heap);
+    free(w);
+}
+
+/* ---- what is measured ---------------------------------------------------------------------- */
+
+struct times {
+    uint64_t ms[ROUNDS];
+    uint32_t n;
+};
+
+static int compare(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static uint64_t median(struct times *t)
+{
+    qsort(t->ms, t->n, sizeof(t->ms[0]), compare);
+    return t->ms[t->n / 2];
+}
+
+static uint64_t worst(const struct times *t)
+{
+    uint64_t most = 0;
+
+    for (uint32_t i = 0; i < t->n; i++)
+        most = t->ms[i] > most ? t->ms[i] : most;
+    return most;
+}
+
+/* A member comes back knowing the ring, as it does after a restart. */
+static void restart(struct world *w, uint32_t index)
+{
+    struct wire_member *members = calloc(w->n, sizeof(*members));
+
+    if (!members)
+        abort();
+    for (uint32_t i = 0; i < w->n; i++)
+        members[i].id = id_of(i);
+    start(w, index, members, w->n);
+    free(members);
+}
+
+static void measure_deaths(struct world *w, bool reset, struct times *deaths, struct times *joins)
+{
+    uint32_t rounds = w->n >= LARGE ? ROUNDS_LARGE : ROUNDS;
+
+    for (uint32_t i = 0; i < rounds; i++) {
+        uint32_t victim = (uint32_t)prng_below(&w->prng, w->n);
+
+        end(w, victim, reset);
+        deaths->ms[deaths->n++] = run(w, GIVE_UP_MS, all_see_it_down, victim);
+        run(w, SETTLE_MS, NULL, 0);
+        restart(w, victim);
+        joins->ms[joins->n++] = run(w, GIVE_UP_MS, all_see_it_alive, victim);
+        run(w, SETTLE_MS, NULL, 0);
+    }
+}
+
+static void measure_cost(struct world *w, double *ret_messages, double *ret_bytes)
+{
+    const uint64_t seconds = 60;
+
+    w->n_messages = w->n_bytes = 0;
+    run(w, seconds * 1000, NULL, 0);
+    *ret_messages = (double)w->n_messages / (double)w->n / (double)seconds;
+    *ret_bytes = (double)w->n_bytes / (double)w->n / (double)seconds;
+}
+
+struct line {
+    struct times silent, killed, join;
+    double messages, bytes;
+    uint64_t false_lost, false_slow, about_slow;
+};
+
+static void measure_false(struct world *w, uint64_t minutes, struct line *line)
+{
+    w->n_false = w->false_about_slow = 0;
+    w->lost_percent = 5;
+    run(w, minutes * 60000, NULL, 0);
+    line->false_lost = w->n_false;
+    w->lost_percent = 0;
+    run(w, SETTLE_MS, NULL, 0);
+    w->n_false = w->false_about_slow = 0;
+    w->nodes[0].slow = true;
+    run(w, minutes * 60000, NULL, 0);
+    line->about_slow = w->false_about_slow;
+    line->false_slow = w->n_false - w->false_about_slow;
+    w->nodes[0].slow = false;
+    run(w, SETTLE_MS, NULL, 0);
+}
+
+static void print_line(uint32_t n, struct line *l, uint64_t minutes)
+{
+    printf("| %u | %.2f / %.2f s | %.2f / %.2f s | %.2f / %.2f s | %.1f | %.1f KB | %llu in %llu "
+           "min | "
+           "%llu, of the slow one %llu |\n",
+           n, (double)median(&l->silent) / 1e3, (double)worst(&l->silent) / 1e3,
+           (double)median(&l->killed) / 1e3, (double)worst(&l->killed) / 1e3,
+           (double)median(&l->join) / 1e3, (double)worst(&l->join) / 1e3, l->messages,
+           l->bytes / 1e3, (unsigned long long)l->false_lost, (unsigned long long)minutes,
+           (unsigned long long)l->false_slow, (unsigned long long)l->about_slow);
+    fflush(stdout);
+}
+
+static void measure(uint32_t n, uint64_t seed, uint64_t minutes, struct line *ret)
+{
+    struct times more_joins = {0};
+    struct world *w = world_new(n, seed);
+
+    *ret = (struct line){0};
+    measure_cost(w, &ret->messages, &ret->bytes);
+    measure_deaths(w, false, &ret->silent, &ret->join);
+    measure_deaths(w, true, &ret->killed, &more_joins);
+    measure_false(w, minutes, ret);
+    world_free(w);
+}
+
+/* The goals, where they can be had in seconds. */
+static int check(uint64_t seed)
+{
+    static const uint32_t sizes[] = {3, 30, 100};
+    int status = 0;
+
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        struct line l;
+
+        if (sizes[i] >= 100 && getenv("QUOIT_TEST_QUICK"))
+            continue;
+        measure(sizes[i], seed, 3, &l);
+        print_line(sizes[i], &l, 3);
+        if (worst(&l.silent) > 2000 || worst(&l.killed) > 2000 || worst(&l.join) > 2000 ||
+            l.messages > 25 || l.false_lost > 0 || l.false_slow > 0) {
+            printf("FAILED: a goal is missed at %u nodes, seed %llu\n", sizes[i],
+                   (unsigned long long)seed);
+            status = 1;
+        }
+    }
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seed = 1, minutes = 0;
+    uint32_t nodes = 0;
+    struct line line = {0};
+
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    for (int i = 1; i + 1 < argc; i++) {
+        if (strcmp(argv[i], "--nodes") == 0)
+            nodes = (uint32_t)strtoul(argv[i + 1], NULL, 10);
+        else if (strcmp(argv[i], "--seed") == 0)
+            seed = strtoull(argv[i + 1], NULL, 10);
+        else if (strcmp(argv[i], "--minutes") == 0)
+            minutes = strtoull(argv[i + 1], NULL, 10);
+    }
+    if (argc > 1 && strcmp(argv[1], "--check") == 0)
+        return check(seed);
+    if (nodes < 2 || nodes > NODES_MAX - 1) {
+        fprintf(stderr, "usage: gossip --nodes 2..%u [--minutes M] [--seed N] | --check\n",
+                NODES_MAX - 1);
+        return 2;
+    }
+    if (minutes) {
+        struct world *w = world_new(nodes, seed);
+
+        measure_false(w, minutes, &line);
+        world_free(w);
+        printf("%u nodes, %llu min each: %llu false deaths with 5 %% of messages lost; with a slow "
+               "node %llu, and %llu of itself\n",
+               nodes, (unsigned long long)minutes, (unsigned long long)line.false_lost,
+               (unsigned long long)line.false_slow, (unsigned long long)line.about_slow);
+        return line.false_lost > 0 || line.false_slow > 0;
+    }
+    measure(nodes, seed, 10, &line);
+    print_line(nodes, &line, 10);
+    return 0;
+}
