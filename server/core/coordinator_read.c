@@ -1,7 +1,7 @@
 /* coordinator_read: which slots a read asks, shared by get and scan.
  *
  * A read asks W slots, the nearest first: this node's own, then the primary, then the others in
- * turn from a random start (so that readers spread). A slot that goes down or refuses is replaced
+ * turn from a random start (so that readers spread), and those suspected to be down last. A slot that goes down or refuses is replaced
  * by the next; one that is slow is hedged: after COORDINATOR_HEDGE_MS the next is asked as well and
  * whoever answers counts; one that stays silent is asked again, for messages can be lost without
  * their node going down. When fewer than W answers can still come, the read ends with NO_QUORUM or
@@ -9,6 +9,15 @@
  * times.
  */
 #include "server/core/op.h"
+
+static bool is_better(const struct worker *w, const struct op *op, uint32_t slot, uint32_t than)
+{
+    bool suspect = w->nodes[op->entry.slots[slot].node].suspect;
+
+    if (suspect != w->nodes[op->entry.slots[than].node].suspect)
+        return !suspect;
+    return slot == op->entry.primary;
+}
 
 int read_pick(struct worker *w, const struct op *op)
 {
@@ -24,7 +33,7 @@ int read_pick(struct worker *w, const struct op *op)
             continue;
         if (op->entry.slots[s].node == w->node)
             return (int)s;
-        if (best < 0 || s == op->entry.primary)
+        if (best < 0 || is_better(w, op, s, (uint32_t)best))
             best = (int)s;
     }
     return best;

@@ -37,7 +37,9 @@ struct op;
 struct pending;
 
 struct node_state {
-    bool up;
+    bool up;      /* there is a link */
+    bool gone;    /* the cluster takes it for down or stopped, whatever the link says */
+    bool suspect; /* asked last */
     uint32_t n_workers;
 };
 

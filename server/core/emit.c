@@ -59,7 +59,8 @@ uint32_t worker_owner(const struct worker *w, uint32_t partition, uint32_t n_wor
 
 bool worker_node_up(const struct worker *w, uint32_t node)
 {
-    return node == w->node || (node < WORKER_NODES_MAX && w->nodes[node].up);
+    return node == w->node ||
+           (node < WORKER_NODES_MAX && w->nodes[node].up && !w->nodes[node].gone);
 }
 
 void worker_reply(struct worker *w, uint64_t conn, struct wire_response *res, struct effects *out)

@@ -51,6 +51,7 @@ enum event_type {
     EVENT_PEER,      /* a message of a peer or of a sibling worker */
     EVENT_NODE_UP,   /* a node has its first link up, or its number of workers changed */
     EVENT_NODE_DOWN, /* a node's last link is gone: requests sent to it may be lost */
+    EVENT_NODE_SEEN, /* how the cluster sees a node: membership.h */
     EVENT_GOT,       /* done: EFFECT_GET */
     EVENT_SCANNED,   /* done: EFFECT_SCAN */
     EVENT_STORED,    /* done: EFFECT_STORE; durable */
@@ -85,6 +86,10 @@ struct event {
         struct {
             uint32_t node;
         } node_down;
+        struct {
+            uint32_t node;
+            enum wire_member_state state;
+        } node_seen;
         struct {
             uint64_t cookie;
             int error; /* 0 or negative */

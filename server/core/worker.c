@@ -148,6 +148,20 @@ static void recv_node(struct worker *w, uint32_t node, bool up, uint32_t n_worke
     start_sweep(w);
 }
 
+static void recv_seen(struct worker *w, uint32_t node, enum wire_member_state state)
+{
+    bool gone = state == MEMBER_DOWN || state == MEMBER_STOPPED;
+    struct node_state *n = node < WORKER_NODES_MAX ? &w->nodes[node] : NULL;
+
+    if (!n || node == w->node)
+        return;
+    n->suspect = state == MEMBER_SUSPECT;
+    if (n->gone == gone)
+        return;
+    n->gone = gone;
+    start_sweep(w);
+}
+
 static void recv_ring(struct worker *w, struct ring *ring)
 {
     if (w->ring && ring_epoch(ring) <= ring_epoch(w->ring))
@@ -186,6 +200,9 @@ static void recv_event(struct worker *w, const struct event *in, struct effects 
         break;
     case EVENT_NODE_DOWN:
         recv_node(w, in->u.node_down.node, false, 0);
+        break;
+    case EVENT_NODE_SEEN:
+        recv_seen(w, in->u.node_seen.node, in->u.node_seen.state);
         break;
     case EVENT_GOT:
         replica_got(w, in, out);

@@ -3,8 +3,9 @@
  *   accepted --HELLO--> checked --refused--> HELLO_REPLY with an error, closed
  *                          |
  *                          +-- LINK_WORKER: the socket moves to the worker wanted, which answers
- *                          +-- LINK_CONTROL: HELLO_REPLY; stays here (forming the cluster) until
- *                                            it is silent for CALLER_IDLE_MS
+ *                          +-- LINK_CONTROL: HELLO_REPLY; stays here: of a member, for gossip; else
+ *                                            (forming the cluster) until it is silent for
+ *                                            CALLER_IDLE_MS
  *
  * Ids cost nothing, so a control link is no friend for being greeted: once a ring is decided, a
  * node that is not in it gets the answer to one question (which ring that is), and never more than
@@ -75,11 +76,21 @@ static int check_hello(const struct control *c, const struct wire_hello *hello, 
     return hello->link == LINK_WORKER ? check_member(c, hello, ret_node) : 0;
 }
 
+/* A control link of a member of our ring: for gossip, or for what former asks. */
+static bool is_member_control(const struct control *c, const struct wire_hello *hello)
+{
+    return hello->link == LINK_CONTROL && c->ring && !wire_id_is_zero(&hello->cluster_id) &&
+           ring_member_of(c->ring, &hello->node_id) >= 0;
+}
+
 static enum conn_verdict recv_hello(struct caller *caller, const struct wire_hello *hello)
 {
     struct control *c = caller->control;
+    bool member = is_member_control(c, hello);
     int error = check_hello(c, hello, &caller->node);
 
+    if (!error && member)
+        error = check_member(c, hello, &caller->node);
     if (error) {
         log_write(&c->node->log, err_retryable(error) ? LOG_DEBUG : LOG_WARN, "refused a node",
                   "node=%s id=%s error=%s", LOG_SLICE(hello->name), LOG_ID(&hello->node_id),
@@ -100,6 +111,10 @@ static enum conn_verdict recv_hello(struct caller *caller, const struct wire_hel
     caller->conn.must_ms =
         loop_now_ms(&c->loop) + (caller->stranger ? CALLER_STRANGER_MS : CALLER_IDLE_MS);
     send_reply(caller, 0);
+    if (member) {
+        caller->member = true;
+        gossip_called(&c->gossip, caller, hello->boot);
+    }
     return CONN_NEXT;
 }
 
@@ -152,6 +167,10 @@ static enum conn_verdict on_frame(struct conn *conn, struct slice body)
         conn->must_ms = loop_now_ms(conn->loop) + CALLER_IDLE_MS;
     if (msg.type == PEER_FORM && msg.u.form)
         former_recv(&caller->control->former, caller, msg.u.form);
+    if (msg.type == PEER_GOSSIP && caller->member) {
+        conn->must_ms = 0; /* it stays: that it breaks is news */
+        gossip_recv(&caller->control->gossip, caller->node, msg.u.gossip);
+    }
     if (caller->stranger)
         conn_finish(conn); /* it has its answer */
     return CONN_NEXT;
@@ -164,7 +183,11 @@ static void on_broken(struct conn *c, int error, uint64_t limit, uint64_t actual
 
 static void on_closed(struct conn *c)
 {
-    free(c);
+    struct caller *caller = (struct caller *)c;
+
+    if (caller->member)
+        gossip_caller_gone(&caller->control->gossip, caller);
+    free(caller);
 }
 
 static const struct conn_handler handler = {.on_frame = on_frame,

@@ -147,6 +147,8 @@ void control_set_ring(struct control *c, const struct wire_ring *wire)
     ring_unref(c->ring);
     c->ring = ring;
     publish(c);
+    if (gossip_set_ring(&c->gossip, c) < 0)
+        control_die(c, "out of memory.");
     log_info(&n->log, "serving",
              "cluster=%s epoch=%" PRIu64 " node=%s nodes=%zu partitions=%u replicas=%u workers=%u "
              "clients=%s peers=%s",
@@ -193,6 +195,7 @@ static void close_all(struct control *c)
     for (uint32_t i = 0; i < c->node->n_workers; i++)
         worker_loop_join(c->node->workers[i]);
     former_stop(&c->former);
+    gossip_close(&c->gossip);
     lookup_cancel(&c->loop.uv);
     loop_close_all(&c->loop);
 }
@@ -261,6 +264,7 @@ static void on_signal(uv_signal_t *handle, int signum)
     log_info(&c->node->log, "stopping", "signal=%d", signum);
     listener_stop(&c->listener);
     former_stop(&c->former);
+    gossip_stop(&c->gossip);
     tell_workers(c, LETTER_STOP);
     uv_timer_start(&c->stop_timer, on_stop_timeout, c->node->config.stop_ms, 0);
 }
@@ -304,6 +308,7 @@ int control_init(struct control *c)
 void control_deinit(struct control *c)
 {
     former_deinit(&c->former);
+    gossip_deinit(&c->gossip);
     ring_unref(c->ring);
     loop_deinit(&c->loop);
 }

@@ -5,6 +5,7 @@
 
 #include "server/edge/caller.h"
 #include "server/edge/former.h"
+#include "server/edge/gossip.h"
 #include "server/edge/listener.h"
 #include "server/edge/node.h"
 
@@ -13,6 +14,7 @@ struct control {
     struct node *node;
     struct listener listener; /* of peers */
     struct former former;
+    struct gossip gossip;
     struct ring *ring; /* the decided ring, NULL while there is none */
     uv_signal_t term, interrupt;
     uv_timer_t stop_timer;

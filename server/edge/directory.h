@@ -7,7 +7,7 @@
 
 /* Nodes heard of within the life of a process: members of rings, and no others. The core keeps as
  * many. */
-#define DIRECTORY_NODES_MAX (LIMIT_MEMBERS_MAX + 64u)
+#define DIRECTORY_NODES_MAX LIMIT_NODES_MAX
 #define DIRECTORY_NONE UINT32_MAX
 
 struct directory {

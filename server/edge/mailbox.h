@@ -18,6 +18,7 @@ enum letter_type {
     LETTER_SOCKET,   /* a connection changes its loop */
     LETTER_RING,     /* control -> workers: a ring is published */
     LETTER_DIAL,     /* control -> workers: that node is up, dial it now */
+    LETTER_SEEN,     /* control -> workers: how the cluster sees a node */
     LETTER_STOP,     /* control -> workers: finish what is in flight */
     LETTER_FINISH,   /* control -> workers: end the connections politely */
     LETTER_IDLE,     /* worker -> control: that is done */
@@ -51,6 +52,10 @@ struct letter {
         struct {
             uint32_t node;
         } dial;
+        struct {
+            uint32_t node;
+            enum wire_member_state state;
+        } seen;
     } u;
 };
 

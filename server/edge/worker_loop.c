@@ -143,6 +143,13 @@ static void on_stop_tick(uv_timer_t *timer)
 {
 }
 
+static void take_seen(struct worker_loop *wl, uint32_t node, enum wire_member_state state)
+{
+    struct event event = {.type = EVENT_NODE_SEEN, .u.node_seen = {.node = node, .state = state}};
+
+    worker_loop_feed(wl, &event);
+}
+
 static void take_stop(struct worker_loop *wl)
 {
     struct event event = {.type = EVENT_STOP};
@@ -192,6 +199,9 @@ static void take_letter(struct worker_loop *wl, struct letter *letter)
         break;
     case LETTER_DIAL:
         peers_nudge(&wl->peers, letter->u.dial.node);
+        break;
+    case LETTER_SEEN:
+        take_seen(wl, letter->u.seen.node, letter->u.seen.state);
         break;
     case LETTER_STOP:
         take_stop(wl);

@@ -25,6 +25,7 @@ import traceback
 from pathlib import Path
 
 from client import Client, QuoitError, frame, load_schemas
+from processes import suspend
 
 START_S = 120  # generous: sanitizers, and a disk that others use as well
 QUOITD = Path(sys.argv[1]).resolve()
@@ -35,6 +36,7 @@ subprocess.run(["protoc", f"--proto_path={sys.argv[2]}", f"--python_out={SCRATCH
 PEER = importlib.import_module("peer_pb2")
 
 BAD_REQUEST, UNSUPPORTED, TOO_MANY_CONNECTIONS, NOT_READY, SHUTTING_DOWN = 2, 3, 10, 19, 20
+NO_QUORUM = 13
 WRONG_CLUSTER, STALE_BOOT, SLOW = 21, 22, 31
 LINE = re.compile(r'time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=(error|warn|info|debug) '
                   r'msg="quoitd: [^"]+"( [a-z_]+=("([^"\\]|\\.)*"|[^ "]+))*')
@@ -434,6 +436,37 @@ def three_nodes_form_one_cluster():
             for line in node.log().splitlines():
                 check(LINE.fullmatch(line), f"no log line: {line!r}")
             node.stop()
+
+
+def a_node_that_hangs_is_taken_for_down_and_not_waited_for():
+    with Cluster(3) as cluster:
+        one, _, three = cluster.nodes
+
+        def seen(text):
+            return sum("node=n3" in line for line in one.lines(text))
+        for node in ("n2", "n3"):
+            wait_until(f"gossip with {node}", lambda node=node: any(
+                f"node={node}" in line for line in one.lines("member is there")))
+        suspend(three.process.pid, wait_until)
+        wait_until("n3 is taken for down", lambda: seen("member is down"))
+        with one.client() as c:
+            c.put(b"k", b"quorum")
+            equal(c.get(b"k").value, b"quorum")
+            for ask in (lambda: c.put(b"k", b"all", level=3, deadline_ms=60000),
+                        lambda: c.get(b"k", level=3, deadline_ms=60000)):
+                try:  # told at once: its links are whole, but nobody waits for them
+                    ask()
+                    check(False, "all was reached without n3")
+                except QuoitError as e:
+                    equal(e.code, NO_QUORUM)
+            equal(c.get(b"k").value, b"quorum")
+        three.process.send_signal(signal.SIGCONT)
+        wait_until("n3 has refuted", lambda: seen("member is there") >= 2)
+        equal(len([l for l in three.lines("member is down")]), 0, "what n3 believed of others")
+        with one.client() as c:
+            c.put(b"k", b"all", level=3)
+        three.stop()
+        wait_until("n3 has said goodbye", lambda: seen("member has stopped"))
 
 
 def addresses_may_be_names():
@@ -886,7 +919,8 @@ TESTS = [version_and_help, wrong_usage, config_files, open_addresses_need_insecu
          the_log_may_have_a_directory_of_its_own,
          a_suspect_store_is_served_only_on_demand, signals_stop_it_cleanly,
          a_stopping_node_answers_who_does_not_know_yet, stopping_while_waiting_to_form,
-         three_nodes_form_one_cluster, addresses_may_be_names, used_directories_form_nothing,
+         three_nodes_form_one_cluster,
+         a_node_that_hangs_is_taken_for_down_and_not_waited_for, addresses_may_be_names, used_directories_form_nothing,
          an_empty_node_cannot_join_yet, clusters_are_not_mixed,
          a_stray_at_a_members_address_ends_nobody, a_list_of_another_cluster_ends_the_start,
          equal_names_do_not_form, an_old_copy_of_a_node_is_refused,

@@ -243,6 +243,13 @@ void story_down(struct story *s, uint32_t node)
     story_step(s, &e);
 }
 
+void story_seen(struct story *s, uint32_t node, enum wire_member_state state)
+{
+    struct event e = {.type = EVENT_NODE_SEEN, .u.node_seen = {.node = node, .state = state}};
+
+    story_step(s, &e);
+}
+
 void story_pass(struct story *s, uint64_t ms)
 {
     struct event e = {.type = EVENT_TICK};

@@ -57,6 +57,7 @@ void story_expect_(struct story *s, const char *text, const char *file, int line
 
 void story_up(struct story *s, uint32_t node);
 void story_down(struct story *s, uint32_t node);
+void story_seen(struct story *s, uint32_t node, enum wire_member_state state);
 void story_pass(struct story *s, uint64_t ms); /* time goes by, with a tick at the end */
 
 /* A key whose partition has slot i on node i (with 3 nodes and 3 replicas), primary anywhere. */

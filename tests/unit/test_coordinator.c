@@ -415,6 +415,51 @@ static void test_get_replaces_a_slot_that_goes_down(void **state)
     story_end(s);
 }
 
+/* Its links may be whole: a process that hangs, a machine whose cable is out. */
+static void test_who_is_taken_for_down_is_not_asked(void **state)
+{
+    static const enum wire_member_state gone[] = {MEMBER_DOWN, MEMBER_STOPPED};
+    struct story *s = warm();
+
+    for (int i = 0; i < 2; i++) {
+        uint32_t asked, other;
+
+        story_get(s, 7, LEVEL_QUORUM);
+        asked = s->sent[s->n_sent - 1].node;
+        other = 3 - asked;
+        s->lines[0] = '\0';
+        story_seen(s, asked, gone[i]);
+        story_expect(s, other == 1 ? "send n1 get digest\n" : "send n2 get digest\n");
+        story_seen(s, other, MEMBER_DOWN);
+        story_expect(s, "reply 7 NO_QUORUM\n");
+        story_seen(s, asked, MEMBER_ALIVE);
+        story_seen(s, other, MEMBER_ALIVE);
+    }
+    story_get(s, 8, LEVEL_ALL);
+    s->lines[0] = '\0';
+    story_seen(s, 1, MEMBER_DOWN);
+    story_expect(s, "reply 8 NO_QUORUM\n");
+    story_end(s);
+}
+
+static void test_a_suspect_is_asked_last(void **state)
+{
+    struct story *s = warm();
+
+    for (uint32_t suspect = 1; suspect <= 2; suspect++) {
+        story_seen(s, suspect, MEMBER_SUSPECT);
+        for (int i = 0; i < 20; i++) {
+            story_get(s, 7, LEVEL_QUORUM);
+            assert_int_equal(s->sent[s->n_sent - 1].node, 3 - suspect);
+        }
+        s->lines[0] = '\0';
+        story_get(s, 8, LEVEL_ALL); /* it is not taken for down */
+        assert_non_null(strstr(s->lines, suspect == 1 ? "send n1 get" : "send n2 get"));
+        story_seen(s, suspect, MEMBER_ALIVE);
+    }
+    story_end(s);
+}
+
 static void test_get_hedges_a_slow_slot(void **state)
 {
     struct story *s = warm();
@@ -632,6 +677,8 @@ int main(void)
         cmocka_unit_test(test_get_fetches_what_a_digest_announced),
         cmocka_unit_test(test_get_of_a_deletion_one_slot_missed),
         cmocka_unit_test(test_get_replaces_a_slot_that_goes_down),
+        cmocka_unit_test(test_who_is_taken_for_down_is_not_asked),
+        cmocka_unit_test(test_a_suspect_is_asked_last),
         cmocka_unit_test(test_get_hedges_a_slow_slot),
         cmocka_unit_test(test_get_asks_another_slot_when_a_record_is_corrupt),
         cmocka_unit_test(test_get_alone_with_a_corrupt_record_says_so),

@@ -1,0 +1,469 @@
+/* gossip: ears and hands of server/core/membership, on the control thread.
+ *
+ * Messages go over control links. A node dials another when it has something to say and there is no
+ * link between the two, in whichever direction; what it has to say waits meanwhile, within bounds.
+ * Links stay: that one breaks is news (the process is gone), and at once. Each side may have dialled,
+ * then there are two, and either serves.
+ *
+ *   nothing --say--> looking up --> dialling --hello, reply--> up
+ *      ^                 |             |                        |
+ *      +-- back-off -----+-------------+------ closed ----------+
+ *
+ * Addresses are those that a node says of itself, else those of the ring.
+ *
+ * What comes of it: the log says who is suspect, down, back; workers are told whom not to ask.
+ */
+#include "server/edge/gossip.h"
+
+#include <stdlib.h>
+
+#include "proto/err.h"
+#include "server/core/ring.h"
+#include "server/edge/control.h"
+#include "server/edge/lookup.h"
+#include "server/edge/worker_loop.h"
+
+struct gossip_link {
+    struct conn conn; /* first */
+    struct gossip *gossip;
+    struct gossip_peer *peer; /* NULL: given up */
+    bool up;
+};
+
+struct gossip_peer {
+    uint32_t node;
+    struct wire_id id;
+    char name[LIMIT_NAME_BYTES + 1];
+    struct address ring_address;
+    enum wire_member_state state; /* as told last */
+    struct gossip_link *dialled;  /* dialling or up; NULL: none */
+    struct caller *called;
+    bool looking_up;
+    unsigned attempt;
+    uint64_t retry_ms; /* not dialled before */
+    uint32_t backoff_ms;
+    struct buf waiting; /* packed */
+};
+
+static void feed(struct gossip *g, struct membership_event *event);
+
+/* ---- links --------------------------------------------------------------------------------- */
+
+static uint64_t now_ms(const struct gossip *g)
+{
+    return loop_now_ms(&g->control->loop);
+}
+
+static void wait_again(struct gossip *g, struct gossip_peer *p)
+{
+    uint32_t base = p->backoff_ms ? p->backoff_ms : GOSSIP_BACKOFF_MIN_MS;
+
+    p->retry_ms = now_ms(g) + base / 2 + prng_below(&g->control->loop.prng, base);
+    p->backoff_ms = 2 * base < GOSSIP_BACKOFF_MAX_MS ? 2 * base : GOSSIP_BACKOFF_MAX_MS;
+    buf_deinit(&p->waiting);
+    buf_init(&p->waiting);
+}
+
+static void tell_link_down(struct gossip *g, const struct gossip_peer *p)
+{
+    struct membership_event event = {.type = MEMBERSHIP_LINK_DOWN, .u.link.node = p->node};
+
+    if (!p->called && !p->dialled)
+        feed(g, &event);
+}
+
+static void tell_link_up(struct gossip *g, const struct gossip_peer *p, uint64_t boot)
+{
+    struct membership_event event = {.type = MEMBERSHIP_LINK_UP,
+                                     .u.link = {.node = p->node, .id = p->id, .boot = boot}};
+
+    feed(g, &event);
+}
+
+static void on_open(struct conn *conn)
+{
+    struct gossip_link *link = (struct gossip_link *)conn;
+    struct wire_peer msg = {.type = PEER_HELLO};
+    struct buf *out = conn_out(conn);
+
+    control_hello(link->gossip->control, &msg.u.hello);
+    if (out && wire_peer_pack(&msg, out) == 0)
+        conn_sent(conn);
+}
+
+/* The answering node must be the one that was meant, of our cluster, and no older process. */
+static int check_reply(const struct gossip *g, const struct gossip_peer *p,
+                       const struct wire_peer *msg)
+{
+    const struct wire_hello *hello = &msg->u.hello;
+    struct node *n = g->control->node;
+
+    if (msg->error)
+        return -msg->error;
+    if (!wire_id_equal(&hello->cluster_id, &n->disk.cluster_id) ||
+        !wire_id_equal(&hello->node_id, &p->id))
+        return -ERR_WRONG_CLUSTER;
+    return directory_check_boot(n->directory, p->node, hello->boot, hello->start);
+}
+
+static void recv_hello_reply(struct gossip_link *link, const struct wire_peer *msg)
+{
+    struct gossip_peer *p = link->peer;
+    struct buf *out = conn_out(&link->conn);
+    int r = check_reply(link->gossip, p, msg);
+
+    if (r < 0 || !out) {
+        conn_close(&link->conn, r);
+        return;
+    }
+    link->up = true;
+    link->conn.must_ms = 0;
+    p->backoff_ms = 0;
+    if (p->waiting.len && buf_append_slice(out, buf_slice(&p->waiting)) == 0)
+        conn_sent(&link->conn);
+    buf_deinit(&p->waiting);
+    buf_init(&p->waiting);
+    tell_link_up(link->gossip, p, msg->u.hello.boot);
+}
+
+static enum conn_verdict on_frame(struct conn *conn, struct slice body)
+{
+    struct gossip_link *link = (struct gossip_link *)conn;
+    struct wire_peer msg;
+    int r;
+
+    arena_reset(&conn->loop->arena, WIRE_ARENA_BUDGET(body.len));
+    r = wire_peer_unpack(body, &conn->loop->arena, &msg);
+    if (r < 0)
+        conn_close(conn, r);
+    else if (link->peer && !link->up && msg.type == PEER_HELLO_REPLY)
+        recv_hello_reply(link, &msg);
+    else if (link->peer && link->up && msg.type == PEER_GOSSIP)
+        gossip_recv(link->gossip, link->peer->node, msg.u.gossip);
+    return CONN_NEXT;
+}
+
+static void on_broken(struct conn *c, int error, uint64_t limit, uint64_t actual)
+{
+    (void)limit;
+    (void)actual;
+    log_debug(c->loop->log, "closed a control link", "error=%s", err_name(error));
+}
+
+static void on_closed(struct conn *conn)
+{
+    struct gossip_link *link = (struct gossip_link *)conn;
+    struct gossip_peer *p = link->peer;
+    struct gossip *g = link->gossip;
+
+    free(link);
+    if (!p || g->stopped)
+        return;
+    p->dialled = NULL;
+    wait_again(g, p);
+    tell_link_down(g, p);
+}
+
+static const struct conn_handler handler = {.on_open = on_open,
+                                            .on_frame = on_frame,
+                                            .on_broken = on_broken,
+                                            .on_closed = on_closed,
+                                            .peer = true,
+                                            .trusted = true};
+
+/* ---- dialling ------------------------------------------------------------------------------ */
+
+static void on_looked_up(void *ctx, uint32_t node, uint32_t unused, const struct sockaddr *to)
+{
+    struct gossip *g = ctx;
+    struct gossip_peer *p = g->peers[node];
+    struct gossip_link *link;
+
+    (void)unused;
+    if (g->stopped || !p->looking_up)
+        return;
+    p->looking_up = false;
+    link = to ? calloc(1, sizeof(*link)) : NULL;
+    if (!link) {
+        wait_again(g, p);
+        return;
+    }
+    link->gossip = g;
+    link->peer = p;
+    p->dialled = link;
+    if (conn_dial(&link->conn, &g->control->loop, &handler, to, now_ms(g) + GOSSIP_HELLO_MS) == 0)
+        return;
+    p->dialled = NULL;
+    free(link);
+    wait_again(g, p);
+}
+
+static void address_of(const struct gossip *g, const struct gossip_peer *p, struct address *ret)
+{
+    char text[ADDRESS_TEXT_BYTES];
+    struct membership_view view;
+
+    *ret = p->ring_address;
+    if (!membership_view(g->core, p->node, &view) || !view.profile ||
+        !view.profile->member.peer_address.len)
+        return;
+    snprintf(text, sizeof(text), "%.*s", (int)view.profile->member.peer_address.len,
+             (const char *)view.profile->member.peer_address.data);
+    if (address_parse(text, ret) < 0)
+        *ret = p->ring_address;
+}
+
+static void dial(struct gossip *g, struct gossip_peer *p)
+{
+    struct address address;
+
+    if (p->dialled || p->looking_up || now_ms(g) < p->retry_ms)
+        return;
+    address_of(g, p, &address);
+    p->looking_up = true;
+    if (!address.host[0] || lookup_start(&g->control->loop.uv, &address, p->attempt++, on_looked_up,
+                                         g, p->node, 0) < 0) {
+        p->looking_up = false;
+        wait_again(g, p);
+    }
+}
+
+/* ---- what membership wants ----------------------------------------------------------------- */
+
+static struct gossip_peer *peer_of(struct gossip *g, uint32_t node, const struct wire_id *id)
+{
+    struct gossip_peer *p = g->peers[node];
+
+    if (p || node == 0)
+        return p;
+    p = calloc(1, sizeof(*p));
+    if (!p)
+        return NULL;
+    p->node = node;
+    p->id = *id;
+    buf_init(&p->waiting);
+    g->peers[node] = p;
+    return p;
+}
+
+static void say(struct gossip *g, uint32_t node, const struct wire_gossip *gossip)
+{
+    struct wire_peer msg = {.type = PEER_GOSSIP, .u.gossip = gossip};
+    struct gossip_peer *p = g->peers[node];
+    struct conn *conn;
+
+    if (!p)
+        return;
+    msg.ring_epoch = ring_epoch(g->control->ring);
+    conn = p->dialled && p->dialled->up ? &p->dialled->conn : p->called ? &p->called->conn : NULL;
+    if (conn) {
+        struct buf *out = conn_unsent(conn) < GOSSIP_UNSENT_BYTES_MAX ? conn_out(conn) : NULL;
+
+        if (out && wire_peer_pack(&msg, out) == 0)
+            conn_sent(conn);
+        return;
+    }
+    if (p->waiting.len < GOSSIP_WAITING_BYTES_MAX)
+        (void)wire_peer_pack(&msg, &p->waiting);
+    dial(g, p);
+}
+
+static const char *const state_text[] = {"not heard of yet", "member is there",
+                                         "member is suspected to be down", "member is down",
+                                         "member has stopped"};
+
+static void tell_workers(struct gossip *g, uint32_t node, enum wire_member_state state)
+{
+    for (uint32_t i = 0; i < g->control->node->n_workers; i++) {
+        struct letter *letter = letter_new(LETTER_SEEN, g->control->loop.index);
+
+        if (!letter)
+            return; /* they find out by their links */
+        letter->u.seen.node = node;
+        letter->u.seen.state = state;
+        loop_post_one(&g->control->node->workers[i]->loop, letter);
+    }
+}
+
+static void look_at(struct gossip *g, uint32_t node)
+{
+    struct membership_view view;
+    struct gossip_peer *p;
+
+    if (!membership_view(g->core, node, &view))
+        return;
+    p = peer_of(g, node, &view.id);
+    if (!p)
+        return;
+    if (view.profile)
+        snprintf(p->name, sizeof(p->name), "%.*s", (int)view.profile->member.name.len,
+                 (const char *)view.profile->member.name.data);
+    if (p->state == view.state)
+        return;
+    p->state = view.state;
+    log_write(&g->control->node->log, view.state == MEMBER_DOWN ? LOG_WARN : LOG_INFO,
+              state_text[view.state], "node=%s id=%s boot=%llu", LOG_STR(p->name), LOG_ID(&p->id),
+              (unsigned long long)view.boot);
+    tell_workers(g, node, view.state);
+}
+
+static void carry_out(struct gossip *g)
+{
+    for (uint32_t i = 0; i < g->effects.n; i++) {
+        const struct membership_effect *e = &g->effects.list[i];
+
+        switch (e->type) {
+        case MEMBERSHIP_SEND:
+            say(g, e->node, &e->gossip);
+            break;
+        case MEMBERSHIP_CHANGED:
+            look_at(g, e->node);
+            break;
+        case MEMBERSHIP_OUTDATED:
+            control_die(g->control,
+                        "another process runs with this node's id and a later start (boot %llu, "
+                        "ours is %llu): this data directory is an old copy. Remove it.",
+                        (unsigned long long)e->boot,
+                        (unsigned long long)g->control->node->disk.boot);
+        }
+    }
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct membership_event event = {.type = MEMBERSHIP_TICK};
+
+    feed(timer->data, &event);
+}
+
+static void feed(struct gossip *g, struct membership_event *event)
+{
+    uint64_t due_ms;
+    int r;
+
+    if (!g->core || g->stopped)
+        return;
+    event->now_ms = now_ms(g);
+    do {
+        r = membership_step(g->core, event, &g->effects);
+        carry_out(g);
+        event->type = MEMBERSHIP_MORE;
+    } while (r == STEP_MORE);
+    due_ms = membership_deadline_ms(g->core);
+    if (due_ms == UINT64_MAX)
+        uv_timer_stop(&g->timer);
+    else
+        uv_timer_start(&g->timer, on_timer, due_ms > event->now_ms ? due_ms - event->now_ms : 0, 0);
+}
+
+/* ---- links of others ----------------------------------------------------------------------- */
+
+void gossip_called(struct gossip *g, struct caller *caller, uint64_t boot)
+{
+    struct gossip_peer *p =
+        g->core && !g->stopped ? peer_of(g, caller->node, &caller->node_id) : NULL;
+
+    if (!p)
+        return;
+    p->called = caller; /* the last one: the one before is of a process that has gone */
+    p->retry_ms = 0;
+    p->backoff_ms = 0;
+    tell_link_up(g, p, boot);
+}
+
+void gossip_recv(struct gossip *g, uint32_t node, const struct wire_gossip *msg)
+{
+    struct membership_event event = {.type = MEMBERSHIP_MESSAGE,
+                                     .u.message = {.node = node, .gossip = msg}};
+
+    feed(g, &event);
+}
+
+void gossip_caller_gone(struct gossip *g, struct caller *caller)
+{
+    struct gossip_peer *p = caller->node < LIMIT_NODES_MAX ? g->peers[caller->node] : NULL;
+
+    if (!p || p->called != caller || g->stopped)
+        return;
+    p->called = NULL;
+    tell_link_down(g, p);
+}
+
+/* ---- life ---------------------------------------------------------------------------------- */
+
+static uint32_t intern(void *ctx, const struct wire_id *id)
+{
+    return directory_intern(ctx, id);
+}
+
+static int start(struct gossip *g, struct control *c)
+{
+    struct membership_config config = {.boot = c->node->disk.boot,
+                                       .seed = prng_next(&c->loop.prng),
+                                       .intern = intern,
+                                       .ctx = c->node->directory};
+
+    g->control = c;
+    control_self(c, &config.profile.member);
+    config.profile.software = slice_str("quoitd " QUOIT_VERSION);
+    config.now_ms = now_ms(g);
+    g->core = membership_new(&config);
+    if (!g->core)
+        return -ERR_NO_MEMORY;
+    uv_timer_init(&c->loop.uv, &g->timer);
+    g->timer.data = g;
+    return 0;
+}
+
+static void take_member(struct gossip *g, uint32_t node, const struct wire_member *m)
+{
+    char text[ADDRESS_TEXT_BYTES];
+    struct gossip_peer *p = node < LIMIT_NODES_MAX ? peer_of(g, node, &m->id) : NULL;
+
+    if (!p)
+        return;
+    snprintf(p->name, sizeof(p->name), "%.*s", (int)m->name.len, (const char *)m->name.data);
+    snprintf(text, sizeof(text), "%.*s", (int)m->peer_address.len,
+             (const char *)m->peer_address.data);
+    (void)address_parse(text,
+                        &p->ring_address); /* one that cannot be dialled was told by peers.c */
+}
+
+int gossip_set_ring(struct gossip *g, struct control *c)
+{
+    const struct wire_ring *w = ring_wire(c->ring);
+    struct membership_event event = {.type = MEMBERSHIP_EXPECT,
+                                     .u.expect = {.members = w->members, .n = w->n_members}};
+    int r = g->core ? 0 : start(g, c);
+
+    if (r < 0)
+        return r;
+    for (uint32_t i = 0; i < w->n_members; i++)
+        take_member(g, ring_member_node(c->ring, i), &w->members[i]);
+    feed(g, &event);
+    return 0;
+}
+
+void gossip_stop(struct gossip *g)
+{
+    struct membership_event event = {.type = MEMBERSHIP_STOP};
+
+    feed(g, &event);
+}
+
+void gossip_close(struct gossip *g)
+{
+    if (g->core && !g->stopped)
+        uv_timer_stop(&g->timer);
+    g->stopped = true;
+}
+
+void gossip_deinit(struct gossip *g)
+{
+    for (uint32_t i = 0; i < LIMIT_NODES_MAX; i++) {
+        if (g->peers[i])
+            buf_deinit(&g->peers[i]->waiting);
+        free(g->peers[i]);
+    }
+    membership_free(g->core);
+}

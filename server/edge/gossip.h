@@ -1,0 +1,45 @@
+/* gossip: ears and hands of server/core/membership, on the control thread. See gossip.c. */
+#ifndef QUOIT_EDGE_GOSSIP_H
+#define QUOIT_EDGE_GOSSIP_H
+
+#include "server/core/membership.h"
+#include "server/edge/address.h"
+#include "server/edge/conn.h"
+
+struct caller;
+struct control;
+
+/* Connecting and hello together. */
+#define GOSSIP_HELLO_MS 3000u
+/* Between attempts to dial a node that does not answer: doubled from one to the other. */
+#define GOSSIP_BACKOFF_MIN_MS 50u
+#define GOSSIP_BACKOFF_MAX_MS 1000u
+/* What waits for a link that is being made; more is dropped, it is only gossip. */
+#define GOSSIP_WAITING_BYTES_MAX (64u << 10)
+/* The same of a link that takes nothing: a few whole tables. */
+#define GOSSIP_UNSENT_BYTES_MAX (4u << 20)
+
+struct gossip_peer;
+
+struct gossip {
+    struct control *control;
+    struct membership *core; /* NULL: there is no ring yet */
+    struct membership_effects effects;
+    struct gossip_peer *peers[LIMIT_NODES_MAX]; /* by handle */
+    uv_timer_t timer;
+    bool stopped; /* nothing is done any more */
+};
+
+/* Once the ring is known, and with each new one. 0 or -ERR_NO_MEMORY. */
+int gossip_set_ring(struct gossip *g, struct control *c);
+/* Says goodbye. */
+void gossip_stop(struct gossip *g);
+void gossip_close(struct gossip *g); /* before the loop's handles are closed */
+void gossip_deinit(struct gossip *g);
+
+/* For caller.c: a member has made a control link; it says something; it is closed. */
+void gossip_called(struct gossip *g, struct caller *caller, uint64_t boot);
+void gossip_recv(struct gossip *g, uint32_t node, const struct wire_gossip *msg);
+void gossip_caller_gone(struct gossip *g, struct caller *caller);
+
+#endif
