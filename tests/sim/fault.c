@@ -35,6 +35,7 @@ static const struct {
     [FAULT_FULL] = {SECOND, 3 * SECOND},
     [FAULT_BAD_CLOCK] = {2 * SECOND, 0},
     [FAULT_RING] = {100 * MS, 0},
+    [FAULT_RUMOUR] = {300 * MS, 0},
 };
 
 const char *fault_text(enum fault fault)
@@ -274,6 +275,14 @@ static void begin_rot(struct world *w, struct node *n)
     }
 }
 
+/* Gossip may be wrong about anybody, and workers hear of it at different times. */
+static void tell_seen(struct world *w, struct node *n, uint32_t about, enum wire_member_state state)
+{
+    for (uint32_t i = 0; i < n->n_workers; i++)
+        node_tell(w, n, i, sim_delay(w, 50 * MS),
+                  (struct item){.type = ITEM_NODE_SEEN, .a = about, .b = state});
+}
+
 /* Disks that were bought together fill up together. */
 static void begin_full(struct world *w, struct node *n)
 {
@@ -336,6 +345,11 @@ static uint32_t begin(struct world *w, enum fault fault)
     case FAULT_RING:
         next_ring(w, sim_chance(w, 500));
         publish(w, SECOND);
+        break;
+    case FAULT_RUMOUR:
+        if (n->alive)
+            tell_seen(w, n, (uint32_t)sim_below(w, w->n_nodes),
+                      MEMBER_ALIVE + (enum wire_member_state)sim_below(w, MEMBER_STOPPED));
         break;
     default:
         break;
@@ -443,6 +457,8 @@ void fault_heal(struct world *w)
             crash(w, n); /* comes back with room for all */
         else if (!n->alive)
             restart_later(w, n);
+        for (uint32_t k = 0; n->alive && k < w->n_nodes; k++)
+            tell_seen(w, n, k, MEMBER_ALIVE);
     }
     if (w->n_rings > 1 && w->n_rings < SIM_RINGS_MAX)
         next_ring(w, false);

@@ -223,6 +223,14 @@ void node_item(struct world *w, struct node *n, struct item *item)
         in.u.node_down.node = (uint32_t)item->a;
         node_step(w, n, item->worker, &in);
         return;
+    case ITEM_NODE_SEEN:
+        sim_trace(w, "%s.%u hears that n%llu is in state %llu", n->name, item->worker,
+                  (unsigned long long)item->a, (unsigned long long)item->b);
+        in.type = EVENT_NODE_SEEN;
+        in.u.node_seen.node = (uint32_t)item->a;
+        in.u.node_seen.state = (enum wire_member_state)item->b;
+        node_step(w, n, item->worker, &in);
+        return;
     case ITEM_RING:
         in.type = EVENT_RING;
         in.u.ring.ring = w->rings[item->a];

@@ -49,6 +49,7 @@
     X(SKEW, "clocks apart within the guard")                                                       \
     X(BAD_CLOCK, "clocks apart beyond the guard, jumps")                                           \
     X(RING, "new rings, known to some workers first")                                              \
+    X(RUMOUR, "wrong rumours of who is there")                                                     \
     X(GONE, "clients that hang up")                                                                \
     X(TIGHT, "room for few requests")                                                              \
     X(MISROUTE, "requests through the wrong worker's link")
@@ -94,10 +95,11 @@ enum item_type {
     ITEM_MESSAGE, /* a = link id, b = sending node << 8 | 1 if it is a request; bytes */
     ITEM_NODE_UP, /* a = node */
     ITEM_NODE_DOWN,
-    ITEM_RING, /* a = index in world.rings */
-    ITEM_READ, /* read */
-    ITEM_GOT,  /* read */
-    ITEM_SYNC, /* a = lsn */
+    ITEM_NODE_SEEN, /* a = node, b = enum wire_member_state */
+    ITEM_RING,      /* a = index in world.rings */
+    ITEM_READ,      /* read */
+    ITEM_GOT,       /* read */
+    ITEM_SYNC,      /* a = lsn */
     ITEM_REAP,
     ITEM_REFUSED, /* submit failed: a = cookie, b = error */
     ITEM_REQUEST, /* a = call; bytes */
