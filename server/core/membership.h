@@ -28,7 +28,7 @@
 /* Rumours in one message. */
 #define MEMBERSHIP_RUMOURS 32u
 /* Each is sent this often, times the number of decimal digits of the size of the cluster. */
-#define MEMBERSHIP_SENDS 4u
+#define MEMBERSHIP_SENDS 6u
 /* A suspect has so many periods, times log10 of the size of the cluster (at least 1), to refute: time
  * for the suspicion to reach it and for its answer to reach everybody. In tenths. */
 #define MEMBERSHIP_SUSPECT_TENTHS 25u

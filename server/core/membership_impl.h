@@ -18,7 +18,7 @@
 /* Pings on behalf of others. */
 #define FAVOURS_MAX 64u
 /* Most times that a rumour is sent: MEMBERSHIP_SENDS times the digits of LIMIT_NODES_MAX. */
-#define SENDS_MAX 16u
+#define SENDS_MAX 24u
 /* A unit of work needs room for so many effects: a probe that asks its helpers. */
 #define UNIT_EFFECTS 5u
 /* Rumours in all messages of one step. */
