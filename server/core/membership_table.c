@@ -157,7 +157,7 @@ static uint64_t suspect_until_ms(const struct membership *m, const struct node *
     uint64_t least_ms =
         (uint64_t)MEMBERSHIP_PROBE_MS * MEMBERSHIP_SUSPECT_TENTHS * table_log10_tenths(m) / 100;
     uint64_t more_ms = least_ms * (MEMBERSHIP_SUSPECT_ALONE - 1);
-    /* Besides the suspect, the first who suspects it, and... */
+    /* Who may confirm: all but the suspect and the first who suspects it. */
     uint32_t others = m->n_there > 2 ? m->n_there - 2 : 0;
     uint32_t of = others < MEMBERSHIP_CONFIRMATIONS ? others : MEMBERSHIP_CONFIRMATIONS;
     uint32_t n_confirmed = n->n_confirmers > 0 ? n->n_confirmers - 1u : 0;

@@ -9,7 +9,8 @@ a failure: the list has to follow the code.
 
     mutants.py SOURCE_ROOT BUILD_ROOT [NAME ...]      prints TAP
 
-A mutant must be caught within SEEDS runs.
+A mutant must be caught within SEEDS runs of sim; those of membership (GOSSIP_MUTANTS) by
+`gossip --check`.
 """
 
 import json
@@ -100,6 +101,26 @@ MUTANTS = [
 ]
 
 
+# What nobody would notice in a small cluster on a good day.
+GOSSIP_MUTANTS = [
+    ("anybody may take a suspicion back", "server/core",
+     "return r->state > n->state;", "return r->state != n->state;"),
+    ("nobody refutes", "server/core",
+     "self->refutation = refutation + 1;", "self->refutation = refutation;"),
+    ("suspects are buried at once", "server/core",
+     "return n->since_ms + least_ms + more_ms", "return n->since_ms + 0 * more_ms"),
+    ("confirmations do not count", "server/core",
+     "if (n >= of)\n        return 64;", "if (of == 0)\n        return 64;"),
+    ("rumours are told once", "server/core",
+     "return MEMBERSHIP_SENDS * digits < SENDS_MAX", "return 1; return SENDS_MAX > digits"),
+    ("answers are not heard", "server/core",
+     "p->target = NODE_NONE;\n    health_change(m, -1);", "health_change(m, -1);"),
+    ("a death is kept to oneself", "server/core",
+     "set_state(m, n, MEMBER_DOWN);\n        tell_news(m, n, false);",
+     "set_state(m, n, MEMBER_ALIVE);"),
+]
+
+
 def command_of(build, path):
     """The compiler call for a file, without its output and dependency options."""
     with open(os.path.join(build, "compile_commands.json"), encoding="utf-8") as f:
@@ -130,7 +151,7 @@ def libraries():
     return archives, flags + ["-lpthread"]
 
 
-def build_mutant(source, build, work, folder, old, new):
+def build_mutant(source, build, work, program, folder, old, new):
     """Compiles and links one mutant; returns the executable, or a reason in a one-element list."""
     found = []
     for name in sorted(os.listdir(os.path.join(source, folder))):
@@ -150,10 +171,10 @@ def build_mutant(source, build, work, folder, old, new):
     if done.returncode:
         return ["it does not compile: " + done.stderr.strip().splitlines()[0]]
     archives, flags = libraries()
-    objects = os.path.join(build, "tests/sim/sim.p")
+    objects = os.path.join(build, f"tests/sim/{program}.p")
     objects = [os.path.join(objects, name) for name in sorted(os.listdir(objects))
                if name.endswith(".o")]
-    exe = os.path.join(work, "sim")
+    exe = os.path.join(work, program)
     sanitize = [word for word in compiler if word.startswith("-fsanitize")]
     done = subprocess.run([compiler[0]] + sanitize + ["-o", exe] + objects + [mutant + ".o"] +
                           ["-Wl,--start-group"] + archives + ["-Wl,--end-group"] + flags,
@@ -163,34 +184,37 @@ def build_mutant(source, build, work, folder, old, new):
     return exe
 
 
-def try_mutant(source, build, folder, old, new):
+ARGUMENTS = {"sim": ["--first", "--quiet", "--seeds", f"1..{SEEDS}"], "gossip": ["--check"]}
+
+
+def try_mutant(source, build, program, folder, old, new):
     """Returns (caught, what happened)."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as work:
-        exe = build_mutant(source, build, work, folder, old, new)
+        exe = build_mutant(source, build, work, program, folder, old, new)
         if isinstance(exe, list):
             return False, exe[0]
         try:
-            run = subprocess.run([exe, "--first", "--quiet", "--seeds", f"1..{SEEDS}"],
-                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                 timeout=600, check=False)
+            run = subprocess.run([exe] + ARGUMENTS[program], stdout=subprocess.PIPE,
+                                 stderr=subprocess.STDOUT, text=True, timeout=600, check=False)
         except subprocess.TimeoutExpired:
             return False, "no end within ten minutes"
     lines = run.stdout.strip().splitlines()
     for line in lines:
-        if " FAILED " in line:
+        if " FAILED " in line or line.startswith("FAILED"):
             return True, line
     if run.returncode < 0 or "Assertion" in run.stdout:
         return True, f"it crashes (signal {-run.returncode})"
-    return False, f"survived {SEEDS} seeds"
+    return False, f"survived {' '.join(ARGUMENTS[program])}"
 
 
 def main():
     source, build, names = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), sys.argv[3:]
-    chosen = [m for m in MUTANTS if not names or m[0] in names]
+    every = [("sim",) + m for m in MUTANTS] + [("gossip",) + m for m in GOSSIP_MUTANTS]
+    chosen = [m for m in every if not names or m[1] in names]
     print(f"1..{len(chosen)}", flush=True)
     failed = 0
-    for number, (name, folder, old, new) in enumerate(chosen, 1):
-        caught, what = try_mutant(source, build, folder, old, new)
+    for number, (program, name, folder, old, new) in enumerate(chosen, 1):
+        caught, what = try_mutant(source, build, program, folder, old, new)
         failed += not caught
         print(f"{'ok' if caught else 'not ok'} {number} - {name}\n# {what}", flush=True)
     return 1 if failed else 0
