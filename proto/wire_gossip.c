@@ -1,8 +1,8 @@
 /* wire_gossip: messages about who is there; see wire_peer.c for the trust that peers get (none).
  *
- * A rumour is kept by its receiver and told on, so everything in it is checked here: a profile is of
- * the node that the rumour names, texts are printable and bounded, states are known. A rumour of a
- * kind that this version does not know makes the message malformed: peers of a later version must
+ * A rumour is kept by its receiver and told on, so everything in it is checked here: a profile is
+ * of the node that the rumour names, texts are printable and bounded, states are known. A rumour of
+ * a kind that this version does not know makes the message malformed: peers of a later version must
  * not send it to us before they have learnt what we are.
  */
 #include "proto/wire_pb.h"

@@ -1,8 +1,8 @@
 /* wire_pb: what the wire_*.c files share, and the one door to generated protobuf code.
  *
- * Private to proto/: the only includers are the wire*.c. Names begin with pb_. Packing borrows: a generated struct on the stack points at
- * the caller's bytes. Unpacking yields generated structs in the arena; the plain structs then
- * borrow from them, so a value is copied once, by protobuf-c.
+ * Private to proto/: the only includers are the wire*.c. Names begin with pb_. Packing borrows: a
+ * generated struct on the stack points at the caller's bytes. Unpacking yields generated structs in
+ * the arena; the plain structs then borrow from them, so a value is copied once, by protobuf-c.
  */
 #ifndef QUOIT_PROTO_WIRE_PB_H
 #define QUOIT_PROTO_WIRE_PB_H

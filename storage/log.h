@@ -86,7 +86,7 @@ struct log_replay {
     uint64_t log_id;      /* as the store remembers it; 0: a new store, the directory must hold no
                              segment with groups */
     uint64_t applied_seq; /* groups up to here need no replay */
-    /* The store knows that nothing was written behind this group, applied_seq: nothing is searched. */
+    /* The store knows that nothing was written behind this group, applied_seq: no search. */
     struct log_place last;
 };
 

@@ -21,8 +21,8 @@
  * anything that looks so further inside may be a client's invention.
  *
  * After a clean stop nothing is left to be found, and the store knows where the last group stands
- * (log_replay.last): if it is there, whole, and no other one where the next would have been written,
- * nothing is searched. The store must forget that before anything is appended.
+ * (log_replay.last): if it is there, whole, and no other one where the next would have been
+ * written, nothing is searched. The store must forget that before anything is appended.
  *
  * Opening changes nothing but that one rewrite, so it may be cut off anywhere and repeated.
  *
@@ -232,8 +232,8 @@ static bool is_followed(struct search *s, const struct found *last)
     return false;
 }
 
-/* The group that the store remembers as the last one is where it ought to be: the log has ended with
- * it. Anything else is a matter for the search. */
+/* The group that the store remembers as the last one is where it ought to be: the log has ended
+ * with it. Anything else is a matter for the search. */
 static bool is_clean(struct search *s)
 {
     const struct log_place *last = &s->replay->last;

@@ -50,7 +50,8 @@ int memtable_reserve(struct memtable *m, size_t n, size_t bytes);
 const struct memtable_entry *memtable_put(struct memtable *m, struct slice store_key,
                                           const struct state *state, uint64_t lsn,
                                           struct blob *owner);
-/* The same, copied, unless the key has this version or a higher one: then NULL, and nothing is done. */
+/* The same, copied, unless the key has this version or a higher one: then NULL, and nothing is
+ * done. */
 const struct memtable_entry *memtable_put_newer(struct memtable *m, struct slice store_key,
                                                 const struct state *state, uint64_t lsn);
 const struct memtable_entry *memtable_get(const struct memtable *m, struct slice store_key);

@@ -2,10 +2,11 @@
  *
  *   u32 zone | u32 number of owners n | n times u64: sequence number of a group
  *
- * Every record of owner i (by token_worker among the n) in a zone below `zone` that stands in the log
- * in a group up to the i-th number is on disk. Written by every transaction of a pass, so that a
- * replay after a crash brings back what was in the tables, and not what had been given back already:
- * tables may take the whole budget. Without it, or with an older one, a replay does more than it must.
+ * Every record of owner i (by token_worker among the n) in a zone below `zone` that stands in the
+ * log in a group up to the i-th number is on disk. Written by every transaction of a pass, so that
+ * a replay after a crash brings back what was in the tables, and not what had been given back
+ * already: tables may take the whole budget. Without it, or with an older one, a replay does more
+ * than it must.
  */
 #ifndef QUOIT_STORAGE_PASS_PLACE_H
 #define QUOIT_STORAGE_PASS_PLACE_H

@@ -43,12 +43,12 @@
 
 /* Wipes that one table remembers; then it is frozen first. */
 #define TABLE_WIPES_MAX 4096u
-/* A table is cut into so many ranges of tokens, whose memory is given back one by one. A multiple of
- * zones each. */
+/* A table is cut into so many ranges of tokens, whose memory is given back one by one. A multiple
+ * of zones each. */
 #define TABLE_RANGE_BITS 4u
 #define TABLE_RANGES (1u << TABLE_RANGE_BITS)
-/* Of the budget: what the active table may take at once while the frozen one is as large as it gets.
- * The rest is for the frozen one at first, and range by range for the active one. */
+/* Of the budget: what the active table may take at once while the frozen one is as large as it
+ * gets. The rest is for the frozen one at first, and range by range for the active one. */
 #define TABLE_FREE_PART 8u
 /* Names of facts: some per node, never per key. */
 #define FACTS_MAX 4096u
@@ -63,8 +63,8 @@ struct table_wipe {
 
 struct table {
     struct table *next; /* retired: the one before */
-    /* By token; NULL: given back. A frozen table's are looked at by the apply as well, but only from
-     * where it stands. */
+    /* By token; NULL: given back. A frozen table's are looked at by the apply as well, but only
+     * from where it stands. */
     struct memtable *ranges[TABLE_RANGES];
     uint32_t
         n_given_back;    /* the owner's: ranges below are on disk, and nobody asks for them here */
@@ -235,8 +235,8 @@ bool table_put_newer(struct table *t, struct slice store_key, const struct state
 const struct memtable_entry *table_get(const struct table *t, struct slice store_key);
 void table_seek(const struct table *t, struct slice from, struct table_iter *ret);
 void table_next(struct table_iter *it);
-/* Owner, of a frozen table, while none of its bytes are lent out: ranges below n are on disk, and so
- * are the wipes there. */
+/* Owner, of a frozen table, while none of its bytes are lent out: ranges below n are on disk, and
+ * so are the wipes there. */
 void table_give_back(struct table *t, uint32_t n);
 /* Owner: the token's range was given back, entries and wipes: look behind the table. */
 static inline bool table_is_behind(const struct table *t, uint64_t token)

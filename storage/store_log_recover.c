@@ -2,11 +2,11 @@
  *
  * Every record after the applied sequence number goes into the tables again, merged by version, as
  * it did the first time; that some of them are on disk already does no harm, for the apply decides
- * by version too, and reads look at both until then. What the last pass had behind it (pass_place) is
- * left where it is, on disk: its memory had been given to others. A wipe hides the entries before it, whether it
- * is done on disk or not; one that is done (its number is in the zone's summary) does not hide what
- * the disk holds, for that came later. The number of workers may have changed: tables are chosen by
- * token.
+ * by version too, and reads look at both until then. What the last pass had behind it (pass_place)
+ * is left where it is, on disk: its memory had been given to others. A wipe hides the entries
+ * before it, whether it is done on disk or not; one that is done (its number is in the zone's
+ * summary) does not hide what the disk holds, for that came later. The number of workers may have
+ * changed: tables are chosen by token.
  *
  * The log's id is written into the data file before anything is appended, so a log and a data file
  * that do not belong together are refused.

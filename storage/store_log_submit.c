@@ -22,8 +22,8 @@
  * progress with the frozen one. So a queue of puts slows down to the pace of the disk instead of
  * stopping when both tables are full.
  *
- * A table may take nearly all of the budget: the apply gives the memory of a frozen one back range by
- * range, and pacing lets the active one have it.
+ * A table may take nearly all of the budget: the apply gives the memory of a frozen one back range
+ * by range, and pacing lets the active one have it.
  */
 #include "storage/store_log_impl.h"
 
@@ -140,8 +140,8 @@ void part_chores(struct store_log *s, uint32_t queue)
         freeze(s, queue);
 }
 
-/* May the active table take more? What the frozen one leaves it may take at once; the rest up to where
- * it is frozen itself comes with the apply's progress. */
+/* May the active table take more? What the frozen one leaves it may take at once; the rest up to
+ * where it is frozen itself comes with the apply's progress. */
 static bool pace_allows(const struct store_log *s, const struct part *p)
 {
     uint64_t progress = atomic_load(&p->applied) ? 1024 : atomic_load(&p->progress);

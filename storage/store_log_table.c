@@ -5,10 +5,10 @@
  * the apply finds both in their order. Wipes are kept per zone, because zones remember on disk
  * which of them are done.
  *
- * A table has a memtable for each sixteenth of the ring, one behind the other in key order. The apply
- * walks a frozen table in that order, and what it has behind it is given back at once: the memory is
- * the next table's. So a table may take nearly all of the budget before it is frozen, and the fuller
- * it is, the more of its records share a page on disk, which is what a put costs there.
+ * A table has a memtable for each sixteenth of the ring, one behind the other in key order. The
+ * apply walks a frozen table in that order, and what it has behind it is given back at once: the
+ * memory is the next table's. So a table may take nearly all of the budget before it is frozen, and
+ * the fuller it is, the more of its records share a page on disk, which is what a put costs there.
  */
 #include "storage/store_log_impl.h"
 

@@ -1,12 +1,12 @@
 /* coordinator_read: which slots a read asks, shared by get and scan.
  *
  * A read asks W slots, the nearest first: this node's own, then the primary, then the others in
- * turn from a random start (so that readers spread), and those suspected to be down last. A slot that goes down or refuses is replaced
- * by the next; one that is slow is hedged: after COORDINATOR_HEDGE_MS the next is asked as well and
- * whoever answers counts; one that stays silent is asked again, for messages can be lost without
- * their node going down. When fewer than W answers can still come, the read ends with NO_QUORUM or
- * the most telling refusal. Reads have no effect, so they may be asked anywhere, any number of
- * times.
+ * turn from a random start (so that readers spread), and those suspected to be down last. A slot
+ * that goes down or refuses is replaced by the next; one that is slow is hedged: after
+ * COORDINATOR_HEDGE_MS the next is asked as well and whoever answers counts; one that stays silent
+ * is asked again, for messages can be lost without their node going down. When fewer than W answers
+ * can still come, the read ends with NO_QUORUM or the most telling refusal. Reads have no effect,
+ * so they may be asked anywhere, any number of times.
  */
 #include "server/core/op.h"
 

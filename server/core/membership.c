@@ -10,8 +10,8 @@
  * is a reason to probe at once: a process that was killed is suspected within a probe's time by all
  * who had a link to it.
  *
- * A tick that comes late shows that this process, or its machine, stood still: whoever waited for an
- * answer meanwhile waits that much longer, for the answer may be in the next message.
+ * A tick that comes late shows that this process, or its machine, stood still: whoever waited for
+ * an answer meanwhile waits that much longer, for the answer may be in the next message.
  */
 #include "server/core/membership_impl.h"
 

@@ -1,7 +1,7 @@
 /* membership: who is there: SWIM with Lifeguard's refinements, over control links. Pure.
  *
- * Each node has one. It decides nothing but whom to ask first: who is believed to be alive, never who
- * owns what. See membership.c for the protocol, membership_impl.h for its parts.
+ * Each node has one. It decides nothing but whom to ask first: who is believed to be alive, never
+ * who owns what. See membership.c for the protocol, membership_impl.h for its parts.
  *
  *     int      membership_step(m, event, effects)    0, or STEP_MORE (event.h)
  *     uint64_t membership_deadline_ms(m)
@@ -13,12 +13,13 @@
 
 #include "server/core/event.h"
 
-/* ---- parameters; the table of tests/sim/README.md shows what they lead to ---------------------- */
+/* ---- parameters; the table of tests/sim/README.md shows what they lead to -------------------- */
 
 /* One member is probed in so many ms, in random order: a death is met by somebody within about one
  * and a half of them, whatever the size of the cluster. */
 #define MEMBERSHIP_PROBE_MS 200u
-/* An answer that takes longer is asked for through others as well: some times what a busy node needs. */
+/* An answer that takes longer is asked for through others as well: some times what a busy node
+ * needs. */
 #define MEMBERSHIP_PING_MS 100u
 /* So many others are asked to ping it. */
 #define MEMBERSHIP_HELPERS 3u
@@ -29,8 +30,8 @@
 #define MEMBERSHIP_RUMOURS 32u
 /* Each is sent this often, times the number of decimal digits of the size of the cluster. */
 #define MEMBERSHIP_SENDS 6u
-/* A suspect has so many periods, times log10 of the size of the cluster (at least 1), to refute: time
- * for the suspicion to reach it and for its answer to reach everybody. In tenths. */
+/* A suspect has so many periods, times log10 of the size of the cluster (at least 1), to refute:
+ * time for the suspicion to reach it and for its answer to reach everybody. In tenths. */
 #define MEMBERSHIP_SUSPECT_TENTHS 25u
 /* While nobody else suspects it, so many times longer; with two others, once. */
 #define MEMBERSHIP_SUSPECT_ALONE 6u
@@ -44,7 +45,7 @@
 /* A step that comes so late shows that it was us who stood still. */
 #define MEMBERSHIP_LATE_MS 50u
 
-/* ---- the seam ---------------------------------------------------------------------------------- */
+/* ---- the seam -------------------------------------------------------------------------------- */
 
 enum membership_event_type {
     MEMBERSHIP_TICK = 1,

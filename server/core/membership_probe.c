@@ -4,9 +4,10 @@
  *   100 ms        no ACK: PING again, and PING_REQUEST to three others, who ping it themselves
  *   200 ms        no ACK from anybody: the target is suspect
  *
- * Helpers answer for themselves too: ACK if the target answered them, NACK before the end if not. Who
- * hears neither from the target nor from its helpers should doubt itself: it gets slower in judging
- * others (`health`, Lifeguard's local health multiplier), and quicker again with each success.
+ * Helpers answer for themselves too: ACK if the target answered them, NACK before the end if not.
+ * Who hears neither from the target nor from its helpers should doubt itself: it gets slower in
+ * judging others (`health`, Lifeguard's local health multiplier), and quicker again with each
+ * success.
  */
 #include "server/core/membership_impl.h"
 

@@ -21,8 +21,8 @@
 
 /* ---- entries ------------------------------------------------------------------------------- */
 
-/* At a random place: if all nodes went through their lists in the same order, they would all look at
- * the same member, and for minutes nobody at the others. */
+/* At a random place: if all nodes went through their lists in the same order, they would all look
+ * at the same member, and for minutes nobody at the others. */
 static void enter_order(struct membership *m, uint32_t handle)
 {
     uint32_t at = (uint32_t)prng_below(&m->prng, m->n_order + 1);
@@ -143,8 +143,8 @@ uint32_t table_log10_tenths(const struct membership *m)
     return 3 * digits > 10 ? 3 * digits : 10;
 }
 
-/* Of 64ths: what each confirmation takes off the difference: log(c + 1) / log(k + 1), k confirmations
- * being all that may come. */
+/* Of 64ths: what each confirmation takes off the difference: log(c + 1) / log(k + 1), k
+ * confirmations being all that may come. */
 static uint32_t confirmed_64ths(uint32_t n, uint32_t of)
 {
     if (n >= of)
@@ -319,8 +319,8 @@ bool table_learn(struct membership *m, const struct wire_rumour *r)
     return learn_profile(m, r, n) || news;
 }
 
-/* A process that talks is there, whatever was said of those before it. One of which it was said that
- * it is gone, at this boot, must refute that itself. */
+/* A process that talks is there, whatever was said of those before it. One of which it was said
+ * that it is gone, at this boot, must refute that itself. */
 void table_heard(struct membership *m, struct node *n, uint64_t boot)
 {
     struct wire_rumour alive = {.id = n->id, .boot = boot, .state = MEMBER_ALIVE};

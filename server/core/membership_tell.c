@@ -1,9 +1,9 @@
 /* membership_tell: which rumours go out next, and messages with them.
  *
- * News are told MEMBERSHIP_SENDS times the digits of the size of the cluster, those told least first;
- * a newer rumour about a node takes the place of the older one. They travel in whatever is sent anyway
- * and in messages of their own (membership.c). A receiver hears first what is said about itself: a
- * suspect is to know (the "buddy system" of Lifeguard).
+ * News are told MEMBERSHIP_SENDS times the digits of the size of the cluster, those told least
+ * first; a newer rumour about a node takes the place of the older one. They travel in whatever is
+ * sent anyway and in messages of their own (membership.c). A receiver hears first what is said
+ * about itself: a suspect is to know (the "buddy system" of Lifeguard).
  */
 #include "server/core/membership_impl.h"
 

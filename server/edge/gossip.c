@@ -2,8 +2,8 @@
  *
  * Messages go over control links. A node dials another when it has something to say and there is no
  * link between the two, in whichever direction; what it has to say waits meanwhile, within bounds.
- * Links stay: that one breaks is news (the process is gone), and at once. Each side may have dialled,
- * then there are two, and either serves.
+ * Links stay: that one breaks is news (the process is gone), and at once. Each side may have
+ * dialled, then there are two, and either serves.
  *
  *   nothing --say--> looking up --> dialling --hello, reply--> up
  *      ^                 |             |                        |

@@ -1,5 +1,5 @@
-/* gossip: clusters of server/core/membership in virtual time: how soon does everybody know, what does
- * it cost, and who is wrongly taken for dead?
+/* gossip: clusters of server/core/membership in virtual time: how soon does everybody know, what
+ * does it cost, and who is wrongly taken for dead?
  *
  *   gossip --nodes 100 [--seed N]                the table's line for that size
  *   gossip --nodes 100 --minutes 60 [--seed N]   false deaths only, for so long
@@ -8,8 +8,8 @@
  * One heap of events, one generator: the seed is the run. Messages cross packed by proto/wire. They
  * take 0.1 to 1.1 ms; some are lost where a line says so (which TCP would not do to them: it would
  * delay them). A slow node handles what reaches it 150 to 450 ms late and its own timers as well. A
- * node that is killed resets its links, so that everybody who had one hears of it at once; one whose
- * machine is gone is silent.
+ * node that is killed resets its links, so that everybody who had one hears of it at once; one
+ * whose machine is gone is silent.
  *
  * What is measured:
  *   death, join   from the event until the last of the others knows; median and worst of the rounds

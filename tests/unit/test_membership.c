@@ -1,5 +1,5 @@
-/* Stories of server/core/membership: one node, and what others say to it and do not say. Clusters of
- * them: tests/sim/gossip.c. */
+/* Stories of server/core/membership: one node, and what others say to it and do not say. Clusters
+ * of them: tests/sim/gossip.c. */
 #include "test.h"
 
 #include "server/core/membership.h"
