@@ -123,15 +123,15 @@ static int read_rumour(const Quoit__Peer__Rumour *pb, struct arena *arena, struc
 int pb_read_gossip(const Quoit__Peer__Gossip *pb, struct arena *arena,
                    const struct wire_gossip **ret)
 {
-    struct wire_gossip *gossip = arena_alloc(arena, sizeof(*gossip));
-    struct wire_rumour *rumours = NULL;
+    struct wire_gossip *gossip;
+    struct wire_rumour *rumours;
 
     if ((unsigned int)pb->kind < GOSSIP_PING || (unsigned int)pb->kind > GOSSIP_RUMOURS ||
         pb->n_rumours > LIMIT_RUMOURS_MAX)
         return -ERR_BAD_REQUEST;
-    if (pb->n_rumours)
-        rumours = arena_alloc(arena, pb->n_rumours * sizeof(*rumours));
-    if (!gossip || (pb->n_rumours && !rumours))
+    gossip = arena_alloc(arena, sizeof(*gossip));
+    rumours = arena_alloc(arena, (pb->n_rumours + 1) * sizeof(*rumours)); /* never nothing */
+    if (!gossip || !rumours)
         return -ERR_NO_MEMORY;
     *gossip = (struct wire_gossip){.kind = (enum wire_gossip_kind)pb->kind,
                                    .number = pb->number,

@@ -128,7 +128,7 @@ static void *take(struct memtable *m, size_t n)
     n = aligned(n);
     if (room(c) < n) {
         c = m->spare;
-        assert(room(c) >= n);
+        assert(c && room(c) >= n);
         if (room(c) - n >= room(m->current)) {
             m->current = c;
             m->spare = NULL;

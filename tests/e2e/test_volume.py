@@ -93,7 +93,8 @@ def pipelined_large_gets_are_answered():
 
 def many_who_take_nothing_are_bounded():
     """One get of 8 MiB each, unread: together they may cost the loop's bound and no more."""
-    with Node("--workers", "1") as node, node.client(timeout_s=30) as c:
+    patient = {"stall-timeout": "5m"}  # the crowd is to stay, however slow all of this is
+    with Node("--workers", "1", settings=patient) as node, node.client(timeout_s=30) as c:
         for i in range(10):
             c.put(b"big%d" % i, b"x" * (8 * MIB))
         before = resident(node)
