@@ -145,16 +145,15 @@ void part_chores(struct store_log *s, uint32_t queue)
 static bool pace_allows(const struct store_log *s, const struct part *p)
 {
     uint64_t progress = atomic_load(&p->applied) ? 1024 : atomic_load(&p->progress);
-    uint64_t most = table_bytes_max(s), at_once = s->part_bytes_max - most, frozen;
+    uint64_t most = table_bytes_max(s), at_once = s->part_bytes_max - most;
 
     if (!p->frozen)
         return true;
-    frozen = p->frozen->frozen_bytes;
-    if (frozen < most)
-        at_once = s->part_bytes_max - frozen;
-    if (at_once >= most)
-        return true;
-    return p->active->n_bytes <= at_once + (most - at_once) / 1024 * progress;
+    if (p->frozen->frozen_bytes < most)
+        at_once = s->part_bytes_max - p->frozen->frozen_bytes;
+    if (at_once < most)
+        at_once += (most - at_once) / 1024 * progress;
+    return p->active->n_bytes <= at_once;
 }
 
 /* Whether so many bytes that grow are refused: what waits in the tables will need room as well. */

@@ -586,6 +586,38 @@ static void a_replay_brings_back_only_what_the_pass_had_before_it(void **state)
     half_end(&rig);
 }
 
+/* However little the frozen table holds: on a disk that hangs the active one is bounded too. */
+static void tables_are_bounded_while_the_disk_hangs(void **state)
+{
+    struct store_item item = item_of("loaded", 1);
+    uint8_t *bytes = calloc(1, TABLES_BYTES);
+    struct store_op op = put_op("large", 1);
+    struct store_done done;
+    struct rig rig;
+    size_t taken = 0;
+    uint64_t lsn;
+
+    assert_non_null(bytes);
+    set_up(&rig);
+    rig_put(&rig, "small", 1, "value");
+    log_shim_hold_data_sync(0);
+    rig_wipe(&rig, 1, 1);
+    assert_int_equal(rig.s->ops->load(rig.s, 0, 7, &item, 1), 0); /* freezes */
+    log_shim_wait_held();
+    op.state.value = slice_of(bytes, TABLES_BYTES / 64);
+    while (rig.s->ops->submit(rig.s, 0, &op, 1, &lsn) == 0) {
+        assert_true(++taken <= 64);
+        rig_reap(&rig, 0, &done, 1);
+        op.state.version.hlc++;
+    }
+    assert_true(taken > 32); /* and is not stopped by a frozen table that is next to nothing */
+    log_shim_let_go();
+    rig_reap(&rig, 0, &done, 1); /* the load */
+    assert_int_equal(rig_do(&rig, &op).error, 0);
+    rig_close(&rig);
+    free(bytes);
+}
+
 /* ---- the hand-over of an applied table ----------------------------------------------------- */
 
 /* Bytes that were lent from a table are good until read_end, though the table was applied and
@@ -1079,6 +1111,7 @@ int main(void)
         cmocka_unit_test(a_load_behind_a_wipe_is_done_when_the_store_is_closed),
         cmocka_unit_test(a_frozen_table_is_given_back_range_by_range),
         cmocka_unit_test(a_replay_brings_back_only_what_the_pass_had_before_it),
+        cmocka_unit_test(tables_are_bounded_while_the_disk_hangs),
         cmocka_unit_test(after_a_clean_stop_the_log_is_not_searched),
         cmocka_unit_test(what_a_table_lent_outlives_it),
         cmocka_unit_test(late_puts_meet_tables_and_disk),
