@@ -3,67 +3,50 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <isa-l/crc.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "storage/bytes.h"
+#include "storage/record.h"
+#include "storage/store_dir.h"
 
 #define MARK_PATH_MAX 4096
-#define MARK_BYTES 32
-#define MARK_CRC_OFFSET 28
+#define MARK_VALUE_BYTES 28
+#define MARK_BYTES (FACT_HEADER_BYTES + MARK_VALUE_BYTES)
 
 static bool mark_path(const char *dir, char path[MARK_PATH_MAX])
 {
     return snprintf(path, MARK_PATH_MAX, "%s/" CLEAN_MARK_NAME, dir) < MARK_PATH_MAX;
 }
 
-static uint32_t checksum(uint8_t *bytes)
-{
-    return ~crc32_iscsi(bytes, MARK_CRC_OFFSET, ~0u);
-}
-
-static bool sync_and_close(int fd)
-{
-    bool ok = fd >= 0 && fsync(fd) == 0;
-
-    if (fd >= 0)
-        close(fd);
-    return ok;
-}
-
-static bool dir_sync(const char *dir)
-{
-    return sync_and_close(open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-}
-
 bool clean_mark_write(const char *dir, uint64_t log_id, const struct log_place *last)
 {
-    uint8_t bytes[MARK_BYTES];
+    uint8_t bytes[MARK_BYTES], *value = bytes + FACT_HEADER_BYTES;
     char path[MARK_PATH_MAX];
-    bool whole;
+    bool ok;
     int fd;
 
-    bytes_put_le(bytes, log_id, 8);
-    bytes_put_le(bytes + 8, last->seq, 8);
-    bytes_put_le(bytes + 16, last->offset, 8);
-    bytes_put_le(bytes + 24, last->segment, 4);
-    bytes_put_le(bytes + MARK_CRC_OFFSET, checksum(bytes), 4);
+    bytes_put_le(value, log_id, 8);
+    bytes_put_le(value + 8, last->seq, 8);
+    bytes_put_le(value + 16, last->offset, 8);
+    bytes_put_le(value + 24, last->segment, 4);
+    fact_header_encode(slice_str(CLEAN_MARK_NAME), slice_of(value, MARK_VALUE_BYTES), bytes);
     fd = mark_path(dir, path) ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : -1;
     if (fd < 0)
         return false;
-    whole = write(fd, bytes, sizeof(bytes)) == (ssize_t)sizeof(bytes);
-    if (sync_and_close(fd) && whole)
-        return dir_sync(dir);
-    clean_mark_clear(dir);
-    return false;
+    ok = write(fd, bytes, sizeof(bytes)) == (ssize_t)sizeof(bytes) && fsync(fd) == 0;
+    close(fd);
+    if (!ok)
+        clean_mark_clear(dir);
+    return ok && store_dir_sync(dir);
 }
 
 void clean_mark_read(const char *dir, uint64_t log_id, struct log_place *ret)
 {
     uint8_t bytes[MARK_BYTES];
     char path[MARK_PATH_MAX];
-    ssize_t n = 0;
+    struct slice value;
+    ssize_t n;
     int fd = mark_path(dir, path) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
 
     *ret = (struct log_place){0};
@@ -71,11 +54,12 @@ void clean_mark_read(const char *dir, uint64_t log_id, struct log_place *ret)
         return;
     n = read(fd, bytes, sizeof(bytes));
     close(fd);
-    if (n == (ssize_t)sizeof(bytes) && bytes_get_le(bytes, 8) == log_id &&
-        bytes_get_le(bytes + MARK_CRC_OFFSET, 4) == checksum(bytes))
-        *ret = (struct log_place){.seq = bytes_get_le(bytes + 8, 8),
-                                  .offset = bytes_get_le(bytes + 16, 8),
-                                  .segment = (uint32_t)bytes_get_le(bytes + 24, 4)};
+    if (n == (ssize_t)sizeof(bytes) &&
+        fact_decode(slice_str(CLEAN_MARK_NAME), slice_of(bytes, sizeof(bytes)), &value) == 0 &&
+        bytes_get_le(value.data, 8) == log_id)
+        *ret = (struct log_place){.seq = bytes_get_le(value.data + 8, 8),
+                                  .offset = bytes_get_le(value.data + 16, 8),
+                                  .segment = (uint32_t)bytes_get_le(value.data + 24, 4)};
 }
 
 bool clean_mark_clear(const char *dir)
@@ -84,5 +68,5 @@ bool clean_mark_clear(const char *dir)
 
     if (!mark_path(dir, path) || (unlink(path) != 0 && errno != ENOENT))
         return false;
-    return dir_sync(dir);
+    return store_dir_sync(dir);
 }

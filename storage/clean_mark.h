@@ -2,9 +2,11 @@
  * applied. Written when a store is closed, taken away before the log of the next process takes
  * anything; so where it is, nothing was written since, and the log need not be searched.
  *
- *   u64 log id | u64 sequence number | u64 offset | u32 segment | u32 CRC-32C of what comes before
+ * It is a fact (record.h) of the name "CLEAN", with its checksum:
  *
- * Little-endian. It is a shortcut: without it, or if it is damaged, a start takes longer.
+ *   u64 log id | u64 sequence number | u64 offset | u32 segment
+ *
+ * It is a shortcut: without it, or if it is damaged, a start takes longer.
  */
 #ifndef QUOIT_STORAGE_CLEAN_MARK_H
 #define QUOIT_STORAGE_CLEAN_MARK_H

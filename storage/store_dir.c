@@ -146,3 +146,13 @@ int store_dir_finish(const char *dir, unsigned format, char why[STORE_DIR_WHY_BY
     close(fd);
     return r;
 }
+
+bool store_dir_sync(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool ok = fd >= 0 && fsync(fd) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}

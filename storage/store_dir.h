@@ -19,4 +19,7 @@ int store_dir_begin(const char *dir, unsigned format, char why[STORE_DIR_WHY_BYT
  */
 int store_dir_finish(const char *dir, unsigned format, char why[STORE_DIR_WHY_BYTES]);
 
+/* The entries of any directory are durable. False: errno says why not. */
+bool store_dir_sync(const char *dir);
+
 #endif

@@ -17,7 +17,6 @@
 #include "storage/store_log.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -301,15 +300,9 @@ static uint64_t choose_sizes(struct store_log *s, const struct store_log_options
 static int sync_parent(const char *dir)
 {
     char parent[4096 + sizeof("/..")];
-    int n = snprintf(parent, sizeof(parent), "%s/..", dir), fd, r;
+    int n = snprintf(parent, sizeof(parent), "%s/..", dir);
 
-    fd =
-        n > 0 && (size_t)n < sizeof(parent) ? open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (fd < 0)
-        return -ERR_IO;
-    r = fsync(fd) == 0 ? 0 : -ERR_IO;
-    close(fd);
-    return r;
+    return n > 0 && (size_t)n < sizeof(parent) && store_dir_sync(parent) ? 0 : -ERR_IO;
 }
 
 static int choose_log_dir(const struct store_log_options *o, char *out, size_t size, char *why)

@@ -8,21 +8,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "storage/store_dir.h"
+
 #define SUSPECT_PATH_MAX 4096
 
 static bool suspect_path(const char *dir, char path[SUSPECT_PATH_MAX])
 {
     return snprintf(path, SUSPECT_PATH_MAX, "%s/" SUSPECT_NAME, dir) < SUSPECT_PATH_MAX;
-}
-
-static bool dir_sync(const char *dir)
-{
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool ok = fd >= 0 && fsync(fd) == 0;
-
-    if (fd >= 0)
-        close(fd);
-    return ok;
 }
 
 bool suspect_mark(const char *dir, const char *sentence)
@@ -41,7 +33,7 @@ bool suspect_mark(const char *dir, const char *sentence)
     ok = write(fd, sentence, len) == (ssize_t)len && write(fd, "\n", 1) == 1;
     ok = fsync(fd) == 0 && ok;
     close(fd);
-    return dir_sync(dir) && ok;
+    return store_dir_sync(dir) && ok;
 }
 
 bool suspect_mark_told(const char *dir, const char *sentence, char *told, size_t told_len)
@@ -82,5 +74,5 @@ bool suspect_clear(const char *dir)
 {
     char path[SUSPECT_PATH_MAX];
 
-    return suspect_path(dir, path) && unlink(path) == 0 && dir_sync(dir);
+    return suspect_path(dir, path) && unlink(path) == 0 && store_dir_sync(dir);
 }

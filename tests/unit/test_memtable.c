@@ -728,6 +728,37 @@ static void what_is_reserved_and_not_used_is_not_touched(void **state)
     memtable_free(m);
 }
 
+/* By version, whatever the LSNs say; what is refused leaves no trace. */
+static void a_put_of_the_newer_puts_nothing_older(void **state)
+{
+    static const struct {
+        struct version version;
+        bool put;
+    } steps[] = {{{5, 1}, true}, {{5, 1}, false}, {{4, 9}, false},
+                 {{5, 2}, true}, {{5, 1}, false}, {{6, 0}, true}};
+    struct memtable *m = memtable_new();
+    uint8_t bytes[STORE_KEY_BYTES_MAX];
+    struct slice key = numbered_key(1, 1, bytes);
+    struct version held = {0};
+    uint64_t held_lsn = 0;
+
+    assert_non_null(m);
+    for (uint64_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        struct state s = {.kind = STATE_LWW, .version = steps[i].version};
+        size_t n_bytes = memtable_bytes(m);
+
+        assert_int_equal(memtable_reserve(m, 1, key.len), 0);
+        assert_int_equal(memtable_put_newer(m, key, &s, i + 1) != NULL, steps[i].put);
+        assert_int_equal(memtable_bytes(m) > n_bytes, steps[i].put);
+        held = steps[i].put ? s.version : held;
+        held_lsn = steps[i].put ? i + 1 : held_lsn;
+        assert_int_equal(version_compare(memtable_get(m, key)->version, held), 0);
+        assert_int_equal(memtable_get(m, key)->lsn, held_lsn);
+        assert_int_equal(memtable_count(m), 1);
+    }
+    memtable_free(m);
+}
+
 static void a_put_beyond_what_was_reserved_is_a_bug(void **state)
 {
     uint8_t bytes[STORE_KEY_BYTES_MAX];
@@ -813,6 +844,7 @@ int main(void)
         cmocka_unit_test(a_large_value_does_not_cost_the_room_of_small_ones),
         cmocka_unit_test(reservations_that_grow_and_are_not_used_do_not_add_up),
         cmocka_unit_test(what_is_reserved_and_not_used_is_not_touched),
+        cmocka_unit_test(a_put_of_the_newer_puts_nothing_older),
         cmocka_unit_test(a_put_beyond_what_was_reserved_is_a_bug),
         cmocka_unit_test(a_frozen_table_is_read_by_threads_at_once),
     };
