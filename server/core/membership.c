@@ -15,7 +15,6 @@
  */
 #include "server/core/membership_impl.h"
 
-#include <assert.h>
 #include <stdlib.h>
 
 /* Goodbyes are said to so many: they tell the rest. */
@@ -124,12 +123,12 @@ static void set_load(struct membership *m, const struct wire_load *load)
 
 static void say_goodbye(struct membership *m, struct membership_effects *out)
 {
-    uint32_t not [GOODBYES];
+    uint32_t except[GOODBYES];
     struct node *n;
 
     table_stop(m);
-    for (uint32_t i = 0; i < GOODBYES && (n = pick_node(m, not, i)); i++) {
-        not [i] = n->handle;
+    for (uint32_t i = 0; i < GOODBYES && (n = pick_node(m, node_is_there, except, i)); i++) {
+        except[i] = n->handle;
         tell_news(m, m->nodes[0], false); /* to each of them */
         tell(m, n, GOSSIP_RUMOURS, 0, NULL, out);
     }
@@ -157,15 +156,15 @@ static void look_at_clock(struct membership *m, uint64_t now_ms)
 
 static void tell_some(struct membership *m, struct membership_effects *out)
 {
-    uint32_t not [MEMBERSHIP_RUMOUR_NODES];
+    uint32_t except[MEMBERSHIP_RUMOUR_NODES];
     struct node *n;
 
     m->rumour_ms = later(m, m->rumour_ms, MEMBERSHIP_RUMOUR_MS);
     for (uint32_t i = 0; i < MEMBERSHIP_RUMOUR_NODES && m->n_telling > 0; i++) {
-        n = pick_node(m, not, i);
+        n = pick_node(m, node_is_there, except, i);
         if (!n)
             break;
-        not [i] = n->handle;
+        except[i] = n->handle;
         tell(m, n, GOSSIP_RUMOURS, 0, NULL, out);
     }
     if (m->n_telling == 0)
@@ -183,7 +182,7 @@ static void probe_one(struct membership *m, struct membership_effects *out)
 
 static void sync_with_one(struct membership *m, struct membership_effects *out)
 {
-    struct node *n = pick_node(m, NULL, 0);
+    struct node *n = pick_node(m, node_is_there, NULL, 0);
 
     m->sync_ms = later(m, m->sync_ms, MEMBERSHIP_SYNC_MS);
     if (!n)
@@ -192,24 +191,18 @@ static void sync_with_one(struct membership *m, struct membership_effects *out)
     out->list[out->n - 1].gossip.digest = table_digest(m);
 }
 
-static void revive_one(struct membership *m, struct membership_effects *out)
+static bool is_down(const struct node *n)
 {
-    uint32_t start = m->n_order ? (uint32_t)prng_below(&m->prng, m->n_order) : 0;
-
-    m->revive_ms = later(m, m->revive_ms, MEMBERSHIP_REVIVE_MS);
-    for (uint32_t i = 0; i < m->n_order; i++) {
-        struct node *n = m->nodes[m->order[(start + i) % m->n_order]];
-
-        if (n->state != MEMBER_DOWN)
-            continue;
-        tell(m, n, GOSSIP_PING, ++m->next_number, NULL, out);
-        return;
-    }
+    return n->state == MEMBER_DOWN;
 }
 
-static bool has_room(const struct membership_effects *out)
+static void revive_one(struct membership *m, struct membership_effects *out)
 {
-    return out->n + UNIT_EFFECTS <= MEMBERSHIP_EFFECTS_MAX;
+    struct node *n = pick_node(m, is_down, NULL, 0);
+
+    m->revive_ms = later(m, m->revive_ms, MEMBERSHIP_REVIVE_MS);
+    if (n)
+        tell(m, n, GOSSIP_PING, ++m->next_number, NULL, out);
 }
 
 /* False: there is more. */
@@ -299,7 +292,8 @@ int membership_step(struct membership *m, const struct membership_event *in,
 {
     out->n = 0;
     m->n_told = 0;
-    look_at_clock(m, in->now_ms);
+    if (in->type != MEMBERSHIP_MORE) /* what is left of a step is not late */
+        look_at_clock(m, in->now_ms);
     recv_event(m, in, out);
     return run_timers(m, out) && announce(m, out) ? 0 : STEP_MORE;
 }

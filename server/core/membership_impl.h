@@ -77,8 +77,7 @@ struct membership {
     struct list suspects;
     struct list changed;
     uint32_t n_telling;
-    uint32_t rumour_left; /* members still to be told in this round */
-    uint32_t outdated;    /* 1: to be announced */
+    bool outdated; /* to be announced */
     uint64_t outdated_boot;
     bool stopping;
     struct membership_stats stats;
@@ -88,14 +87,21 @@ struct membership {
     struct wire_rumour *all; /* a whole table, or NULL */
 };
 
+/* Room for one more unit of work. */
+static inline bool has_room(const struct membership_effects *out)
+{
+    return out->n + UNIT_EFFECTS <= MEMBERSHIP_EFFECTS_MAX;
+}
+
 /* ---- membership_table.c */
 /* The node's entry, made if need be; NULL: no memory, or no handle. */
 struct node *table_intern(struct membership *m, const struct wire_id *id);
 struct node *table_node(const struct membership *m, uint32_t handle);
-/* Takes what is newer in it. False: it was old. */
-bool table_learn(struct membership *m, const struct wire_rumour *r);
-/* This node finds so itself: it was heard, with that boot; it does not answer. */
+/* Takes what is newer in it. */
+void table_learn(struct membership *m, const struct wire_rumour *r);
+/* It was heard, with that boot. */
 void table_heard(struct membership *m, struct node *n, uint64_t boot);
+/* It does not answer this node, unless it is known to be gone. */
 void table_suspect(struct membership *m, struct node *n);
 /* Suspects whose time is over are down. */
 void table_expire(struct membership *m);
@@ -103,12 +109,8 @@ uint64_t table_expiry_ms(const struct membership *m);
 /* The clock stood still for us. */
 void table_postpone(struct membership *m, uint64_t ms);
 uint64_t table_digest(const struct membership *m);
-/* 10 * log10 of the number of members that are there, at least 10. */
-uint32_t table_log10_tenths(const struct membership *m);
 bool node_is_there(const struct node *n);
 void table_set_load(struct node *n, const struct wire_load *load);
-/* The process that says so is this one. */
-void table_refute(struct membership *m, uint32_t refutation);
 void table_stop(struct membership *m);
 int table_set_profile(struct membership *m, struct node *n, const struct wire_profile *profile);
 
@@ -121,8 +123,10 @@ void tell_all(struct membership *m, struct node *to, enum wire_gossip_kind kind,
               struct membership_effects *out);
 /* There is news of this node: from now on it is told. */
 void tell_news(struct membership *m, struct node *n, bool of_profile);
-/* A random member that is there and can be asked, or NULL. not: handles to leave out. */
-struct node *pick_node(struct membership *m, const uint32_t * not, uint32_t n_not);
+/* A random node that fits and is none of `except`, handles; or NULL. */
+typedef bool node_fits_fn(const struct node *n);
+struct node *pick_node(struct membership *m, node_fits_fn *fits, const uint32_t *except,
+                       uint32_t n_except);
 
 /* ---- membership_probe.c */
 void probe_start(struct membership *m, struct node *target, struct membership_effects *out);

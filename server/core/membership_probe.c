@@ -93,13 +93,13 @@ struct node *probe_next(struct membership *m)
 static void ask_helpers(struct membership *m, struct probe *p, struct membership_effects *out)
 {
     struct node *target = m->nodes[p->target], *helper;
-    uint32_t not [MEMBERSHIP_HELPERS + 1] = {p->target};
+    uint32_t except[MEMBERSHIP_HELPERS + 1] = {p->target};
 
     p->indirect = true;
     tell(m, target, GOSSIP_PING, p->number, NULL, out);
     while (p->n_helpers < MEMBERSHIP_HELPERS &&
-           (helper = pick_node(m, not, p->n_helpers + 1u)) != NULL) {
-        not [++p->n_helpers] = helper->handle;
+           (helper = pick_node(m, node_is_there, except, p->n_helpers + 1u)) != NULL) {
+        except[++p->n_helpers] = helper->handle;
         tell(m, helper, GOSSIP_PING_REQUEST, p->number, &target->id, out);
     }
 }
@@ -109,6 +109,8 @@ static void probe_failed(struct membership *m, struct probe *p)
     struct node *target = m->nodes[p->target];
 
     p->target = NODE_NONE;
+    if (!node_is_there(target) && target->state != MEMBER_UNKNOWN)
+        return; /* it has said goodbye meanwhile */
     m->stats.n_failed_probes++;
     if (p->n_helpers == 0)
         health_change(m, 1);
@@ -174,11 +176,6 @@ void probe_acked(struct membership *m, uint64_t number, struct membership_effect
 }
 
 /* ---- time ---------------------------------------------------------------------------------- */
-
-static bool has_room(const struct membership_effects *out)
-{
-    return out->n + UNIT_EFFECTS <= MEMBERSHIP_EFFECTS_MAX;
-}
 
 bool probe_run(struct membership *m, struct membership_effects *out)
 {

@@ -16,7 +16,6 @@
  */
 #include "server/core/membership_impl.h"
 
-#include <assert.h>
 #include <stdlib.h>
 
 /* ---- entries ------------------------------------------------------------------------------- */
@@ -133,8 +132,8 @@ int table_set_profile(struct membership *m, struct node *n, const struct wire_pr
 
 /* ---- suspicion ----------------------------------------------------------------------------- */
 
-/* Rounded up to a whole binary digit: 1.05 times too much at 1000, 1.9 at 3. */
-uint32_t table_log10_tenths(const struct membership *m)
+/* 10 * log10 of how many are there, at least 10; rounded up to a whole binary digit. */
+static uint32_t log10_tenths(const struct membership *m)
 {
     uint32_t digits = 0;
 
@@ -155,7 +154,7 @@ static uint32_t confirmed_64ths(uint32_t n, uint32_t of)
 static uint64_t suspect_until_ms(const struct membership *m, const struct node *n)
 {
     uint64_t least_ms =
-        (uint64_t)MEMBERSHIP_PROBE_MS * MEMBERSHIP_SUSPECT_TENTHS * table_log10_tenths(m) / 100;
+        (uint64_t)MEMBERSHIP_PROBE_MS * MEMBERSHIP_SUSPECT_TENTHS * log10_tenths(m) / 100;
     uint64_t more_ms = least_ms * (MEMBERSHIP_SUSPECT_ALONE - 1);
     /* Who may confirm: all but the suspect and the first who suspects it. */
     uint32_t others = m->n_there > 2 ? m->n_there - 2 : 0;
@@ -189,7 +188,7 @@ static void suspect_by(struct membership *m, struct node *n, const struct wire_i
 
 void table_suspect(struct membership *m, struct node *n)
 {
-    if (n->state == MEMBER_ALIVE || n->state == MEMBER_UNKNOWN || n->state == MEMBER_SUSPECT)
+    if (node_is_there(n) || n->state == MEMBER_UNKNOWN)
         suspect_by(m, n, &m->nodes[0]->id);
 }
 
@@ -228,7 +227,7 @@ void table_postpone(struct membership *m, uint64_t ms)
 
 /* ---- this node ----------------------------------------------------------------------------- */
 
-void table_refute(struct membership *m, uint32_t refutation)
+static void refute(struct membership *m, uint32_t refutation)
 {
     struct node *self = m->nodes[0];
 
@@ -247,21 +246,18 @@ void table_stop(struct membership *m)
     tell_news(m, m->nodes[0], false);
 }
 
-static bool learn_of_self(struct membership *m, const struct wire_rumour *r)
+static void learn_of_self(struct membership *m, const struct wire_rumour *r)
 {
     struct node *self = m->nodes[0];
 
     if (r->boot > self->boot) {
-        m->outdated = m->outdated_boot < r->boot;
-        m->outdated_boot = r->boot;
-    } else if (r->boot == self->boot && r->refutation > self->refutation) {
-        table_refute(m, r->refutation); /* nobody but us may say so: a copy that was restored */
-    } else if (r->boot == self->boot && r->state != MEMBER_ALIVE) {
-        table_refute(m, r->refutation);
+        m->outdated = true;
+        m->outdated_boot = r->boot > m->outdated_boot ? r->boot : m->outdated_boot;
     } else if (r->boot < self->boot) {
         tell_news(m, self, true);
+    } else if (r->state != MEMBER_ALIVE || r->refutation > self->refutation) {
+        refute(m, r->refutation); /* nobody but us raises it: such an ALIVE is of a copy */
     }
-    return false;
 }
 
 /* ---- rumours ------------------------------------------------------------------------------- */
@@ -275,48 +271,51 @@ static bool is_newer(const struct wire_rumour *r, const struct node *n)
     return r->state > n->state;
 }
 
-static bool learn_profile(struct membership *m, const struct wire_rumour *r, struct node *n)
+static void learn_state(struct membership *m, const struct wire_rumour *r, struct node *n)
 {
-    if (!r->profile || r->boot != n->boot || r->profile->number <= n->profile.number ||
-        table_set_profile(m, n, r->profile) < 0)
-        return false;
-    tell_news(m, n, true);
-    return true;
+    if (r->boot > n->boot) {
+        n->profile.number = 0; /* what is known stays known until the new one is */
+        n->load.number = 0;
+        set_changed(m, n);
+    }
+    /* An older suspicion is over, its time as well. */
+    if (n->state == MEMBER_SUSPECT && r->state == MEMBER_SUSPECT)
+        set_state(m, n, MEMBER_ALIVE);
+    n->boot = r->boot;
+    n->refutation = r->refutation;
+    if (r->state == MEMBER_SUSPECT)
+        suspect_by(m, n, &r->by);
+    else
+        set_state(m, n, r->state);
+    tell_news(m, n, false);
 }
 
-bool table_learn(struct membership *m, const struct wire_rumour *r)
+static void learn_profile(struct membership *m, const struct wire_rumour *r, struct node *n)
+{
+    if (r->profile && r->profile->number > n->profile.number &&
+        table_set_profile(m, n, r->profile) == 0)
+        tell_news(m, n, true);
+}
+
+void table_learn(struct membership *m, const struct wire_rumour *r)
 {
     struct node *n = table_intern(m, &r->id);
-    bool news;
 
     if (!n)
-        return false;
-    if (n->handle == 0)
-        return learn_of_self(m, r);
-    news = is_newer(r, n);
-    if (news) {
-        if (r->boot > n->boot) {
-            n->profile.number = 0; /* what is known stays known until the new one is */
-            n->load.number = 0;
-            set_changed(m, n);
-        }
-        /* An older suspicion is over, its time as well. */
-        if (n->state == MEMBER_SUSPECT && r->state == MEMBER_SUSPECT)
-            set_state(m, n, MEMBER_ALIVE);
-        n->boot = r->boot;
-        n->refutation = r->refutation;
-        if (r->state == MEMBER_SUSPECT)
-            suspect_by(m, n, &r->by);
-        else
-            set_state(m, n, r->state);
-        tell_news(m, n, false);
-    } else if (r->state == MEMBER_SUSPECT && n->state == MEMBER_SUSPECT && r->boot == n->boot &&
-               r->refutation == n->refutation) {
-        suspect_by(m, n, &r->by);
+        return;
+    if (n->handle == 0) {
+        learn_of_self(m, r);
+        return;
     }
-    if (r->boot == n->boot)
-        table_set_load(n, &r->load);
-    return learn_profile(m, r, n) || news;
+    if (is_newer(r, n))
+        learn_state(m, r, n);
+    else if (r->state == MEMBER_SUSPECT && n->state == MEMBER_SUSPECT && r->boot == n->boot &&
+             r->refutation == n->refutation)
+        suspect_by(m, n, &r->by);
+    if (r->boot != n->boot)
+        return;
+    table_set_load(n, &r->load);
+    learn_profile(m, r, n);
 }
 
 /* A process that talks is there, whatever was said of those before it. One of which it was said

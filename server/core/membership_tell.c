@@ -55,8 +55,8 @@ static void count_sent(struct membership *m, struct node *n)
         m->n_telling--;
 }
 
-/* Moves those that are told least into *out, which is no list of theirs. */
-static uint32_t take_least_told(struct membership *m, uint32_t max, struct node **out)
+/* Those that were told least, without a change: counting moves them. */
+static uint32_t find_least_told(struct membership *m, uint32_t max, struct node **out)
 {
     uint32_t n = 0;
 
@@ -93,7 +93,7 @@ void tell(struct membership *m, struct node *to, enum wire_gossip_kind kind, uin
     if (max > 0 &&
         (to->state == MEMBER_SUSPECT || to->state == MEMBER_DOWN || to->state == MEMBER_STOPPED))
         fill(&told[n++], to, false);
-    n_news = take_least_told(m, max - n, news);
+    n_news = find_least_told(m, max - n, news);
     for (uint32_t i = 0; i < n_news; i++) {
         if (news[i] != to || n == 0)
             fill(&told[n++], news[i], news[i]->n_profile_sent < sends(m));
@@ -133,14 +133,15 @@ static bool is_among(uint32_t handle, const uint32_t *handles, uint32_t n)
     return false;
 }
 
-struct node *pick_node(struct membership *m, const uint32_t * not, uint32_t n_not)
+struct node *pick_node(struct membership *m, node_fits_fn *fits, const uint32_t *except,
+                       uint32_t n_except)
 {
     uint32_t start = m->n_order ? (uint32_t)prng_below(&m->prng, m->n_order) : 0;
 
     for (uint32_t i = 0; i < m->n_order; i++) {
         struct node *n = m->nodes[m->order[(start + i) % m->n_order]];
 
-        if (node_is_there(n) && !is_among(n->handle, not, n_not))
+        if (fits(n) && !is_among(n->handle, except, n_except))
             return n;
     }
     return NULL;
