@@ -35,9 +35,7 @@ bool caller_send(struct caller *caller, const struct wire_peer *msg)
 
 static void send_reply(struct caller *caller, int error)
 {
-    struct wire_peer msg = {.type = PEER_HELLO_REPLY, .error = error};
-    control_hello(caller->control, &msg.u.hello);
-    caller_send(caller, &msg);
+    control_say_hello(caller->control, &caller->conn, PEER_HELLO_REPLY, error);
 }
 
 /* ---- the hello ----------------------------------------------------------------------------- */

@@ -58,12 +58,18 @@ void control_self(const struct control *c, struct wire_member *ret)
                                 .weight = n->config.weight};
 }
 
-void control_hello(const struct control *c, struct wire_hello *ret)
+void control_say_hello(const struct control *c, struct conn *conn, enum wire_peer_type type,
+                       int error)
 {
-    node_hello(c->node, ret);
-    ret->link = LINK_CONTROL;
-    ret->cluster_id = c->node->disk.cluster_id;
-    ret->ring_epoch = c->ring ? ring_epoch(c->ring) : 0;
+    struct wire_peer msg = {.type = type, .error = error};
+    struct buf *out = conn_out(conn);
+
+    node_hello(c->node, &msg.u.hello);
+    msg.u.hello.link = LINK_CONTROL;
+    msg.u.hello.cluster_id = c->node->disk.cluster_id;
+    msg.u.hello.ring_epoch = c->ring ? ring_epoch(c->ring) : 0;
+    if (out && wire_peer_pack(&msg, out) == 0)
+        conn_sent(conn);
 }
 
 /* ---- the ring ------------------------------------------------------------------------------ */

@@ -38,8 +38,9 @@ void control_tell_idle(struct control *c, uint32_t worker);
 
 /* What this node is as a member; slices borrow from the node. */
 void control_self(const struct control *c, struct wire_member *ret);
-/* What it says in a hello over a control link. */
-void control_hello(const struct control *c, struct wire_hello *ret);
+/* Says who this node is over a control link: HELLO, or HELLO_REPLY with an error or 0. */
+void control_say_hello(const struct control *c, struct conn *conn, enum wire_peer_type type,
+                       int error);
 /* The ring is decided and durable: from now on it is served. */
 void control_set_ring(struct control *c, const struct wire_ring *wire);
 /* Tells every worker that a node is there. */

@@ -124,11 +124,10 @@ static void step(struct former *f, const struct form_event *event)
 static void wait_again(struct former *f, struct pledge *p)
 {
     struct loop *l = &f->control->loop;
-    uint32_t base = p->backoff_ms ? p->backoff_ms : FORMER_BACKOFF_MIN_MS;
 
     p->phase = PLEDGE_WAITING;
-    p->retry_ms = loop_now_ms(l) + base / 2 + prng_below(&l->prng, base);
-    p->backoff_ms = 2 * base < FORMER_BACKOFF_MAX_MS ? 2 * base : FORMER_BACKOFF_MAX_MS;
+    backoff_failed(&p->backoff, loop_now_ms(l), &l->prng, FORMER_BACKOFF_MIN_MS,
+                   FORMER_BACKOFF_MAX_MS);
 }
 
 static void pledge_done(struct pledge *p)
@@ -143,13 +142,7 @@ static void pledge_done(struct pledge *p)
 
 static void on_open(struct conn *conn)
 {
-    struct pledge_link *link = (struct pledge_link *)conn;
-    struct wire_peer msg = {.type = PEER_HELLO};
-    struct buf *out = conn_out(conn);
-
-    control_hello(link->former->control, &msg.u.hello);
-    if (out && wire_peer_pack(&msg, out) == 0)
-        conn_sent(conn);
+    control_say_hello(((struct pledge_link *)conn)->former->control, conn, PEER_HELLO, 0);
 }
 
 /* ---- looking ------------------------------------------------------------------------------- */
@@ -243,7 +236,7 @@ static void recv_reply(struct former *f, size_t index, const struct wire_peer *m
         return;
     }
     p->refused = 0;
-    p->backoff_ms = 0;
+    p->backoff.ms = 0;
     p->node_id = hello->node_id;
     p->phase = PLEDGE_UP;
     p->link->conn.must_ms = 0;
@@ -341,7 +334,7 @@ static void on_timer(uv_timer_t *timer)
 
     for (size_t i = 0; i < f->n; i++) {
         struct pledge *p = &f->pledges[i];
-        if (p->phase != PLEDGE_WAITING || p->retry_ms > now_ms)
+        if (p->phase != PLEDGE_WAITING || p->backoff.retry_ms > now_ms)
             continue;
         p->phase = PLEDGE_LOOKING_UP;
         if (lookup_start(&l->uv, &p->address, p->attempt++, on_looked_up, f, (uint32_t)i, 0) < 0)
@@ -361,8 +354,8 @@ static void arm(struct former *f)
     uint64_t first_ms = f->form ? form_deadline_ms(f->form) : f->look_until_ms;
 
     for (size_t i = 0; i < f->n; i++)
-        if (f->pledges[i].phase == PLEDGE_WAITING && f->pledges[i].retry_ms < first_ms)
-            first_ms = f->pledges[i].retry_ms;
+        if (f->pledges[i].phase == PLEDGE_WAITING && f->pledges[i].backoff.retry_ms < first_ms)
+            first_ms = f->pledges[i].backoff.retry_ms;
     if (first_ms == UINT64_MAX)
         uv_timer_stop(&f->timer);
     else

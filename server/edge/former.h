@@ -4,6 +4,7 @@
 
 #include "server/core/form.h"
 #include "server/edge/address.h"
+#include "server/edge/backoff.h"
 #include "server/edge/conn.h"
 
 struct control;
@@ -17,7 +18,7 @@ struct former;
 #define FORMER_LOOK_MS 3000u
 
 enum pledge_phase {
-    PLEDGE_WAITING = 1, /* dialled when retry_ms comes */
+    PLEDGE_WAITING = 1, /* dialled when backoff.retry_ms comes */
     PLEDGE_LOOKING_UP,
     PLEDGE_DIALLING, /* until the hello is answered */
     PLEDGE_UP,
@@ -32,8 +33,7 @@ struct pledge {
     struct pledge_link *link;
     struct wire_id node_id; /* UP: as it said */
     struct wire_id foreign; /* looking: the other cluster it belongs to; zero: it does not */
-    uint64_t retry_ms;
-    uint32_t backoff_ms;
+    struct backoff backoff;
     unsigned attempt;
     int refused; /* error last told in the log */
 };

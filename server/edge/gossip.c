@@ -15,6 +15,7 @@
  */
 #include "server/edge/gossip.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "proto/err.h"
@@ -26,7 +27,7 @@
 struct gossip_link {
     struct conn conn; /* first */
     struct gossip *gossip;
-    struct gossip_peer *peer; /* NULL: given up */
+    struct gossip_peer *peer;
     bool up;
 };
 
@@ -40,8 +41,7 @@ struct gossip_peer {
     struct caller *called;
     bool looking_up;
     unsigned attempt;
-    uint64_t retry_ms; /* not dialled before */
-    uint32_t backoff_ms;
+    struct backoff backoff;
     struct buf waiting; /* packed */
 };
 
@@ -56,10 +56,8 @@ static uint64_t now_ms(const struct gossip *g)
 
 static void wait_again(struct gossip *g, struct gossip_peer *p)
 {
-    uint32_t base = p->backoff_ms ? p->backoff_ms : GOSSIP_BACKOFF_MIN_MS;
-
-    p->retry_ms = now_ms(g) + base / 2 + prng_below(&g->control->loop.prng, base);
-    p->backoff_ms = 2 * base < GOSSIP_BACKOFF_MAX_MS ? 2 * base : GOSSIP_BACKOFF_MAX_MS;
+    backoff_failed(&p->backoff, now_ms(g), &g->control->loop.prng, GOSSIP_BACKOFF_MIN_MS,
+                   GOSSIP_BACKOFF_MAX_MS);
     buf_deinit(&p->waiting);
     buf_init(&p->waiting);
 }
@@ -82,13 +80,7 @@ static void tell_link_up(struct gossip *g, const struct gossip_peer *p, uint64_t
 
 static void on_open(struct conn *conn)
 {
-    struct gossip_link *link = (struct gossip_link *)conn;
-    struct wire_peer msg = {.type = PEER_HELLO};
-    struct buf *out = conn_out(conn);
-
-    control_hello(link->gossip->control, &msg.u.hello);
-    if (out && wire_peer_pack(&msg, out) == 0)
-        conn_sent(conn);
+    control_say_hello(((struct gossip_link *)conn)->gossip->control, conn, PEER_HELLO, 0);
 }
 
 /* The answering node must be the one that was meant, of our cluster, and no older process. */
@@ -118,7 +110,7 @@ static void recv_hello_reply(struct gossip_link *link, const struct wire_peer *m
     }
     link->up = true;
     link->conn.must_ms = 0;
-    p->backoff_ms = 0;
+    p->backoff.ms = 0;
     if (p->waiting.len && buf_append_slice(out, buf_slice(&p->waiting)) == 0)
         conn_sent(&link->conn);
     buf_deinit(&p->waiting);
@@ -136,17 +128,15 @@ static enum conn_verdict on_frame(struct conn *conn, struct slice body)
     r = wire_peer_unpack(body, &conn->loop->arena, &msg);
     if (r < 0)
         conn_close(conn, r);
-    else if (link->peer && !link->up && msg.type == PEER_HELLO_REPLY)
+    else if (!link->up && msg.type == PEER_HELLO_REPLY)
         recv_hello_reply(link, &msg);
-    else if (link->peer && link->up && msg.type == PEER_GOSSIP)
+    else if (link->up && msg.type == PEER_GOSSIP)
         gossip_recv(link->gossip, link->peer->node, msg.u.gossip);
     return CONN_NEXT;
 }
 
 static void on_broken(struct conn *c, int error, uint64_t limit, uint64_t actual)
 {
-    (void)limit;
-    (void)actual;
     log_debug(c->loop->log, "closed a control link", "error=%s", err_name(error));
 }
 
@@ -157,7 +147,7 @@ static void on_closed(struct conn *conn)
     struct gossip *g = link->gossip;
 
     free(link);
-    if (!p || g->stopped)
+    if (g->stopped)
         return;
     p->dialled = NULL;
     wait_again(g, p);
@@ -179,7 +169,6 @@ static void on_looked_up(void *ctx, uint32_t node, uint32_t unused, const struct
     struct gossip_peer *p = g->peers[node];
     struct gossip_link *link;
 
-    (void)unused;
     if (g->stopped || !p->looking_up)
         return;
     p->looking_up = false;
@@ -217,7 +206,7 @@ static void dial(struct gossip *g, struct gossip_peer *p)
 {
     struct address address;
 
-    if (p->dialled || p->looking_up || now_ms(g) < p->retry_ms)
+    if (p->dialled || p->looking_up || now_ms(g) < p->backoff.retry_ms)
         return;
     address_of(g, p, &address);
     p->looking_up = true;
@@ -302,8 +291,8 @@ static void look_at(struct gossip *g, uint32_t node)
         return;
     p->state = view.state;
     log_write(&g->control->node->log, view.state == MEMBER_DOWN ? LOG_WARN : LOG_INFO,
-              state_text[view.state], "node=%s id=%s boot=%llu", LOG_STR(p->name), LOG_ID(&p->id),
-              (unsigned long long)view.boot);
+              state_text[view.state], "node=%s id=%s boot=%" PRIu64, LOG_STR(p->name),
+              LOG_ID(&p->id), view.boot);
     tell_workers(g, node, view.state);
 }
 
@@ -321,10 +310,9 @@ static void carry_out(struct gossip *g)
             break;
         case MEMBERSHIP_OUTDATED:
             control_die(g->control,
-                        "another process runs with this node's id and a later start (boot %llu, "
-                        "ours is %llu): this data directory is an old copy. Remove it.",
-                        (unsigned long long)e->boot,
-                        (unsigned long long)g->control->node->disk.boot);
+                        "another process runs with this node's id and a later start (boot %" PRIu64
+                        ", ours is %" PRIu64 "): the data in %s is an old copy. Remove it.",
+                        e->boot, g->control->node->disk.boot, g->control->node->disk.dir);
         }
     }
 }
@@ -366,8 +354,7 @@ void gossip_called(struct gossip *g, struct caller *caller, uint64_t boot)
     if (!p)
         return;
     p->called = caller; /* the last one: the one before is of a process that has gone */
-    p->retry_ms = 0;
-    p->backoff_ms = 0;
+    p->backoff = (struct backoff){0};
     tell_link_up(g, p, boot);
 }
 
@@ -425,8 +412,8 @@ static void take_member(struct gossip *g, uint32_t node, const struct wire_membe
     snprintf(p->name, sizeof(p->name), "%.*s", (int)m->name.len, (const char *)m->name.data);
     snprintf(text, sizeof(text), "%.*s", (int)m->peer_address.len,
              (const char *)m->peer_address.data);
-    (void)address_parse(text,
-                        &p->ring_address); /* one that cannot be dialled was told by peers.c */
+    if (address_parse(text, &p->ring_address) < 0) /* peers.c has told */
+        p->ring_address = (struct address){0};
 }
 
 int gossip_set_ring(struct gossip *g, struct control *c)

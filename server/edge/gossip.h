@@ -4,6 +4,7 @@
 
 #include "server/core/membership.h"
 #include "server/edge/address.h"
+#include "server/edge/backoff.h"
 #include "server/edge/conn.h"
 
 struct caller;
@@ -14,7 +15,8 @@ struct control;
 /* Between attempts to dial a node that does not answer: doubled from one to the other. */
 #define GOSSIP_BACKOFF_MIN_MS 50u
 #define GOSSIP_BACKOFF_MAX_MS 1000u
-/* What waits for a link that is being made; more is dropped, it is only gossip. */
+/* What waits for a link that is being made, passed by one message at most; more is dropped: it is
+ * only gossip. */
 #define GOSSIP_WAITING_BYTES_MAX (64u << 10)
 /* The same of a link that takes nothing: a few whole tables. */
 #define GOSSIP_UNSENT_BYTES_MAX (4u << 20)

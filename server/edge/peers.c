@@ -48,11 +48,10 @@ static void tell_down(struct peer *peer)
 static void wait_again(struct peer_slot *slot)
 {
     struct worker_loop *wl = slot->peer->peers->wl;
-    uint32_t base = slot->backoff_ms ? slot->backoff_ms : PEER_BACKOFF_MIN_MS;
 
     slot->phase = SLOT_WAITING;
-    slot->retry_ms = loop_now_ms(&wl->loop) + base / 2 + prng_below(&wl->loop.prng, base);
-    slot->backoff_ms = 2 * base < PEER_BACKOFF_MAX_MS ? 2 * base : PEER_BACKOFF_MAX_MS;
+    backoff_failed(&slot->backoff, loop_now_ms(&wl->loop), &wl->loop.prng, PEER_BACKOFF_MIN_MS,
+                   PEER_BACKOFF_MAX_MS);
 }
 
 /* Sets the timer to the earliest slot that waits. */
@@ -65,8 +64,8 @@ static void arm(struct peers *p)
     for (uint32_t node = 0; node < DIRECTORY_NODES_MAX; node++) {
         struct peer *peer = p->by_node[node];
         for (uint32_t i = 0; peer && i < (peer->n_up ? peer->n_workers : 1); i++)
-            if (peer->slots[i].phase == SLOT_WAITING && peer->slots[i].retry_ms < first_ms)
-                first_ms = peer->slots[i].retry_ms;
+            if (peer->slots[i].phase == SLOT_WAITING && peer->slots[i].backoff.retry_ms < first_ms)
+                first_ms = peer->slots[i].backoff.retry_ms;
     }
     if (first_ms == UINT64_MAX)
         uv_timer_stop(&p->timer);
@@ -118,7 +117,7 @@ static void dial_due(struct peers *p)
     for (uint32_t node = 0; node < DIRECTORY_NODES_MAX; node++) {
         struct peer *peer = p->by_node[node];
         for (uint32_t i = 0; peer && i < (peer->n_up ? peer->n_workers : 1); i++)
-            if (peer->slots[i].phase == SLOT_WAITING && peer->slots[i].retry_ms <= now_ms)
+            if (peer->slots[i].phase == SLOT_WAITING && peer->slots[i].backoff.retry_ms <= now_ms)
                 slot_dial(&peer->slots[i]);
     }
     arm(p);
@@ -130,8 +129,8 @@ void peers_nudge(struct peers *p, uint32_t node)
 
     for (uint32_t i = 0; peer && i < LIMIT_WORKERS_MAX; i++)
         if (peer->slots[i].phase == SLOT_WAITING && !peer->slots[i].refused) {
-            peer->slots[i].retry_ms = loop_now_ms(&p->wl->loop);
-            peer->slots[i].backoff_ms = 0;
+            peer->slots[i].backoff.retry_ms = loop_now_ms(&p->wl->loop);
+            peer->slots[i].backoff.ms = 0;
         }
     if (peer)
         arm(p);
@@ -203,7 +202,7 @@ static void slot_refused(struct peer_slot *slot, int error)
                   LOG_STR(peer->name), peer->peers->wl->index, err_name(error));
     slot->refused = error;
     if (!err_retryable(error))
-        slot->backoff_ms = PEER_BACKOFF_MAX_MS;
+        slot->backoff.ms = PEER_BACKOFF_MAX_MS;
     slot_down(slot, err_text(error));
     arm(peer->peers);
 }
@@ -228,7 +227,7 @@ void peers_hello_reply(struct peer_slot *slot, const struct wire_peer *msg)
     bool news = peer->n_up == 0 || peer->n_workers != msg->u.hello.n_workers;
     slot->phase = SLOT_UP;
     slot->link->conn.must_ms = 0;
-    slot->backoff_ms = 0;
+    slot->backoff.ms = 0;
     slot->refused = 0;
     if (peer->n_up++ == 0)
         log_info(&peer->peers->wl->node->log, "node up", "node=%s worker=%u workers=%u",
@@ -279,8 +278,7 @@ static struct peer *peer_add(struct peers *p, uint32_t node, const struct wire_m
     peer->id = m->id;
     peer->n_workers = 1;
     for (uint32_t i = 0; i < LIMIT_WORKERS_MAX; i++)
-        peer->slots[i] =
-            (struct peer_slot){.peer = peer, .worker = i, .phase = SLOT_WAITING, .retry_ms = 0};
+        peer->slots[i] = (struct peer_slot){.peer = peer, .worker = i, .phase = SLOT_WAITING};
     p->by_node[node] = peer;
     return peer;
 }

@@ -3,6 +3,7 @@
 #define QUOIT_EDGE_PEERS_H
 
 #include "server/edge/address.h"
+#include "server/edge/backoff.h"
 #include "server/edge/conn.h"
 #include "server/edge/directory.h"
 #include "server/edge/link.h"
@@ -17,7 +18,7 @@ struct ring;
 #define PEER_HELLO_MS 3000u
 
 enum slot_phase {
-    SLOT_WAITING = 1, /* dialled when retry_ms comes */
+    SLOT_WAITING = 1, /* dialled when backoff.retry_ms comes */
     SLOT_LOOKING_UP,  /* the address is a name */
     SLOT_DIALLING,    /* until the hello is answered */
     SLOT_UP
@@ -29,8 +30,7 @@ struct peer_slot {
     uint32_t worker;
     enum slot_phase phase;
     struct link *link;
-    uint64_t retry_ms;
-    uint32_t backoff_ms;
+    struct backoff backoff;
     unsigned attempt;
     int refused; /* error last told in the log, so that it is told once */
 };
