@@ -312,7 +312,7 @@ void disk_item(struct world *w, struct node *n, struct item *item)
 {
     struct event in = {.type = EVENT_STORED};
 
-    switch (item->type) {
+    switch ((enum item_type)item->type) {
     case ITEM_SYNC:
         synced(w, n, item->a);
         return;

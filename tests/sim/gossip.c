@@ -16,13 +16,13 @@
  *   messages      sent by a node in a second of a quiet cluster; bytes likewise, frames included
  *   false         how often somebody took a living node for down, in so many simulated minutes
  */
-#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "server/base/prng.h"
 #include "server/core/membership.h"
+#include "tests/sim/heap.h"
 
 #define NODES_MAX 1024u
 #define ROUNDS 15u
@@ -32,20 +32,12 @@
 #define GIVE_UP_MS 60000u
 #define NONE UINT32_MAX
 
+/* a: the other node. b: MESSAGE, LINK_DOWN: its life then; TICK: its number, only the last one asked
+ * for counts. generation: the life of the node, what was meant for another process is dropped. */
 enum item_type {
     ITEM_TICK = 1,
     ITEM_MESSAGE,
     ITEM_LINK_DOWN
-};
-
-struct item {
-    uint64_t at_us, sequence;
-    enum item_type type;
-    uint32_t node, from;
-    uint32_t life;      /* of the node: what was meant for another process is dropped */
-    uint32_t from_life; /* MESSAGE, LINK_DOWN */
-    uint32_t tick;      /* TICK: only the last one asked for counts */
-    struct blob *bytes;
 };
 
 struct sim_node {
@@ -63,56 +55,14 @@ struct sim_node {
 struct world {
     uint32_t n;
     struct sim_node nodes[NODES_MAX];
-    struct item *heap;
-    size_t n_heap, cap_heap;
-    uint64_t sequence, now_us;
+    struct heap heap;
+    uint64_t now_us;
     struct prng prng;
     uint32_t lost_percent;
     uint64_t n_messages, n_bytes, n_false;
     uint32_t false_about_slow;
     struct arena arena;
 };
-
-/* ---- events by time ------------------------------------------------------------------------ */
-
-static bool before(const struct item *a, const struct item *b)
-{
-    return a->at_us != b->at_us ? a->at_us < b->at_us : a->sequence < b->sequence;
-}
-
-static void push(struct world *w, struct item item)
-{
-    size_t i = w->n_heap;
-
-    if (w->n_heap == w->cap_heap) {
-        w->cap_heap = w->cap_heap ? 2 * w->cap_heap : 4096;
-        w->heap = realloc(w->heap, w->cap_heap * sizeof(item));
-        if (!w->heap)
-            abort();
-    }
-    item.sequence = w->sequence++;
-    w->n_heap++;
-    for (; i > 0 && before(&item, &w->heap[(i - 1) / 2]); i = (i - 1) / 2)
-        w->heap[i] = w->heap[(i - 1) / 2];
-    w->heap[i] = item;
-}
-
-static struct item pop(struct world *w)
-{
-    struct item top = w->heap[0], last = w->heap[--w->n_heap];
-    size_t i = 0, child;
-
-    while ((child = 2 * i + 1) < w->n_heap) {
-        if (child + 1 < w->n_heap && before(&w->heap[child + 1], &w->heap[child]))
-            child++;
-        if (!before(&w->heap[child], &last))
-            break;
-        w->heap[i] = w->heap[child];
-        i = child;
-    }
-    w->heap[i] = last;
-    return top;
-}
 
 /* ---- nodes --------------------------------------------------------------------------------- */
 
@@ -171,13 +121,14 @@ static void send(struct world *w, struct sim_node *from, const struct membership
         struct slice body =
             slice_of(bytes.data + LIMIT_FRAME_HEADER_BYTES, bytes.len - LIMIT_FRAME_HEADER_BYTES);
 
-        push(w, (struct item){.at_us = w->now_us + delay_us(w, 100, 1100) + slowness_us(w, to),
-                              .type = ITEM_MESSAGE,
-                              .node = to->index,
-                              .life = to->life,
-                              .from = from->index,
-                              .from_life = from->life,
-                              .bytes = blob_copy(body)});
+        heap_push(&w->heap,
+                  (struct item){.at_us = w->now_us + delay_us(w, 100, 1100) + slowness_us(w, to),
+                                .type = ITEM_MESSAGE,
+                                .node = (uint16_t)to->index,
+                                .generation = to->life,
+                                .a = from->index,
+                                .b = from->life,
+                                .bytes = blob_copy(body)});
     }
     buf_deinit(&bytes);
 }
@@ -214,11 +165,11 @@ static void feed(struct world *w, struct sim_node *n, struct membership_event *e
     if (due_us < n->tick_us) {
         n->tick_us = due_us;
         n->tick++;
-        push(w, (struct item){.at_us = due_us + slowness_us(w, n),
-                              .type = ITEM_TICK,
-                              .node = n->index,
-                              .life = n->life,
-                              .tick = n->tick});
+        heap_push(&w->heap, (struct item){.at_us = due_us + slowness_us(w, n),
+                                          .type = ITEM_TICK,
+                                          .node = (uint16_t)n->index,
+                                          .generation = n->life,
+                                          .b = n->tick});
     }
 }
 
@@ -272,12 +223,12 @@ static void end(struct world *w, uint32_t index, bool reset)
 
     for (uint32_t i = 0; reset && i < w->n; i++)
         if (w->nodes[i].alive && w->nodes[i].linked[index])
-            push(w, (struct item){.at_us = w->now_us + delay_us(w, 100, 1100),
-                                  .type = ITEM_LINK_DOWN,
-                                  .node = i,
-                                  .life = w->nodes[i].life,
-                                  .from = index,
-                                  .from_life = n->life});
+            heap_push(&w->heap, (struct item){.at_us = w->now_us + delay_us(w, 100, 1100),
+                                              .type = ITEM_LINK_DOWN,
+                                              .node = (uint16_t)i,
+                                              .generation = w->nodes[i].life,
+                                              .a = index,
+                                              .b = n->life});
     membership_free(n->m);
     n->m = NULL;
     n->alive = false;
@@ -288,12 +239,12 @@ static void end(struct world *w, uint32_t index, bool reset)
 
 static void deliver(struct world *w, struct sim_node *n, const struct item *item)
 {
-    const struct sim_node *from = &w->nodes[item->from];
+    const struct sim_node *from = &w->nodes[item->a];
     struct membership_event event = {.type = MEMBERSHIP_MESSAGE,
-                                     .u.message.node = handle_of(n->index, item->from)};
+                                     .u.message.node = handle_of(n->index, (uint32_t)item->a)};
     struct wire_peer msg;
 
-    if (from->life == item->from_life && n->linked[from->index] != (uint8_t)from->boot)
+    if (from->life == item->b && n->linked[from->index] != (uint8_t)from->boot)
         link_up(w, n, from);
     arena_reset(&w->arena, WIRE_ARENA_BUDGET(item->bytes->len));
     if (wire_peer_unpack(blob_slice(item->bytes), &w->arena, &msg) < 0 || msg.type != PEER_GOSSIP)
@@ -307,11 +258,11 @@ static void handle(struct world *w, const struct item *item)
     struct sim_node *n = &w->nodes[item->node];
     struct membership_event event = {.type = MEMBERSHIP_TICK};
 
-    if (!n->alive || n->life != item->life)
+    if (!n->alive || n->life != item->generation)
         return;
-    switch (item->type) {
+    switch ((enum item_type)item->type) {
     case ITEM_TICK:
-        if (item->tick != n->tick)
+        if (item->b != n->tick)
             break;
         n->tick_us = UINT64_MAX;
         feed(w, n, &event);
@@ -320,9 +271,9 @@ static void handle(struct world *w, const struct item *item)
         deliver(w, n, item);
         break;
     case ITEM_LINK_DOWN:
-        n->linked[item->from] = 0;
+        n->linked[item->a] = 0;
         event.type = MEMBERSHIP_LINK_DOWN;
-        event.u.link.node = handle_of(n->index, item->from);
+        event.u.link.node = handle_of(n->index, (uint32_t)item->a);
         feed(w, n, &event);
         break;
     }
@@ -335,8 +286,8 @@ static uint64_t run(struct world *w, uint64_t ms, until_fn *until, uint32_t abou
 {
     uint64_t began_us = w->now_us, end_us = began_us + ms * 1000, look_us = began_us;
 
-    while (w->n_heap > 0 && w->heap[0].at_us <= end_us) {
-        struct item item = pop(w);
+    while (w->heap.n > 0 && w->heap.items[0].at_us <= end_us) {
+        struct item item = heap_pop(&w->heap);
 
         w->now_us = item.at_us;
         handle(w, &item);
@@ -415,10 +366,10 @@ static void world_free(struct world *w)
         membership_free(w->nodes[i].m);
         free(w->nodes[i].linked);
     }
-    for (size_t i = 0; i < w->n_heap; i++)
-        blob_unref(w->heap[i].bytes);
+    for (size_t i = 0; i < w->heap.n; i++)
+        blob_unref(w->heap.items[i].bytes);
     arena_deinit(&w->arena);
-    free(w->heap);
+    free(w->heap.items);
     free(w);
 }
 

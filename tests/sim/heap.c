@@ -1,5 +1,5 @@
-/* heap: the events of a run, earliest first; of equal times the one that was pushed first. */
-#include "tests/sim/sim.h"
+/* heap: see heap.h. */
+#include "tests/sim/heap.h"
 
 #include <stdlib.h>
 
@@ -40,19 +40,4 @@ struct item heap_pop(struct heap *h)
     }
     h->items[i] = last;
     return top;
-}
-
-void item_free(struct item *item)
-{
-    blob_unref(item->bytes);
-    read_free(item->read);
-    item->bytes = NULL;
-    item->read = NULL;
-}
-
-void heap_free(struct heap *h)
-{
-    for (size_t i = 0; i < h->n; i++)
-        item_free(&h->items[i]);
-    free(h->items);
 }

@@ -195,7 +195,7 @@ void node_item(struct world *w, struct node *n, struct item *item)
 {
     struct event in = {.type = EVENT_TICK};
 
-    switch (item->type) {
+    switch ((enum item_type)item->type) {
     case ITEM_TICK:
         if (n->tick_us[item->worker] != item->a)
             return; /* armed for another time since */

@@ -16,6 +16,7 @@
 #include "server/core/ring.h"
 #include "server/core/worker.h"
 #include "storage/store_mem.h"
+#include "tests/sim/heap.h"
 
 #define SIM_NODES_MAX 7u
 #define SIM_WORKERS_MAX 3u
@@ -85,7 +86,7 @@ struct stats {
     uint64_t n_items, n_messages, n_requests;
 };
 
-/* ---- heap -------------------------------------------------------------------------------- */
+/* ---- what happens ------------------------------------------------------------------------- */
 
 enum item_type {
     ITEM_NONE,
@@ -116,29 +117,6 @@ enum item_type {
     ITEM_PUBLISH, /* node learns of ring a */
     ITEM_FAULT    /* a = enum fault, b = 0 begin, 1 end; node: which, at the end */
 };
-
-struct read;
-
-struct item {
-    uint64_t at_us, sequence;
-    enum item_type type;
-    uint16_t node, worker;
-    uint32_t generation;
-    uint64_t a, b;
-    struct blob *bytes; /* owned */
-    struct read *read;  /* owned */
-};
-
-struct heap {
-    struct item *items;
-    size_t n, cap;
-    uint64_t sequence;
-};
-
-void heap_push(struct heap *h, struct item item);
-struct item heap_pop(struct heap *h);
-void heap_free(struct heap *h);
-void item_free(struct item *item);
 
 /* ---- nodes ------------------------------------------------------------------------------- */
 
@@ -314,6 +292,7 @@ void disk_read(struct world *w, struct node *n, uint32_t worker, const struct ef
 bool disk_rot(struct world *w, struct node *n, uint32_t key);
 void disk_item(struct world *w, struct node *n, struct item *item);
 void read_free(struct read *r);
+void item_free(struct item *item);
 
 void net_init(struct world *w);
 void net_deinit(struct world *w);

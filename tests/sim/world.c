@@ -106,7 +106,7 @@ static void start_node(struct world *w, struct item *item)
 
 static void dispatch_world(struct world *w, struct item *item)
 {
-    switch (item->type) {
+    switch ((enum item_type)item->type) {
     case ITEM_START:
         start_node(w, item);
         return;
@@ -232,9 +232,19 @@ static void run(struct world *w)
         check_idle(w);
 }
 
+void item_free(struct item *item)
+{
+    blob_unref(item->bytes);
+    read_free(item->read);
+    item->bytes = NULL;
+    item->read = NULL;
+}
+
 static void demolish(struct world *w)
 {
-    heap_free(&w->heap);
+    for (size_t i = 0; i < w->heap.n; i++)
+        item_free(&w->heap.items[i]);
+    free(w->heap.items);
     net_deinit(w);
     for (uint32_t i = 0; i < w->n_nodes; i++)
         node_deinit(w, &w->nodes[i]);
