@@ -32,8 +32,9 @@
 #define GIVE_UP_MS 60000u
 #define NONE UINT32_MAX
 
-/* a: the other node. b: MESSAGE, LINK_DOWN: its life then; TICK: its number, only the last one asked
- * for counts. generation: the life of the node, what was meant for another process is dropped. */
+/* a: the other node. b: MESSAGE, LINK_DOWN: its life then; TICK: its number, only the last one
+ * asked for counts. generation: the life of the node, what was meant for another process is
+ * dropped. */
 enum item_type {
     ITEM_TICK = 1,
     ITEM_MESSAGE,

@@ -1,5 +1,5 @@
-/* heap: what is to happen in a simulator, earliest first; of equal times what was pushed first. What
- * an item means, and who frees its bytes, is its simulator's business. */
+/* heap: what is to happen in a simulator, earliest first; of equal times what was pushed first.
+ * What an item means, and who frees its bytes, is its simulator's business. */
 #ifndef QUOIT_SIM_HEAP_H
 #define QUOIT_SIM_HEAP_H
 
