@@ -35,6 +35,13 @@
 #define LIMIT_NAME_BYTES 64u
 #define LIMIT_ADDRESS_BYTES 262u
 
+/* Comparing replicas. Arcs in one question, each of up to 32 parts: an answer of 4 KiB. */
+#define LIMIT_COMPARE_ARCS 32u
+#define LIMIT_COMPARE_PARTS (32u * LIMIT_COMPARE_ARCS)
+/* Leaves in one request for what differs, and records that the asker tells it has (24 KiB). */
+#define LIMIT_PULL_LEAVES 256u
+#define LIMIT_PULL_KNOWN 1024u
+
 /* The ring. Partitions: PLACEMENT of vnodes is balanced and cheap between these. */
 #define LIMIT_PARTITIONS_MIN 64u
 #define LIMIT_PARTITIONS_MAX 16384u

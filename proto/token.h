@@ -21,6 +21,10 @@ struct token_space {
     uint8_t secret[TOKEN_SECRET_BYTES];
 };
 
+/* The leaves of the hash tree (storage/README.md) are arcs of so many bits, whatever the number of
+ * partitions. */
+#define TREE_LEAF_BITS 20u
+
 /* partition_key.len <= LIMIT_KEY_BYTES. */
 uint64_t token_of(const struct token_space *space, uint32_t bucket, struct slice partition_key);
 

@@ -319,7 +319,17 @@ enum wire_peer_type {
     PEER_SCAN,
     PEER_SCAN_REPLY,
     PEER_FORM,
-    PEER_GOSSIP
+    PEER_GOSSIP,
+    PEER_COMPARE,
+    PEER_COMPARE_REPLY,
+    PEER_PULL,
+    PEER_PULL_REPLY
+};
+
+/* What the asker of a PULL has: one record. On the wire three numbers, in this order. */
+struct wire_known {
+    uint64_t key_hash; /* merge_key_hash */
+    struct version version;
 };
 
 struct wire_peer {
@@ -363,6 +373,33 @@ struct wire_peer {
         } scan_reply;
         const struct wire_form *form;
         const struct wire_gossip *gossip;
+        struct {
+            uint32_t slot;
+            uint64_t digest;
+            uint32_t bits;
+            const uint32_t *arcs; /* growing; at most LIMIT_COMPARE_ARCS */
+            size_t n_arcs;
+        } compare;
+        struct {
+            uint64_t digest;
+            const uint32_t *parts; /* at most LIMIT_COMPARE_PARTS */
+            size_t n_parts;
+        } compare_reply;
+        struct {
+            uint32_t slot;
+            uint32_t quiet_ms;
+            const uint32_t *leaves; /* growing; at most LIMIT_PULL_LEAVES */
+            size_t n_leaves;
+            struct slice after, until;      /* store keys, or empty */
+            const struct wire_known *known; /* at most LIMIT_PULL_KNOWN */
+            size_t n_known;
+        } pull;
+        struct {
+            const struct wire_record *records;
+            size_t n_records;
+            struct slice cursor; /* last store key looked at; empty: done */
+            bool young;
+        } pull_reply;
     } u;
 };
 

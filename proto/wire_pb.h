@@ -78,4 +78,22 @@ int pb_write_gossip(const struct wire_gossip *gossip, Quoit__Peer__Gossip *ret, 
 int pb_read_gossip(const Quoit__Peer__Gossip *pb, struct arena *arena,
                    const struct wire_gossip **ret);
 
+/* wire_peer.c: records of a page. Packing: free() *ret_block afterwards. 0, -ERR_NO_MEMORY,
+ * -ERR_BAD_REQUEST. */
+int pb_write_records(const struct wire_record *records, size_t n, Quoit__Peer__ScanRecord ***ret,
+                     void **ret_block);
+int pb_read_records(Quoit__Peer__ScanRecord *const *pb, size_t n, struct arena *arena,
+                    const struct wire_record **ret);
+
+/* wire_compare.c: between the union of msg and its message. As above. */
+void pb_write_compare(const struct wire_peer *msg, Quoit__Peer__Compare *ret);
+void pb_write_compare_reply(const struct wire_peer *msg, Quoit__Peer__CompareReply *ret);
+void pb_write_pull(const struct wire_peer *msg, Quoit__Peer__Pull *ret);
+int pb_write_pull_reply(const struct wire_peer *msg, Quoit__Peer__PullReply *ret, void **ret_block);
+int pb_read_compare(const Quoit__Peer__Compare *pb, struct wire_peer *ret);
+int pb_read_compare_reply(const Quoit__Peer__CompareReply *pb, struct wire_peer *ret);
+int pb_read_pull(const Quoit__Peer__Pull *pb, struct wire_peer *ret);
+int pb_read_pull_reply(const Quoit__Peer__PullReply *pb, struct arena *arena,
+                       struct wire_peer *ret);
+
 #endif

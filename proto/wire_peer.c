@@ -28,6 +28,10 @@ struct peer_parts {
         Quoit__Peer__ScanReply scan_reply;
         Quoit__Peer__Form form;
         Quoit__Peer__Gossip gossip;
+        Quoit__Peer__Compare compare;
+        Quoit__Peer__CompareReply compare_reply;
+        Quoit__Peer__Pull pull;
+        Quoit__Peer__PullReply pull_reply;
     } body;
     Quoit__Member self;
     struct pb_ring ring;
@@ -102,16 +106,15 @@ static void peer_write_put(const struct wire_peer *msg, struct peer_parts *parts
     ret->first_hand = msg->u.put.first_hand;
 }
 
-static int peer_write_scan_reply(const struct wire_peer *msg, struct peer_parts *parts)
+/* One block for all: the entries, then the pointers to them that protobuf-c wants. */
+int pb_write_records(const struct wire_record *records, size_t n, Quoit__Peer__ScanRecord ***ret,
+                     void **ret_block)
 {
     struct entry {
         Quoit__Peer__ScanRecord record;
         Quoit__Key key;
         Quoit__Peer__State state;
     };
-    Quoit__Peer__ScanReply *ret = &parts->body.scan_reply;
-    size_t n = msg->u.scan_reply.n_records;
-    /* One block for all: the entries, then the pointers to them that protobuf-c wants. */
     struct entry *entries = calloc(n + 1, sizeof(*entries) + sizeof(Quoit__Peer__ScanRecord *));
 
     if (!entries)
@@ -120,19 +123,27 @@ static int peer_write_scan_reply(const struct wire_peer *msg, struct peer_parts 
     for (size_t i = 0; i < n; i++) {
         struct entry *e = &entries[i];
         quoit__peer__scan_record__init(&e->record);
-        pb_write_key(&msg->u.scan_reply.records[i].key, &e->key);
-        peer_write_state(&msg->u.scan_reply.records[i].state, &e->state);
+        pb_write_key(&records[i].key, &e->key);
+        peer_write_state(&records[i].state, &e->state);
         e->record.key = &e->key;
         e->record.state = &e->state;
         pointers[i] = &e->record;
     }
+    *ret_block = entries;
+    *ret = pointers;
+    return 0;
+}
+
+static int peer_write_scan_reply(const struct wire_peer *msg, struct peer_parts *parts)
+{
+    Quoit__Peer__ScanReply *ret = &parts->body.scan_reply;
+
     quoit__peer__scan_reply__init(ret);
-    ret->n_records = n;
-    ret->records = pointers;
+    ret->n_records = msg->u.scan_reply.n_records;
     ret->cursor = pb_bytes(msg->u.scan_reply.cursor);
     ret->floor = msg->u.scan_reply.floor;
-    parts->block = entries;
-    return 0;
+    return pb_write_records(msg->u.scan_reply.records, ret->n_records, &ret->records,
+                            &parts->block);
 }
 
 static int peer_write_form(const struct wire_form *from, struct peer_parts *parts)
@@ -218,6 +229,25 @@ static int peer_write_body(const struct wire_peer *msg, struct peer_parts *parts
         pb->body_case = QUOIT__PEER__MESSAGE__BODY_GOSSIP;
         pb->gossip = &parts->body.gossip;
         return pb_write_gossip(msg->u.gossip, &parts->body.gossip, &parts->block);
+    case PEER_COMPARE:
+        pb_write_compare(msg, &parts->body.compare);
+        pb->body_case = QUOIT__PEER__MESSAGE__BODY_COMPARE;
+        pb->compare = &parts->body.compare;
+        return 0;
+    case PEER_COMPARE_REPLY:
+        pb->body_case = QUOIT__PEER__MESSAGE__BODY_COMPARE_REPLY;
+        pb->compare_reply = &parts->body.compare_reply;
+        pb_write_compare_reply(msg, &parts->body.compare_reply);
+        return 0;
+    case PEER_PULL:
+        pb->body_case = QUOIT__PEER__MESSAGE__BODY_PULL;
+        pb->pull = &parts->body.pull;
+        pb_write_pull(msg, &parts->body.pull);
+        return 0;
+    case PEER_PULL_REPLY:
+        pb->body_case = QUOIT__PEER__MESSAGE__BODY_PULL_REPLY;
+        pb->pull_reply = &parts->body.pull_reply;
+        return pb_write_pull_reply(msg, &parts->body.pull_reply, &parts->block);
     }
     return -ERR_BAD_REQUEST;
 }
@@ -314,24 +344,31 @@ static int peer_read_put_reply(const Quoit__Peer__PutReply *pb, struct wire_peer
     return 0;
 }
 
+int pb_read_records(Quoit__Peer__ScanRecord *const *pb, size_t n, struct arena *arena,
+                    const struct wire_record **ret)
+{
+    if (n > LIMIT_SCAN_PAGE_RECORDS)
+        return -ERR_BAD_REQUEST;
+    struct wire_record *records = arena_alloc(arena, n * sizeof(*records));
+    if (!records)
+        return -ERR_NO_MEMORY;
+    for (size_t i = 0; i < n; i++) {
+        if (peer_read_key(pb[i]->key, &records[i].key) < 0 ||
+            peer_read_state(pb[i]->state, &records[i].state) < 0)
+            return -ERR_BAD_REQUEST;
+    }
+    *ret = records;
+    return 0;
+}
+
 static int peer_read_scan_reply(const Quoit__Peer__ScanReply *pb, struct arena *arena,
                                 struct wire_peer *ret)
 {
-    if (pb->n_records > LIMIT_SCAN_PAGE_RECORDS ||
-        pb_read_cursor(pb->cursor, &ret->u.scan_reply.cursor) < 0)
+    if (pb_read_cursor(pb->cursor, &ret->u.scan_reply.cursor) < 0)
         return -ERR_BAD_REQUEST;
-    struct wire_record *records = arena_alloc(arena, pb->n_records * sizeof(*records));
-    if (!records)
-        return -ERR_NO_MEMORY;
-    for (size_t i = 0; i < pb->n_records; i++) {
-        if (peer_read_key(pb->records[i]->key, &records[i].key) < 0 ||
-            peer_read_state(pb->records[i]->state, &records[i].state) < 0)
-            return -ERR_BAD_REQUEST;
-    }
-    ret->u.scan_reply.records = records;
     ret->u.scan_reply.n_records = pb->n_records;
     ret->u.scan_reply.floor = pb->floor;
-    return 0;
+    return pb_read_records(pb->records, pb->n_records, arena, &ret->u.scan_reply.records);
 }
 
 /* Only a proposal and a decision bring the whole ring; others may name it without its table. */
@@ -407,6 +444,18 @@ static int peer_read_body(const Quoit__Peer__Message *pb, struct arena *arena,
     case QUOIT__PEER__MESSAGE__BODY_GOSSIP:
         ret->type = PEER_GOSSIP;
         return pb_read_gossip(pb->gossip, arena, &ret->u.gossip);
+    case QUOIT__PEER__MESSAGE__BODY_COMPARE:
+        ret->type = PEER_COMPARE;
+        return pb_read_compare(pb->compare, ret);
+    case QUOIT__PEER__MESSAGE__BODY_COMPARE_REPLY:
+        ret->type = PEER_COMPARE_REPLY;
+        return pb_read_compare_reply(pb->compare_reply, ret);
+    case QUOIT__PEER__MESSAGE__BODY_PULL:
+        ret->type = PEER_PULL;
+        return pb_read_pull(pb->pull, ret);
+    case QUOIT__PEER__MESSAGE__BODY_PULL_REPLY:
+        ret->type = PEER_PULL_REPLY;
+        return pb_read_pull_reply(pb->pull_reply, arena, ret);
     default:
         return 0;
     }

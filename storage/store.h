@@ -40,7 +40,7 @@
 #define STORE_SPACE_PERCENT 85u
 
 /* Leaves of the hash tree: the top 20 bits of the token. Absolute: independent of partitions. */
-#define STORE_LEAF_BITS 20u
+#define STORE_LEAF_BITS TREE_LEAF_BITS
 
 /* Operations that one queue may have submitted and not reaped, and their bytes. */
 #define STORE_QUEUE_OPS_MAX 65536u

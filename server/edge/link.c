@@ -13,20 +13,27 @@
 #include "server/edge/worker_loop.h"
 #include <stdlib.h>
 
-/* Bytes of records in a message: what a refusal goes without. */
-static size_t payload_size(const struct wire_peer *msg)
+static size_t records_size(const struct wire_record *records, size_t n)
 {
     size_t size = 0;
 
+    for (size_t i = 0; i < n; i++)
+        size += records[i].state.value.len + records[i].key.partition.len + records[i].key.sort.len;
+    return size;
+}
+
+/* Bytes of records in a message: what a refusal goes without. */
+static size_t payload_size(const struct wire_peer *msg)
+{
     if (msg->error)
         return 0;
     if (msg->type == PEER_GET_REPLY)
         return msg->u.get_reply.state.value.len;
-    for (size_t i = 0; msg->type == PEER_SCAN_REPLY && i < msg->u.scan_reply.n_records; i++)
-        size += msg->u.scan_reply.records[i].state.value.len +
-                msg->u.scan_reply.records[i].key.partition.len +
-                msg->u.scan_reply.records[i].key.sort.len;
-    return size;
+    if (msg->type == PEER_SCAN_REPLY)
+        return records_size(msg->u.scan_reply.records, msg->u.scan_reply.n_records);
+    if (msg->type == PEER_PULL_REPLY)
+        return records_size(msg->u.pull_reply.records, msg->u.pull_reply.n_records);
+    return 0;
 }
 
 static bool link_pack(struct link *link, const struct wire_peer *msg)
@@ -41,7 +48,8 @@ static bool link_pack(struct link *link, const struct wire_peer *msg)
 
 bool link_send(struct link *link, const struct wire_peer *msg)
 {
-    bool read_reply = msg->type == PEER_GET_REPLY || msg->type == PEER_SCAN_REPLY;
+    bool read_reply = msg->type == PEER_GET_REPLY || msg->type == PEER_SCAN_REPLY ||
+                      msg->type == PEER_PULL_REPLY;
     struct wire_peer refusal;
 
     if (!conn_out(&link->conn))
@@ -131,6 +139,10 @@ static enum conn_verdict on_frame(struct conn *c, struct slice body)
     case PEER_PUT_REPLY:
     case PEER_SCAN:
     case PEER_SCAN_REPLY:
+    case PEER_COMPARE:
+    case PEER_COMPARE_REPLY:
+    case PEER_PULL:
+    case PEER_PULL_REPLY:
         recv_message(link, &msg);
         break;
     case PEER_HELLO: /* control's business */

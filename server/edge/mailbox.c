@@ -46,7 +46,8 @@ void mailbox_deinit(struct mailbox *m)
 
 bool peer_is_request(const struct wire_peer *msg)
 {
-    return msg->type == PEER_GET || msg->type == PEER_PUT || msg->type == PEER_SCAN;
+    return msg->type == PEER_GET || msg->type == PEER_PUT || msg->type == PEER_SCAN ||
+           msg->type == PEER_COMPARE || msg->type == PEER_PULL;
 }
 
 static bool letter_is_request(const struct letter *l)
@@ -161,6 +162,27 @@ static void copy_records(struct copier *c, const struct wire_record **records, s
         *records = copy;
 }
 
+/* An array, at the next place where one may stand. */
+static const void *copy_array(struct copier *c, const void *array, size_t bytes)
+{
+    void *copy = c->at ? c->at + c->len : NULL;
+
+    if (copy && bytes > 0)
+        memcpy(copy, array, bytes);
+    c->len += (bytes + 7) & ~(size_t)7;
+    return copy ? copy : array;
+}
+
+static void copy_pull(struct copier *c, struct wire_peer *msg)
+{
+    msg->u.pull.leaves =
+        copy_array(c, msg->u.pull.leaves, msg->u.pull.n_leaves * sizeof(*msg->u.pull.leaves));
+    msg->u.pull.known =
+        copy_array(c, msg->u.pull.known, msg->u.pull.n_known * sizeof(*msg->u.pull.known));
+    copy_slice(c, &msg->u.pull.after);
+    copy_slice(c, &msg->u.pull.until);
+}
+
 static void copy_peer(struct copier *c, struct wire_peer *msg)
 {
     switch (msg->type) {
@@ -180,6 +202,21 @@ static void copy_peer(struct copier *c, struct wire_peer *msg)
     case PEER_SCAN_REPLY:
         copy_records(c, &msg->u.scan_reply.records, msg->u.scan_reply.n_records);
         copy_slice(c, &msg->u.scan_reply.cursor);
+        break;
+    case PEER_COMPARE:
+        msg->u.compare.arcs =
+            copy_array(c, msg->u.compare.arcs, msg->u.compare.n_arcs * sizeof(uint32_t));
+        break;
+    case PEER_COMPARE_REPLY:
+        msg->u.compare_reply.parts = copy_array(c, msg->u.compare_reply.parts,
+                                                msg->u.compare_reply.n_parts * sizeof(uint32_t));
+        break;
+    case PEER_PULL:
+        copy_pull(c, msg);
+        break;
+    case PEER_PULL_REPLY:
+        copy_records(c, &msg->u.pull_reply.records, msg->u.pull_reply.n_records);
+        copy_slice(c, &msg->u.pull_reply.cursor);
         break;
     case PEER_NONE: /* no bytes, or never sent between workers */
     case PEER_HELLO:

@@ -103,6 +103,37 @@ static void every_kind_of_message_is_copied_whole(void **state)
     letter_free(l4);
 }
 
+static void questions_of_comparison_are_copied_whole(void **state)
+{
+    char a[] = "a", b[] = "b";
+    uint32_t numbers[] = {3, 4, 5};
+    struct wire_known known[] = {{6, {7, 8}}};
+    struct wire_peer compare = {.type = PEER_COMPARE}, reply = {.type = PEER_COMPARE_REPLY};
+    struct wire_peer pull = {.type = PEER_PULL};
+
+    compare.u.compare.arcs = reply.u.compare_reply.parts = pull.u.pull.leaves = numbers;
+    compare.u.compare.n_arcs = reply.u.compare_reply.n_parts = pull.u.pull.n_leaves = 3;
+    pull.u.pull.known = known;
+    pull.u.pull.n_known = 1;
+    pull.u.pull.after = slice_str(a);
+    pull.u.pull.until = slice_str(b);
+    struct letter *l1 = letter_peer(0, &compare, NULL), *l2 = letter_peer(0, &reply, NULL);
+    struct letter *l3 = letter_peer(0, &pull, NULL);
+    a[0] = b[0] = 'x';
+    memset(numbers, 0, sizeof(numbers));
+    memset(known, 0, sizeof(known));
+
+    assert_int_equal(l1->u.peer.msg.u.compare.arcs[2], 5);
+    assert_int_equal(l2->u.peer.msg.u.compare_reply.parts[0], 3);
+    assert_int_equal(l3->u.peer.msg.u.pull.leaves[1], 4);
+    assert_true(l3->u.peer.msg.u.pull.known[0].version.actor == 8);
+    assert_true(equal(l3->u.peer.msg.u.pull.after, "a"));
+    assert_true(equal(l3->u.peer.msg.u.pull.until, "b"));
+    letter_free(l1);
+    letter_free(l2);
+    letter_free(l3);
+}
+
 static void a_value_in_a_blob_is_shared_not_copied(void **state)
 {
     struct blob *blob = blob_copy(slice_str("a long value"));
@@ -236,6 +267,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_letter_outlives_the_bytes_it_was_made_from),
         cmocka_unit_test(every_kind_of_message_is_copied_whole),
+        cmocka_unit_test(questions_of_comparison_are_copied_whole),
         cmocka_unit_test(a_value_in_a_blob_is_shared_not_copied),
         cmocka_unit_test(letters_arrive_in_order_and_only_the_first_wakes),
         cmocka_unit_test(a_full_box_gives_requests_back_and_takes_the_rest),

@@ -233,6 +233,27 @@ static void assert_gossip(const struct wire_gossip *a, const struct wire_gossip 
         assert_rumour(&a->rumours[i], &b->rumours[i]);
 }
 
+static void assert_numbers(const uint32_t *a, size_t n, const uint32_t *b, size_t n_b)
+{
+    assert_int_equal(n, n_b);
+    for (size_t i = 0; i < n; i++)
+        assert_int_equal(a[i], b[i]);
+}
+
+static void assert_pull(const struct wire_peer *a, const struct wire_peer *b)
+{
+    assert_int_equal(a->u.pull.slot, b->u.pull.slot);
+    assert_int_equal(a->u.pull.quiet_ms, b->u.pull.quiet_ms);
+    assert_numbers(a->u.pull.leaves, a->u.pull.n_leaves, b->u.pull.leaves, b->u.pull.n_leaves);
+    assert_slice(a->u.pull.after, b->u.pull.after);
+    assert_slice(a->u.pull.until, b->u.pull.until);
+    assert_int_equal(a->u.pull.n_known, b->u.pull.n_known);
+    for (size_t i = 0; i < a->u.pull.n_known; i++) {
+        assert_true(a->u.pull.known[i].key_hash == b->u.pull.known[i].key_hash);
+        assert_version(a->u.pull.known[i].version, b->u.pull.known[i].version);
+    }
+}
+
 static void assert_peer_body(const struct wire_peer *a, const struct wire_peer *b)
 {
     switch (a->type) {
@@ -276,6 +297,27 @@ static void assert_peer_body(const struct wire_peer *a, const struct wire_peer *
         break;
     case PEER_GOSSIP:
         assert_gossip(a->u.gossip, b->u.gossip);
+        break;
+    case PEER_COMPARE:
+        assert_int_equal(a->u.compare.slot, b->u.compare.slot);
+        assert_true(a->u.compare.digest == b->u.compare.digest);
+        assert_int_equal(a->u.compare.bits, b->u.compare.bits);
+        assert_numbers(a->u.compare.arcs, a->u.compare.n_arcs, b->u.compare.arcs,
+                       b->u.compare.n_arcs);
+        break;
+    case PEER_COMPARE_REPLY:
+        assert_true(a->u.compare_reply.digest == b->u.compare_reply.digest);
+        assert_numbers(a->u.compare_reply.parts, a->u.compare_reply.n_parts,
+                       b->u.compare_reply.parts, b->u.compare_reply.n_parts);
+        break;
+    case PEER_PULL:
+        assert_pull(a, b);
+        break;
+    case PEER_PULL_REPLY:
+        assert_records(a->u.pull_reply.records, a->u.pull_reply.n_records, b->u.pull_reply.records,
+                       b->u.pull_reply.n_records);
+        assert_slice(a->u.pull_reply.cursor, b->u.pull_reply.cursor);
+        assert_int_equal(a->u.pull_reply.young, b->u.pull_reply.young);
         break;
     }
 }

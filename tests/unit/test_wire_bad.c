@@ -672,6 +672,48 @@ static void rumours_are_bounded(void **state)
     free(rumours);
 }
 
+static void comparisons_are_checked(void **state)
+{
+    uint32_t numbers[LIMIT_PULL_LEAVES + 1];
+    static struct wire_known known[LIMIT_PULL_KNOWN + 1];
+    static uint32_t parts[LIMIT_COMPARE_PARTS + 1];
+    struct wire_peer compare = {.type = PEER_COMPARE}, pull = {.type = PEER_PULL};
+    struct wire_peer reply = {.type = PEER_COMPARE_REPLY};
+
+    for (uint32_t i = 0; i <= LIMIT_PULL_LEAVES; i++)
+        numbers[i] = i;
+    compare.u.compare.arcs = pull.u.pull.leaves = numbers;
+    compare.u.compare.n_arcs = LIMIT_COMPARE_ARCS;
+    assert_int_equal(peer_through_the_wire(&compare), 0);
+    compare.u.compare.n_arcs++;
+    assert_int_equal(peer_through_the_wire(&compare), -ERR_BAD_REQUEST);
+    compare.u.compare.n_arcs = 2;
+    compare.u.compare.bits = TREE_LEAF_BITS; /* leaves have no parts */
+    assert_int_equal(peer_through_the_wire(&compare), -ERR_BAD_REQUEST);
+    compare.u.compare.bits = 0;
+    compare.u.compare.slot = LIMIT_SLOTS_MAX;
+    assert_int_equal(peer_through_the_wire(&compare), -ERR_BAD_REQUEST);
+    reply.u.compare_reply.parts = parts;
+    reply.u.compare_reply.n_parts = LIMIT_COMPARE_PARTS;
+    assert_int_equal(peer_through_the_wire(&reply), 0);
+    reply.u.compare_reply.n_parts++;
+    assert_int_equal(peer_through_the_wire(&reply), -ERR_BAD_REQUEST);
+    pull.u.pull.n_leaves = LIMIT_PULL_LEAVES;
+    pull.u.pull.known = known;
+    pull.u.pull.n_known = LIMIT_PULL_KNOWN;
+    assert_int_equal(peer_through_the_wire(&pull), 0);
+    pull.u.pull.n_known++;
+    assert_int_equal(peer_through_the_wire(&pull), -ERR_BAD_REQUEST);
+    pull.u.pull.n_known = 0;
+    pull.u.pull.n_leaves++;
+    assert_int_equal(peer_through_the_wire(&pull), -ERR_BAD_REQUEST);
+    pull.u.pull.n_leaves = 2;
+    numbers[1] = numbers[0]; /* twice */
+    assert_int_equal(peer_through_the_wire(&pull), -ERR_BAD_REQUEST);
+    compare.u.compare.slot = 0;
+    assert_int_equal(peer_through_the_wire(&compare), -ERR_BAD_REQUEST);
+}
+
 /* ---- amplification ----------------------------------------------------------------------- */
 
 /* A frame of n empty records, tag and length 0 each: two bytes that become two hundred. */
@@ -772,6 +814,7 @@ int main(void)
         cmocka_unit_test(forms_are_checked),
         cmocka_unit_test(rumours_are_checked),
         cmocka_unit_test(rumours_are_bounded),
+        cmocka_unit_test(comparisons_are_checked),
         cmocka_unit_test(empty_records_exhaust_the_budget_not_the_memory),
         cmocka_unit_test(unknown_fields_exhaust_the_budget_not_the_memory),
         cmocka_unit_test(more_records_than_a_page_are_refused),

@@ -167,6 +167,41 @@ static void sample_gossips(struct wire_peer *out)
     }
 }
 
+static void sample_compares(struct wire_peer *out)
+{
+    static const uint32_t arcs[] = {0, 7, 31}, parts[] = {0, 0xffffffffu, 5};
+    static const uint32_t leaves[] = {0, 1, 1023};
+    static const struct wire_known known[] = {{1, {2, 3}}, {UINT64_MAX, {UINT64_MAX, 1}}};
+
+    out[0].type = PEER_COMPARE;
+    out[0].u.compare.slot = 2;
+    out[0].u.compare.digest = 0xfeedfacefeedfaceu;
+    out[1].type = PEER_COMPARE;
+    out[1].u.compare.bits = 15;
+    out[1].u.compare.arcs = arcs;
+    out[1].u.compare.n_arcs = 3;
+    out[2].type = PEER_COMPARE_REPLY;
+    out[2].u.compare_reply.digest = 77;
+    out[2].u.compare_reply.parts = parts;
+    out[2].u.compare_reply.n_parts = 3;
+    out[3].type = PEER_PULL;
+    out[3].u.pull.slot = 1;
+    out[3].u.pull.quiet_ms = 5000;
+    out[3].u.pull.leaves = leaves;
+    out[3].u.pull.n_leaves = 3;
+    out[3].u.pull.after = SLICE("after");
+    out[3].u.pull.until = SLICE("until");
+    out[3].u.pull.known = known;
+    out[3].u.pull.n_known = 2;
+    out[4].type = PEER_PULL_REPLY;
+    out[4].u.pull_reply.records = sample_records_deleted();
+    out[4].u.pull_reply.n_records = 2;
+    out[4].u.pull_reply.cursor = SLICE("looked at");
+    out[4].u.pull_reply.young = true;
+    out[5].type = PEER_PULL_REPLY;
+    out[5].error = ERR_NOT_OWNER;
+}
+
 void sample_peers(struct wire_peer out[SAMPLE_PEERS])
 {
     struct wire_hello hello = {.protocol = 1,
@@ -232,6 +267,7 @@ void sample_peers(struct wire_peer out[SAMPLE_PEERS])
     out[12].u.scan_reply.floor = 31;
     sample_forms(&out[13]);
     sample_gossips(&out[18]);
+    sample_compares(&out[21]);
 }
 
 struct wire_ring *sample_ring(uint32_t n_partitions, uint32_t n_slots, uint32_t n_members)

@@ -8,7 +8,7 @@
 
 #define SAMPLE_REQUESTS 9
 #define SAMPLE_RESPONSES 10
-#define SAMPLE_PEERS 21
+#define SAMPLE_PEERS 27
 
 /* All bytes are static. */
 void sample_requests(struct wire_request out[SAMPLE_REQUESTS]);
