@@ -1,5 +1,5 @@
-/* wire_compare: messages of replicas that compare what they hold; see wire_peer.c for the trust that
- * peers get (none). Arrays of numbers go as they stand in memory, so packing copies nothing.
+/* wire_compare: messages of replicas that compare what they hold; see wire_peer.c for the trust
+ * that peers get (none). Arrays of numbers go as they stand in memory, so packing copies nothing.
  */
 #include "proto/wire_pb.h"
 

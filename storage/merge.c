@@ -96,3 +96,10 @@ uint64_t merge_digest(const struct key *key, const struct state *state)
     }
     return digest ? digest : DIGEST_FOR_ZERO;
 }
+
+uint64_t merge_key_hash(const struct key *key)
+{
+    static const struct state blank = {.kind = STATE_LWW};
+
+    return merge_digest(key, &blank);
+}

@@ -22,4 +22,7 @@ enum wire_outcome merge_states(const struct state *old, const struct state *new)
  */
 uint64_t merge_digest(const struct key *key, const struct state *state);
 
+/* Names a key in lists of what replicas have: equal hashes in one leaf are taken for one key. */
+uint64_t merge_key_hash(const struct key *key);
+
 #endif

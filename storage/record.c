@@ -141,3 +141,8 @@ size_t store_cursor_encode(uint64_t token, const struct key *key, uint8_t *out)
 {
     return store_key_encode(token, key, out);
 }
+
+uint64_t store_cursor_token(struct slice cursor)
+{
+    return cursor.len >= 8 ? bytes_get_be(cursor.data, 8) : 0;
+}

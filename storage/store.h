@@ -56,6 +56,9 @@
  * length. For whoever cuts a page short. (record.c) */
 size_t store_cursor_encode(uint64_t token, const struct key *key, uint8_t *out);
 
+/* The token of the key that a cursor names. Of what is no cursor: any. */
+uint64_t store_cursor_token(struct slice cursor);
+
 /* Reads that one queue may have announced (fetch) and not been told of: some tens of milliseconds
  * of a disk's time. They are served in turn, those that are refused beyond are not; many more would
  * only be read for clients that have asked again meanwhile. */

@@ -8,6 +8,7 @@
  * comparison, and each key by itself is as fresh as a quorum get that started with the page.
  */
 #include "server/core/op.h"
+#include "server/core/records.h"
 #include <assert.h>
 #include <stdlib.h>
 
@@ -31,52 +32,16 @@ static void scan_ask(struct worker *w, struct op *op, uint32_t slot, struct effe
 
 /* ---- keeping a slot's page ----------------------------------------------------------------- */
 
-static size_t record_bytes(const struct wire_record *r)
-{
-    return r->key.partition.len + r->key.sort.len + r->state.value.len;
-}
-
-static struct slice put_bytes(uint8_t **at, struct slice s)
-{
-    struct slice copy = slice_of(*at, s.len);
-
-    if (s.len)
-        memcpy(*at, s.data, s.len);
-    *at += s.len;
-    return copy;
-}
-
-/* Records and their bytes in one blob. */
 static int scan_keep(struct worker *w, struct op *op, struct scan_answer *answer,
                      const struct wire_record *records, size_t n)
 {
-    size_t bytes = n * sizeof *records;
-    struct wire_record *copy;
-    uint8_t *at;
-
-    for (size_t i = 0; i < n; i++)
-        bytes += record_bytes(&records[i]);
     worker_bury(w, answer->blob); /* of an incarnation that is no more */
     answer->blob = NULL;
-    if (!op_charge(w, op, bytes))
+    if (!op_charge(w, op, records_size(records, n)))
         return -ERR_OVERLOADED;
-    answer->blob = blob_new(bytes + _Alignof(struct wire_record));
-    if (!answer->blob)
-        return -ERR_NO_MEMORY;
-    at = answer->blob->data;
-    at += (_Alignof(struct wire_record) - (uintptr_t)at % _Alignof(struct wire_record)) %
-          _Alignof(struct wire_record);
-    copy = (struct wire_record *)(void *)at;
-    at += n * sizeof *records;
-    for (size_t i = 0; i < n; i++) {
-        copy[i] = records[i];
-        copy[i].key.partition = put_bytes(&at, records[i].key.partition);
-        copy[i].key.sort = put_bytes(&at, records[i].key.sort);
-        copy[i].state.value = put_bytes(&at, records[i].state.value);
-    }
-    answer->records = copy;
+    answer->blob = records_copy(records, n, &answer->records);
     answer->n = n;
-    return 0;
+    return answer->blob ? 0 : -ERR_NO_MEMORY;
 }
 
 /* ---- merging ------------------------------------------------------------------------------- */

@@ -35,6 +35,7 @@
 
 struct op;
 struct pending;
+struct antientropy;
 
 struct node_state {
     bool up;      /* there is a link */
@@ -86,6 +87,7 @@ struct worker {
     uint32_t graves_n;
 
     struct node_state nodes[WORKER_NODES_MAX];
+    struct antientropy *antientropy;
     struct worker_stats stats;
 };
 

@@ -54,6 +54,7 @@ enum event_type {
     EVENT_NODE_SEEN, /* how the cluster sees a node: membership.h */
     EVENT_GOT,       /* done: EFFECT_GET */
     EVENT_SCANNED,   /* done: EFFECT_SCAN */
+    EVENT_LEAVES,    /* done: EFFECT_LEAVES */
     EVENT_STORED,    /* done: EFFECT_STORE; durable */
     EVENT_DURABLE,   /* store.durable has moved */
     EVENT_RING,      /* a ring was published; newer than the last */
@@ -101,6 +102,14 @@ struct event {
             int error;
             const struct store_page *page;
         } scanned;
+        struct {
+            uint64_t cookie;
+            int error;
+            const uint64_t *leaves; /* of the range, in order */
+            uint32_t n;
+            uint64_t lsn;     /* what they reveal */
+            uint32_t cost_us; /* of this thread's time */
+        } leaves;
         struct store_done stored;
         struct {
             uint64_t lsn;
@@ -116,6 +125,7 @@ enum effect_type {
     EFFECT_SEND,      /* a peer message; dropped if there is no link */
     EFFECT_GET,       /* read a key -> EVENT_GOT */
     EFFECT_SCAN,      /* read a page -> EVENT_SCANNED */
+    EFFECT_LEAVES,    /* read leaves of the hash tree -> EVENT_LEAVES */
     EFFECT_STORE,     /* submit -> EVENT_STORED; all of one wake-up may go in one submit */
     EFFECT_TRACE      /* for the log and for tests; carries no meaning */
 };
@@ -153,6 +163,10 @@ struct effect {
             struct slice cursor;
             uint32_t bytes_max;
         } scan;
+        struct {
+            uint64_t cookie;
+            struct store_range range; /* whole leaves */
+        } leaves;
         struct store_op store;
         struct {
             enum trace_type type;

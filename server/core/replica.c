@@ -20,12 +20,12 @@
 
 /* ---- pending table ------------------------------------------------------------------------- */
 
-static uint64_t pending_cookie(const struct worker *w, const struct pending *p)
+uint64_t pending_cookie(const struct worker *w, const struct pending *p)
 {
     return (uint64_t)(p->generation & 0x7fffffffu) << 32 | (uint64_t)(p - w->pendings);
 }
 
-static struct pending *pending_of(struct worker *w, uint64_t cookie)
+struct pending *pending_of(struct worker *w, uint64_t cookie)
 {
     uint32_t index = (uint32_t)cookie;
     struct pending *p;
@@ -36,8 +36,8 @@ static struct pending *pending_of(struct worker *w, uint64_t cookie)
     return p->kind != PENDING_FREE && pending_cookie(w, p) == cookie ? p : NULL;
 }
 
-static struct pending *pending_new(struct worker *w, enum pending_kind kind, struct addr from,
-                                   const struct wire_peer *msg)
+struct pending *pending_new(struct worker *w, enum pending_kind kind, struct addr from,
+                            const struct wire_peer *msg)
 {
     struct pending *p;
 
@@ -54,16 +54,19 @@ static struct pending *pending_new(struct worker *w, enum pending_kind kind, str
     p->id = msg->id;
     p->replica = msg->replica;
     p->bytes = NULL;
+    p->pull = NULL;
     list_init(&p->gated);
     w->pendings_used++;
     return p;
 }
 
-static void pending_free(struct worker *w, struct pending *p)
+void pending_free(struct worker *w, struct pending *p)
 {
     list_remove(&p->gated);
     worker_bury(w, p->bytes);
     p->bytes = NULL;
+    worker_bury(w, pull_job_end(p->pull));
+    p->pull = NULL;
     p->kind = PENDING_FREE;
     p->generation++;
     p->next_free = w->pendings_free;
@@ -74,8 +77,10 @@ static void pending_free(struct worker *w, struct pending *p)
 void replica_deinit(struct worker *w)
 {
     for (uint32_t i = 0; w->pendings && i < w->pendings_high; i++)
-        if (w->pendings[i].kind != PENDING_FREE)
+        if (w->pendings[i].kind != PENDING_FREE) {
             blob_unref(w->pendings[i].bytes);
+            blob_unref(pull_job_end(w->pendings[i].pull));
+        }
 }
 
 /* ---- replies ------------------------------------------------------------------------------- */
@@ -89,13 +94,17 @@ static enum wire_peer_type reply_type(enum wire_peer_type request)
         return PEER_PUT_REPLY;
     case PEER_SCAN:
         return PEER_SCAN_REPLY;
+    case PEER_COMPARE:
+        return PEER_COMPARE_REPLY;
+    case PEER_PULL:
+        return PEER_PULL_REPLY;
     default:
         return PEER_NONE;
     }
 }
 
-static void reply_init(const struct worker *w, struct wire_peer *reply, enum wire_peer_type type,
-                       uint64_t id, const struct wire_replica *replica, int error)
+void replica_reply_init(const struct worker *w, struct wire_peer *reply, enum wire_peer_type type,
+                        uint64_t id, const struct wire_replica *replica, int error)
 {
     memset(&reply->u, 0, sizeof reply->u);
     reply->type = type;
@@ -107,12 +116,12 @@ static void reply_init(const struct worker *w, struct wire_peer *reply, enum wir
     reply->deadline_ms = 0;
 }
 
-static void refuse(struct worker *w, struct addr from, const struct wire_peer *msg, int err,
-                   struct effects *out)
+void replica_refuse(struct worker *w, struct addr from, const struct wire_peer *msg, int err,
+                    struct effects *out)
 {
     struct wire_peer reply;
 
-    reply_init(w, &reply, reply_type(msg->type), msg->id, &msg->replica, err);
+    replica_reply_init(w, &reply, reply_type(msg->type), msg->id, &msg->replica, err);
     worker_send(w, from, &reply, NULL, out);
 }
 
@@ -123,6 +132,10 @@ static enum wire_peer_type pending_reply_type(const struct pending *p)
         return PEER_PUT_REPLY;
     case PENDING_SCAN:
         return PEER_SCAN_REPLY;
+    case PENDING_COMPARE:
+        return PEER_COMPARE_REPLY;
+    case PENDING_PULL:
+        return PEER_PULL_REPLY;
     case PENDING_GET:
     case PENDING_DIGEST:
         return PEER_GET_REPLY;
@@ -133,19 +146,18 @@ static enum wire_peer_type pending_reply_type(const struct pending *p)
     return PEER_NONE;
 }
 
-static void pending_refuse(struct worker *w, struct pending *p, int err, struct effects *out)
+void pending_refuse(struct worker *w, struct pending *p, int err, struct effects *out)
 {
     struct wire_peer reply;
 
-    reply_init(w, &reply, pending_reply_type(p), p->id, &p->replica, err);
+    replica_reply_init(w, &reply, pending_reply_type(p), p->id, &p->replica, err);
     worker_send(w, p->from, &reply, NULL, out);
     pending_free(w, p);
 }
 
 /* ---- may we answer? ------------------------------------------------------------------------ */
 
-/* 0, or the error to answer with. */
-static int check_replica(const struct worker *w, const struct wire_replica *r)
+int replica_check(const struct worker *w, const struct wire_replica *r)
 {
     struct ring_entry entry;
 
@@ -168,8 +180,8 @@ static bool key_belongs(const struct worker *w, const struct wire_peer *msg)
 {
     const struct key *key = msg->type == PEER_GET ? &msg->u.get.key : &msg->u.put.key;
 
-    if (msg->type == PEER_SCAN)
-        return true;
+    if (msg->type != PEER_GET && msg->type != PEER_PUT)
+        return true; /* of the whole partition */
     return ring_partition(w->ring, ring_token(w->ring, key)) == msg->replica.partition;
 }
 
@@ -191,7 +203,7 @@ static void recv_get(struct worker *w, struct addr from, const struct wire_peer 
     struct effect *e;
 
     if (!p) {
-        refuse(w, from, msg, ERR_OVERLOADED, out);
+        replica_refuse(w, from, msg, ERR_OVERLOADED, out);
         return;
     }
     if (msg->u.get.digest) { /* hashed with its key when the store has answered */
@@ -221,14 +233,14 @@ static void recv_put(struct worker *w, struct addr from, const struct wire_peer 
         if (!clock_guards(w->wall_ms, state->version.hlc)) {
             w->stats.n_clock_refused++;
             worker_trace(out, TRACE_CLOCK_AHEAD, version_wall_ms(state->version.hlc), w->wall_ms);
-            refuse(w, from, msg, ERR_CLOCK, out);
+            replica_refuse(w, from, msg, ERR_CLOCK, out);
             return;
         }
         clock_adopt(&w->clock, w->wall_ms, state->version.hlc);
     }
     p = pending_new(w, PENDING_PUT, from, msg);
     if (!p) {
-        refuse(w, from, msg, ERR_OVERLOADED, out);
+        replica_refuse(w, from, msg, ERR_OVERLOADED, out);
         return;
     }
     e = worker_emit(out, EFFECT_STORE);
@@ -250,7 +262,7 @@ static void recv_scan(struct worker *w, struct addr from, const struct wire_peer
     struct effect *e;
 
     if (!p) {
-        refuse(w, from, msg, ERR_OVERLOADED, out);
+        replica_refuse(w, from, msg, ERR_OVERLOADED, out);
         return;
     }
     e = worker_emit(out, EFFECT_SCAN);
@@ -264,14 +276,14 @@ static void recv_scan(struct worker *w, struct addr from, const struct wire_peer
 void replica_recv(struct worker *w, struct addr from, const struct wire_peer *msg,
                   struct blob *owner, struct effects *out)
 {
-    int err = check_replica(w, &msg->replica);
+    int err = replica_check(w, &msg->replica);
 
     if (reply_type(msg->type) == PEER_NONE)
         return; /* a message of the future */
     if (!err && w->stopping && from.kind != ADDR_SELF)
         err = ERR_SHUTTING_DOWN;
     if (err) {
-        refuse(w, from, msg, err, out);
+        replica_refuse(w, from, msg, err, out);
         return;
     }
     if (worker_owner(w, msg->replica.partition, w->n_workers) != w->index) {
@@ -279,13 +291,17 @@ void replica_recv(struct worker *w, struct addr from, const struct wire_peer *ms
         return;
     }
     if (!key_belongs(w, msg)) {
-        refuse(w, from, msg, ERR_BAD_REQUEST, out);
+        replica_refuse(w, from, msg, ERR_BAD_REQUEST, out);
         return;
     }
     if (msg->type == PEER_GET)
         recv_get(w, from, msg, out);
     else if (msg->type == PEER_PUT)
         recv_put(w, from, msg, owner, out);
+    else if (msg->type == PEER_COMPARE)
+        replica_compare(w, from, msg, out);
+    else if (msg->type == PEER_PULL)
+        replica_pull(w, from, msg, out);
     else
         recv_scan(w, from, msg, out);
 }
@@ -302,12 +318,12 @@ void replica_relay(struct worker *w, struct addr from, const struct wire_peer *m
     struct pending *p;
 
     if (from.kind != ADDR_LINK) { /* a sibling knows the owner as well as we do */
-        refuse(w, from, msg, ERR_NOT_OWNER, out);
+        replica_refuse(w, from, msg, ERR_NOT_OWNER, out);
         return;
     }
     p = pending_new(w, PENDING_RELAY, from, msg);
     if (!p) {
-        refuse(w, from, msg, ERR_OVERLOADED, out);
+        replica_refuse(w, from, msg, ERR_OVERLOADED, out);
         return;
     }
     copy.id = pending_cookie(w, p) | RELAY_BIT;
@@ -350,9 +366,22 @@ static void gate_get(struct worker *w, struct pending *p, const struct wire_peer
     list_append(&w->gate, &p->gated);
 }
 
+void pending_answer(struct worker *w, struct pending *p, const struct wire_peer *reply,
+                    uint64_t lsn, struct effects *out)
+{
+    if (lsn > w->durable_lsn) {
+        p->reply = *reply;
+        p->lsn = lsn;
+        list_append(&w->gate, &p->gated);
+        return;
+    }
+    worker_send(w, p->from, reply, p->bytes, out);
+    pending_free(w, p);
+}
+
 void replica_release(struct worker *w, struct pending *p, struct effects *out)
 {
-    int err = check_replica(w, &p->replica);
+    int err = replica_check(w, &p->replica);
 
     if (err) {
         pending_refuse(w, p, err, out);
@@ -399,12 +428,12 @@ void replica_got(struct worker *w, const struct event *in, struct effects *out)
 
     if (!p)
         return;
-    err = in->u.got.error ? -in->u.got.error : check_replica(w, &p->replica);
+    err = in->u.got.error ? -in->u.got.error : replica_check(w, &p->replica);
     if (err) {
         pending_refuse(w, p, err, out);
         return;
     }
-    reply_init(w, &reply, PEER_GET_REPLY, p->id, &p->replica, 0);
+    replica_reply_init(w, &reply, PEER_GET_REPLY, p->id, &p->replica, 0);
     fill_get_reply(p, &in->u.got.state, &reply);
     if (in->u.got.lsn > w->durable_lsn) {
         gate_get(w, p, &reply, in->u.got.lsn, out);
@@ -423,7 +452,11 @@ void replica_scanned(struct worker *w, const struct event *in, struct effects *o
 
     if (!p)
         return;
-    err = in->u.scanned.error ? -in->u.scanned.error : check_replica(w, &p->replica);
+    if (p->kind == PENDING_PULL) {
+        replica_pull_scanned(w, p, in, out);
+        return;
+    }
+    err = in->u.scanned.error ? -in->u.scanned.error : replica_check(w, &p->replica);
     /* A page that shows what is not durable yet is asked for again rather than copied: NOT_YET is
      * retried by the coordinator, and by then it is. */
     if (!err && page->lsn > w->durable_lsn)
@@ -432,7 +465,7 @@ void replica_scanned(struct worker *w, const struct event *in, struct effects *o
         pending_refuse(w, p, err, out);
         return;
     }
-    reply_init(w, &reply, PEER_SCAN_REPLY, p->id, &p->replica, 0);
+    replica_reply_init(w, &reply, PEER_SCAN_REPLY, p->id, &p->replica, 0);
     reply.u.scan_reply.records = page->items;
     reply.u.scan_reply.n_records = page->n;
     if (page->more)
@@ -453,7 +486,7 @@ void replica_stored(struct worker *w, const struct event *in, struct effects *ou
         pending_refuse(w, p, -done->error, out);
         return;
     }
-    if (check_replica(w, &p->replica)) {
+    if (replica_check(w, &p->replica)) {
         /* Stored, and no answer for this slot any more: not a refusal. A sibling that relayed it is
          * told to forget it. */
         if (p->from.kind == ADDR_WORKER && (p->id & RELAY_BIT))
@@ -462,7 +495,7 @@ void replica_stored(struct worker *w, const struct event *in, struct effects *ou
             pending_free(w, p);
         return;
     }
-    reply_init(w, &reply, PEER_PUT_REPLY, p->id, &p->replica, 0);
+    replica_reply_init(w, &reply, PEER_PUT_REPLY, p->id, &p->replica, 0);
     reply.u.put_reply.outcome = done->outcome;
     reply.u.put_reply.version = done->version;
     worker_send(w, p->from, &reply, NULL, out);

@@ -13,8 +13,12 @@ enum pending_kind {
     PENDING_DIGEST,
     PENDING_PUT,
     PENDING_SCAN,
+    PENDING_COMPARE,
+    PENDING_PULL,
     PENDING_RELAY
 };
+
+struct pull_job;
 
 /* A request that the replica has taken and not answered. */
 struct pending {
@@ -24,9 +28,11 @@ struct pending {
     struct addr from;
     uint64_t id; /* as the requester sent it */
     struct wire_replica replica;
-    struct blob *bytes;     /* DIGEST: the key, both parts; gated: the value */
+    struct blob *bytes;     /* DIGEST: the key, both parts; COMPARE: what is asked; gated: what the
+                               answer consists of */
     uint32_t bucket;        /* DIGEST */
     uint16_t partition_len; /* DIGEST: where the sort key begins */
+    struct pull_job *pull;  /* PULL: how far it is */
     struct list gated;      /* in worker.gate */
     uint64_t lsn;           /* gated: answer when durable */
     struct wire_peer reply; /* gated */
@@ -49,5 +55,40 @@ void replica_relay(struct worker *w, struct addr from, const struct wire_peer *m
 void replica_relayed(struct worker *w, const struct wire_peer *msg, struct blob *owner,
                      struct effects *out);
 void replica_deinit(struct worker *w);
+
+/* ---- between the parts of replica ------------------------------------------------------------ */
+
+/* NULL: too many. */
+struct pending *pending_new(struct worker *w, enum pending_kind kind, struct addr from,
+                            const struct wire_peer *msg);
+void pending_free(struct worker *w, struct pending *p);
+uint64_t pending_cookie(const struct worker *w, const struct pending *p);
+struct pending *pending_of(struct worker *w, uint64_t cookie);
+/* Answers with an error, and frees. */
+void pending_refuse(struct worker *w, struct pending *p, int err, struct effects *out);
+/* Sends the answer, or lets it wait until lsn is durable; its bytes lie in p->bytes. */
+void pending_answer(struct worker *w, struct pending *p, const struct wire_peer *reply,
+                    uint64_t lsn, struct effects *out);
+/* May the slot that is asked answer? 0, or the error to answer with. */
+int replica_check(const struct worker *w, const struct wire_replica *r);
+void replica_reply_init(const struct worker *w, struct wire_peer *reply, enum wire_peer_type type,
+                        uint64_t id, const struct wire_replica *replica, int error);
+void replica_refuse(struct worker *w, struct addr from, const struct wire_peer *msg, int err,
+                    struct effects *out);
+
+/* replica_compare.c */
+void replica_compare(struct worker *w, struct addr from, const struct wire_peer *msg,
+                     struct effects *out);
+void replica_leaves(struct worker *w, const struct event *in, struct effects *out);
+
+/* replica_pull.c */
+void replica_pull(struct worker *w, struct addr from, const struct wire_peer *msg,
+                  struct effects *out);
+/* A page that the pull has asked for. */
+void replica_pull_scanned(struct worker *w, struct pending *p, const struct event *in,
+                          struct effects *out);
+/* The job itself lies in the blob that is returned: what is being sent may point into it. Accepts
+ * NULL. */
+struct blob *pull_job_end(struct pull_job *job);
 
 #endif

@@ -4,6 +4,7 @@
  * became runnable as long as the effect list has room. Nothing in here waits: what needs time arms
  * a timer, what needs the disk or a peer comes back as an event.
  */
+#include "server/core/antientropy.h"
 #include "server/core/coordinator.h"
 #include "server/core/op.h"
 #include "server/core/replica.h"
@@ -18,9 +19,15 @@ static void empty_graves(struct worker *w)
 
 /* ---- messages ------------------------------------------------------------------------------ */
 
+static bool is_comparison(enum wire_peer_type type)
+{
+    return type == PEER_COMPARE_REPLY || type == PEER_PULL_REPLY;
+}
+
 static bool is_reply(enum wire_peer_type type)
 {
-    return type == PEER_GET_REPLY || type == PEER_PUT_REPLY || type == PEER_SCAN_REPLY;
+    return is_comparison(type) || type == PEER_GET_REPLY || type == PEER_PUT_REPLY ||
+           type == PEER_SCAN_REPLY;
 }
 
 /* Time of a peer: adopted within the guard. */
@@ -40,6 +47,8 @@ static void recv_peer(struct worker *w, struct addr from, uint32_t node,
         replica_recv(w, from, msg, owner, out);
     else if ((msg->id & RELAY_BIT) && from.kind == ADDR_WORKER)
         replica_relayed(w, msg, owner, out);
+    else if (is_comparison(msg->type))
+        antientropy_recv_reply(w, msg, out);
     else
         coordinator_recv_reply(w, node, msg, out);
 }
@@ -131,12 +140,22 @@ static int drain(struct worker *w, struct effects *out)
 {
     drain_self(w, out);
     return drain_timers(w, out) && drain_gate(w, out) && drain_sweep(w, out) &&
-                   drain_stamping(w, out)
+                   drain_stamping(w, out) && antientropy_drain(w, out)
                ? 0
                : STEP_MORE;
 }
 
 /* ---- events -------------------------------------------------------------------------------- */
+
+/* Whether it can be asked has changed, or its workers have. */
+static void node_changed(struct worker *w, uint32_t node)
+{
+    if (worker_node_up(w, node))
+        antientropy_node_back(w, node);
+    else
+        antientropy_node_gone(w, node);
+    start_sweep(w);
+}
 
 static void recv_node(struct worker *w, uint32_t node, bool up, uint32_t n_workers)
 {
@@ -145,7 +164,7 @@ static void recv_node(struct worker *w, uint32_t node, bool up, uint32_t n_worke
     w->nodes[node].up = up;
     if (up)
         w->nodes[node].n_workers = n_workers ? n_workers : 1;
-    start_sweep(w);
+    node_changed(w, node);
 }
 
 static void recv_seen(struct worker *w, uint32_t node, enum wire_member_state state)
@@ -159,7 +178,7 @@ static void recv_seen(struct worker *w, uint32_t node, enum wire_member_state st
     if (n->gone == gone)
         return;
     n->gone = gone;
-    start_sweep(w);
+    node_changed(w, node);
 }
 
 static void recv_ring(struct worker *w, struct ring *ring)
@@ -168,6 +187,7 @@ static void recv_ring(struct worker *w, struct ring *ring)
         return;
     ring_unref(w->ring);
     w->ring = ring_ref(ring);
+    antientropy_recv_ring(w);
     start_sweep(w);
 }
 
@@ -175,8 +195,26 @@ static void recv_stored(struct worker *w, const struct event *in, struct effects
 {
     if (in->u.stored.cookie == COOKIE_CLOCK)
         clock_renewed(&w->clock, w->wall_ms, in->u.stored.error);
+    else if (in->u.stored.cookie & ANTIENTROPY_COOKIE)
+        antientropy_recv_stored(w, in);
     else
         replica_stored(w, in, out);
+}
+
+static void recv_scanned(struct worker *w, const struct event *in, struct effects *out)
+{
+    if (in->u.scanned.cookie & ANTIENTROPY_COOKIE)
+        antientropy_recv_scanned(w, in, out);
+    else
+        replica_scanned(w, in, out);
+}
+
+static void recv_leaves(struct worker *w, const struct event *in, struct effects *out)
+{
+    if (in->u.leaves.cookie & ANTIENTROPY_COOKIE)
+        antientropy_recv_leaves(w, in, out);
+    else
+        replica_leaves(w, in, out);
 }
 
 static void recv_event(struct worker *w, const struct event *in, struct effects *out)
@@ -208,7 +246,10 @@ static void recv_event(struct worker *w, const struct event *in, struct effects 
         replica_got(w, in, out);
         break;
     case EVENT_SCANNED:
-        replica_scanned(w, in, out);
+        recv_scanned(w, in, out);
+        break;
+    case EVENT_LEAVES:
+        recv_leaves(w, in, out);
         break;
     case EVENT_STORED:
         recv_stored(w, in, out);
@@ -239,7 +280,9 @@ int worker_step(struct worker *w, const struct event *in, struct effects *out)
 
 uint64_t worker_deadline_ms(const struct worker *w)
 {
-    return wheel_next_ms(&w->wheel);
+    uint64_t timers_ms = wheel_next_ms(&w->wheel), repair_ms = antientropy_deadline_ms(w);
+
+    return timers_ms < repair_ms ? timers_ms : repair_ms;
 }
 
 /* ---- life ---------------------------------------------------------------------------------- */
@@ -290,7 +333,8 @@ struct worker *worker_new(const struct worker_config *config)
     list_init(&w->gate);
     w->name = blob_copy(config->name);
     w->software = blob_copy(config->software);
-    if (!w->name || !w->software || init_tables(w) < 0) {
+    if (!w->name || !w->software || init_tables(w) < 0 ||
+        antientropy_init(w, config->compare_ms) < 0) {
         worker_free(w);
         return NULL;
     }
@@ -307,6 +351,7 @@ void worker_free(struct worker *w)
             empty_graves(w);
         }
     empty_graves(w);
+    antientropy_deinit(w);
     replica_deinit(w);
     ring_unref(w->ring);
     blob_unref(w->name);
@@ -321,6 +366,11 @@ void worker_stats(const struct worker *w, struct worker_stats *ret)
     *ret = w->stats;
     ret->n_ops = w->ops_used;
     ret->inflight_bytes = w->inflight_bytes;
+}
+
+void worker_repair_stats(const struct worker *w, struct worker_repair_stats *ret)
+{
+    *ret = w->antientropy->stats;
 }
 
 bool worker_idle(const struct worker *w)

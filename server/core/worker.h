@@ -19,6 +19,10 @@ struct worker;
          ? LIMIT_INFLIGHT_BYTES / (n_workers)                                                      \
          : 2 * LIMIT_VALUE_BYTES)
 
+/* Each pair of replicas of a partition is compared once in so many ms: within a minute all of a
+ * quiet cluster, at a small part of a per cent of a core (tests/README.md). */
+#define WORKER_COMPARE_MS 45000u
+
 struct worker_config {
     struct wire_id node_id;
     uint32_t node;      /* own node handle */
@@ -31,6 +35,15 @@ struct worker_config {
     struct slice software;   /* "quoitd 0.1.0", copied */
     uint32_t ops_max;        /* 0 = WORKER_OPS_MAX */
     size_t inflight_bytes_max; /* 0 = WORKER_INFLIGHT_BYTES */
+    uint32_t compare_ms;       /* a round of comparisons with other replicas; 0: none are made */
+};
+
+/* Comparisons of replicas since start, and what they brought. */
+struct worker_repair_stats {
+    uint64_t n_compared, n_equal, n_failed; /* of pairs, by this worker; the rest differed */
+    uint64_t n_pulled, n_pulled_bytes;      /* records fetched, their keys and values */
+    uint64_t n_told, n_told_bytes;          /* the same, given to others */
+    uint32_t n_pairs_differ;                /* as last compared */
 };
 
 struct worker_stats {
@@ -48,6 +61,7 @@ int worker_step(struct worker *w, const struct event *in, struct effects *out);
 /* Monotonic milliseconds; UINT64_MAX: never. */
 uint64_t worker_deadline_ms(const struct worker *w);
 void worker_stats(const struct worker *w, struct worker_stats *ret);
+void worker_repair_stats(const struct worker *w, struct worker_repair_stats *ret);
 /* Nothing is in flight (used to stop). */
 bool worker_idle(const struct worker *w);
 

@@ -19,8 +19,10 @@ int dones_init(struct dones *d)
 
 void dones_deinit(struct dones *d)
 {
-    for (uint32_t i = 0; i < d->n; i++)
+    for (uint32_t i = 0; i < d->n; i++) {
         free(d->ring[(d->head + i) % DONES_MAX].page);
+        free(d->ring[(d->head + i) % DONES_MAX].leaves);
+    }
     free(d->ring);
     free(d->spare);
 }
@@ -33,6 +35,7 @@ struct done *dones_add(struct dones *d, enum event_type type)
     struct done *done = &d->ring[(d->head + d->n++) % DONES_MAX];
     done->event.type = type;
     done->page = NULL;
+    done->leaves = NULL;
     return done;
 }
 
@@ -101,7 +104,9 @@ void dones_release(struct dones *d, struct done *done)
         d->spare = done->page;
     else
         free(done->page);
+    free(done->leaves);
     done->page = NULL;
+    done->leaves = NULL;
 }
 
 struct scan_page *dones_page(struct dones *d)

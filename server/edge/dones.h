@@ -28,6 +28,7 @@ struct refusal {
 struct done {
     struct event event;
     struct scan_page *page; /* SCANNED: what the event points at, or NULL */
+    uint64_t *leaves;       /* LEAVES: the same */
     struct refusal refusal; /* PEER: makes the message */
 };
 

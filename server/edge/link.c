@@ -48,8 +48,8 @@ static bool link_pack(struct link *link, const struct wire_peer *msg)
 
 bool link_send(struct link *link, const struct wire_peer *msg)
 {
-    bool read_reply = msg->type == PEER_GET_REPLY || msg->type == PEER_SCAN_REPLY ||
-                      msg->type == PEER_PULL_REPLY;
+    bool read_reply =
+        msg->type == PEER_GET_REPLY || msg->type == PEER_SCAN_REPLY || msg->type == PEER_PULL_REPLY;
     struct wire_peer refusal;
 
     if (!conn_out(&link->conn))

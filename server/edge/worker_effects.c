@@ -258,6 +258,29 @@ static void run_scan(struct worker_loop *wl, const struct effect *e)
     done->event.u.scanned.page = page ? &page->page : NULL;
 }
 
+static void run_leaves(struct worker_loop *wl, const struct effect *e)
+{
+    struct store *s = wl->node->store;
+    struct store_range range = e->u.leaves.range;
+    uint32_t n = (uint32_t)((range.last >> (64 - STORE_LEAF_BITS)) -
+                            (range.first >> (64 - STORE_LEAF_BITS)) + 1);
+    uint64_t *leaves = malloc(n * sizeof(*leaves)), begin_ns = uv_hrtime(), lsn = 0;
+    int error = -ERR_NO_MEMORY;
+
+    if (leaves) {
+        error = s->ops->leaves(s, wl->index, range, leaves, &lsn);
+        wl->read = true;
+    }
+    struct done *done = dones_add(&wl->dones, EVENT_LEAVES);
+    done->leaves = leaves;
+    done->event.u.leaves.cookie = e->u.leaves.cookie;
+    done->event.u.leaves.error = error;
+    done->event.u.leaves.leaves = leaves;
+    done->event.u.leaves.n = n;
+    done->event.u.leaves.lsn = lsn;
+    done->event.u.leaves.cost_us = (uint32_t)((uv_hrtime() - begin_ns) / 1000);
+}
+
 /* ---- the store's batch --------------------------------------------------------------------- */
 
 static bool batch_room(struct store_batch *b)
@@ -424,6 +447,9 @@ void worker_effects_run(struct worker_loop *wl, const struct effects *effects)
             break;
         case EFFECT_SCAN:
             run_scan(wl, e);
+            break;
+        case EFFECT_LEAVES:
+            run_leaves(wl, e);
             break;
         case EFFECT_STORE:
             run_store(wl, e);

@@ -22,6 +22,7 @@
 #include "server/edge/control.h"
 #include "server/edge/lookup.h"
 #include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -71,12 +72,30 @@ void worker_loop_feed(struct worker_loop *wl, struct event *event)
     feed_dones(wl);
 }
 
+/* A line per while about what was fetched from other replicas, if anything was. */
+static void tell_repairs(struct worker_loop *wl)
+{
+    uint64_t now_ms = loop_now_ms(&wl->loop);
+    struct worker_repair_stats stats;
+
+    worker_repair_stats(wl->core, &stats);
+    if (stats.n_pulled == wl->repairs_told || now_ms - wl->repairs_told_ms < REPAIRS_TELL_MS)
+        return;
+    log_info(&wl->node->log, "fetched from other replicas what was missing here",
+             "worker=%u records=%" PRIu64 " records_since_start=%" PRIu64
+             " replicas_that_differ=%u",
+             wl->index, stats.n_pulled - wl->repairs_told, stats.n_pulled, stats.n_pairs_differ);
+    wl->repairs_told = stats.n_pulled;
+    wl->repairs_told_ms = now_ms;
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct worker_loop *wl = timer->data;
     struct event tick = {.type = EVENT_TICK};
     wl->armed_ms = NEVER_MS;
     worker_loop_feed(wl, &tick);
+    tell_repairs(wl);
 }
 
 static void arm_timer(struct worker_loop *wl)
@@ -332,7 +351,8 @@ static int core_new(struct worker_loop *wl, uint64_t clock_bound_ms)
                                    .clock_bound_ms = clock_bound_ms,
                                    .seed = prng_next(&wl->loop.prng),
                                    .name = slice_str(node->disk.name),
-                                   .software = slice_str("quoitd " QUOIT_VERSION)};
+                                   .software = slice_str("quoitd " QUOIT_VERSION),
+                                   .compare_ms = WORKER_COMPARE_MS};
     wl->core = worker_new(&config);
     return wl->core ? 0 : -ERR_NO_MEMORY;
 }

@@ -17,6 +17,8 @@
 #define FETCHED_MAX 64u
 /* Between two sentences about that in the log. */
 #define COLD_TELL_MS 60000u
+/* Lines about what was fetched from other replicas are no closer together. */
+#define REPAIRS_TELL_MS 1000u
 
 /* Connections refused for their number that may linger to read why. */
 #define REFUSED_MAX 64u
@@ -44,6 +46,7 @@ struct worker_loop {
     struct store_batch batch;
     struct parked parked;
     uint64_t cold_told_ms; /* 0: never */
+    uint64_t repairs_told, repairs_told_ms;
     struct list *outboxes; /* [n_workers] letters of this wake-up */
     struct peers peers;
     struct listener listener;

@@ -325,3 +325,35 @@ void check_idle(struct world *w)
                          stats.n_ops, stats.inflight_bytes);
         }
 }
+
+/* A corrupt record hides the tree of its partition. */
+static bool beside_rot(const struct world *w, uint32_t key)
+{
+    for (uint32_t k = 0; k < w->n_keys; k++)
+        if (w->rotten[k] && check_partition(w, k) == check_partition(w, key))
+            return true;
+    return false;
+}
+
+/* Without faults and writes, all slots come to hold the same. */
+void check_converged(struct world *w)
+{
+    const struct ring *ring = w->rings[w->n_rings - 1];
+
+    for (uint32_t key = 0; key < w->n_keys; key++) {
+        struct version newest = {0};
+        struct ring_entry e;
+
+        ring_lookup(ring, check_partition(w, key), &e);
+        for (uint32_t s = 0; s < e.n_slots; s++) {
+            struct version v = w->nodes[e.slots[s].node].disk.shadow.current[key];
+
+            if (e.slots[s].state == SLOT_READY && older(newest, v))
+                newest = v;
+        }
+        for (uint32_t s = 0; s < e.n_slots && !beside_rot(w, key); s++)
+            if (e.slots[s].state == SLOT_READY &&
+                older(w->nodes[e.slots[s].node].disk.shadow.current[key], newest))
+                sim_fail(w, "n%u has not come to hold key %u as others do", e.slots[s].node, key);
+    }
+}

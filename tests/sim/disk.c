@@ -15,7 +15,7 @@
 struct read {
     uint64_t cookie, token;
     uint32_t worker;
-    bool scan, made;
+    bool scan, leaves, made;
     struct blob *bytes; /* key: partition, sort; or cursor */
     struct key key;
     struct store_range range;
@@ -214,7 +214,11 @@ void disk_read(struct world *w, struct node *n, uint32_t worker, const struct ef
         abort();
     r->worker = worker;
     r->scan = e->type == EFFECT_SCAN;
-    if (r->scan) {
+    r->leaves = e->type == EFFECT_LEAVES;
+    if (r->leaves) {
+        r->cookie = e->u.leaves.cookie;
+        r->range = e->u.leaves.range;
+    } else if (r->scan) {
         r->cookie = e->u.scan.cookie;
         r->range = e->u.scan.range;
         r->bytes_max = e->u.scan.bytes_max;
@@ -265,13 +269,32 @@ static void scan(struct world *w, struct node *n, const struct read *r)
         s->ops->read_end(s, r->worker);
 }
 
+static void leaves(struct world *w, struct node *n, const struct read *r)
+{
+    static uint64_t all[1u << (STORE_LEAF_BITS - 6)]; /* of 64 partitions, one */
+    struct store *s = n->disk.store;
+    struct event in = {.type = EVENT_LEAVES};
+
+    in.u.leaves.cookie = r->cookie;
+    in.u.leaves.error = s->ops->leaves(s, r->worker, r->range, all, &in.u.leaves.lsn);
+    in.u.leaves.leaves = all;
+    in.u.leaves.n = sizeof(all) / sizeof(all[0]);
+    in.u.leaves.cost_us = (uint32_t)sim_below(w, 200);
+    node_step(w, n, r->worker, &in);
+    if (n->alive)
+        s->ops->read_end(s, r->worker);
+}
+
 static void make_read(struct world *w, struct node *n, struct item *item)
 {
     struct read *r = item->read;
     struct store *s = n->disk.store;
 
-    if (r->scan) {
-        scan(w, n, r);
+    if (r->scan || r->leaves) {
+        if (r->scan)
+            scan(w, n, r);
+        else
+            leaves(w, n, r);
         return;
     }
     r->error = s->ops->get(s, r->worker, r->token, &r->key, &r->state, &r->lsn);

@@ -69,6 +69,7 @@ static void carry_out(struct world *w, struct node *n, uint32_t worker)
             break;
         case EFFECT_GET:
         case EFFECT_SCAN:
+        case EFFECT_LEAVES:
             disk_read(w, n, worker, e);
             break;
         case EFFECT_STORE:
@@ -293,7 +294,8 @@ void node_start(struct world *w, struct node *n)
                                    .clock_bound_ms = n->disk.store->ops->clock_bound(n->disk.store),
                                    .name = slice_str(n->name),
                                    .software = slice_str("sim"),
-                                   .ops_max = 256};
+                                   .ops_max = 256,
+                                   .compare_ms = w->compare_ms};
 
     if (w->enabled[FAULT_TIGHT] && !w->healed) {
         config.ops_max = 2 + (uint32_t)sim_below(w, 8);

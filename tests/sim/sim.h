@@ -234,7 +234,8 @@ struct world {
     struct stats stats;
 
     uint32_t n_nodes, replicas, n_clients, n_keys;
-    uint64_t sync_us; /* a healthy disk's sync takes this at most */
+    uint64_t sync_us;    /* a healthy disk's sync takes this at most */
+    uint32_t compare_ms; /* 0: replicas do not compare what they hold */
     struct node nodes[SIM_NODES_MAX];
     struct link links[SIM_NODES_MAX][SIM_NODES_MAX]; /* [from][to] */
     bool blocked[SIM_NODES_MAX][SIM_NODES_MAX];      /* bytes from -> to do not pass */
@@ -331,6 +332,7 @@ void check_reply(struct world *w, const struct node *n, uint64_t id,
 /* The client has the answer. */
 void check_answer(struct world *w, uint64_t id, const struct wire_response *res);
 void check_idle(struct world *w);
+void check_converged(struct world *w);
 
 void fault_init(struct world *w);
 void fault_item(struct world *w, struct item *item);

@@ -184,6 +184,7 @@ static void build(struct world *w)
     w->n_clients = 1 + (uint32_t)sim_below(w, SIM_CLIENTS_MAX);
     w->sync_us = sim_chance(w, 700) ? 2 * MS : 60 * MS;
     w->n_keys = 1 + (uint32_t)sim_below(w, SIM_KEYS_MAX);
+    w->compare_ms = sim_chance(w, 250) ? 500 + (uint32_t)sim_below(w, 2000) : 0;
     w->storm = sim_chance(w, 120);
     if (w->storm) { /* short, and all at once on one key */
         w->n_keys = 1;
@@ -214,20 +215,46 @@ static void read_all(struct world *w)
                                           .must_succeed = !all || !w->rotten[key]});
 }
 
+static void set_clients(struct world *w, bool active)
+{
+    for (uint32_t i = 0; i < w->n_clients; i++) {
+        w->clients[i].active = active;
+        if (active)
+            sim_push(w, w->now_us, (struct item){.type = ITEM_CLIENT, .a = i});
+    }
+}
+
+static bool is_idle(const struct world *w)
+{
+    for (uint32_t i = 0; i < w->n_nodes; i++)
+        for (uint32_t k = 0; w->nodes[i].alive && k < w->nodes[i].n_workers; k++)
+            if (!worker_idle(w->nodes[i].workers[k]))
+                return false;
+    return true;
+}
+
 static void run(struct world *w)
 {
     run_until(w, w->storm ? 5 * SECOND : 6 * SECOND + sim_below(w, 12 * SECOND));
     sim_trace(w, "healing");
+    if (w->compare_ms) /* what requests repair shows nothing */
+        set_clients(w, false);
     fault_heal(w);
     run_until(w, w->now_us + (w->enabled[FAULT_BAD_CLOCK] ? 9 : 5) * SECOND);
+    if (w->compare_ms) {
+        run_until(w, w->now_us + 12 * SECOND);
+        check_converged(w);
+        set_clients(w, true);
+    }
     sim_trace(w, "now everything must succeed");
     w->demanding = true;
     run_until(w, w->now_us + 2 * SECOND);
-    for (uint32_t i = 0; i < w->n_clients; i++)
-        w->clients[i].active = false;
+    set_clients(w, false);
     run_until(w, w->now_us + 4 * SECOND);
     read_all(w);
     run_until(w, w->now_us + 4 * SECOND);
+    for (int i = 0; i < 1000 && !w->failed && !is_idle(w); i++) /* replicas go on comparing */
+        run_until(w, w->now_us + MS);
     if (!w->failed)
         check_idle(w);
 }

@@ -127,6 +127,10 @@ static bool note_effect(struct story *s, const struct effect *e)
         s->scans[++s->n_scans] = e->u.scan.cookie;
         note(s, "scan %u", s->n_scans);
         break;
+    case EFFECT_LEAVES:
+        s->leaves = e->u.leaves.cookie;
+        note(s, "leaves");
+        break;
     case EFFECT_STORE:
         return note_store(s, &e->u.store);
     case EFFECT_TRACE:

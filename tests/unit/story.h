@@ -36,6 +36,7 @@ struct story {
     uint64_t stores[STORY_STORES_MAX], gets[STORY_STORES_MAX],
         scans[STORY_STORES_MAX]; /* cookies by running number, from 1 */
     uint32_t n_stores, n_gets, n_scans;
+    uint64_t leaves;             /* cookie of the last */
     bool quiet_clock;            /* leases are granted at once and not written down (default) */
     struct version last_version; /* of the last put sent or stored */
 };

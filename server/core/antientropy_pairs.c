@@ -1,0 +1,242 @@
+/* antientropy_pairs: which slots are compared next, and when.
+ *
+ *   quiet      once per round, spread over it; the lower slot of the two asks
+ *   urgent     the other's node has come (back): at once, the lower slot asks
+ *   differs    as seen by whoever asked last: both ask, soon, then ever less often while there is
+ *              nothing to pull, up to once per round
+ *
+ * Due times stand in one array over partitions and slots. It is walked only when something is due:
+ * a lap that finds nothing notes the next time. One partition has one session at a time, so that
+ * what two others have is not fetched twice.
+ */
+#include "server/core/antientropy.h"
+#include <stdlib.h>
+
+static size_t n_pairs(const struct antientropy *a)
+{
+    return (size_t)a->n_partitions * a->n_slots;
+}
+
+struct pair *pair_of(struct worker *w, uint32_t partition, uint32_t slot)
+{
+    struct antientropy *a = w->antientropy;
+
+    if (!a->pairs || partition >= a->n_partitions || slot >= a->n_slots)
+        return NULL;
+    return &a->pairs[(size_t)partition * a->n_slots + slot];
+}
+
+static void set_due(struct antientropy *a, struct pair *p, uint64_t at_ms)
+{
+    p->due_ms = at_ms;
+    if (at_ms < a->look_ms)
+        a->look_ms = at_ms;
+}
+
+static void set_differs(struct antientropy *a, struct pair *p, bool differs)
+{
+    if (p->differs == differs)
+        return;
+    p->differs = differs;
+    if (differs)
+        a->stats.n_pairs_differ++;
+    else
+        a->stats.n_pairs_differ--;
+}
+
+static bool owned(const struct worker *w, uint32_t partition)
+{
+    return worker_owner(w, partition, w->n_workers) == w->index;
+}
+
+/* This node's slot of the partition, or -1. */
+static int own_slot(const struct worker *w, const struct ring_entry *entry)
+{
+    for (uint32_t i = 0; i < entry->n_slots; i++)
+        if (entry->slots[i].state == SLOT_READY && entry->slots[i].node == w->node)
+            return (int)i;
+    return -1;
+}
+
+/* ---- events -------------------------------------------------------------------------------- */
+
+void antientropy_recv_ring(struct worker *w)
+{
+    struct antientropy *a = w->antientropy;
+    const struct wire_ring *ring = ring_wire(w->ring);
+
+    if (a->round_ms == 0 ||
+        (a->pairs && a->n_partitions == ring->n_partitions && a->n_slots == ring->n_slots))
+        return;
+    free(a->pairs);
+    a->n_partitions = ring->n_partitions;
+    a->n_slots = ring->n_slots;
+    a->cursor = 0;
+    a->look_ms = w->now_ms;
+    a->stats.n_pairs_differ = 0;
+    a->pairs = calloc(n_pairs(a), sizeof *a->pairs); /* NULL: with the next ring, perhaps */
+    for (size_t i = 0; a->pairs && i < n_pairs(a); i++)
+        a->pairs[i].due_ms = w->now_ms + prng_below(&w->prng, a->round_ms);
+}
+
+/* Slots of that node, in partitions of which this worker has one. */
+static void each_pair_with(struct worker *w, uint32_t node,
+                           void (*fn)(struct worker *w, struct pair *p, uint32_t own,
+                                      uint32_t slot))
+{
+    struct antientropy *a = w->antientropy;
+    struct ring_entry entry;
+
+    if (!w->ring)
+        return;
+    for (uint32_t p = 0; a->pairs && p < a->n_partitions; p++) {
+        int own;
+
+        if (!owned(w, p))
+            continue;
+        ring_lookup(w->ring, p, &entry);
+        own = own_slot(w, &entry);
+        for (uint32_t s = 0; own >= 0 && s < entry.n_slots; s++)
+            if (entry.slots[s].state == SLOT_READY && entry.slots[s].node == node)
+                fn(w, pair_of(w, p, s), (uint32_t)own, s);
+    }
+}
+
+static void make_urgent(struct worker *w, struct pair *p, uint32_t own, uint32_t slot)
+{
+    p->n_vain = 0;
+    if (own > slot && !p->differs)
+        return; /* theirs to ask */
+    p->urgent = true;
+    set_due(w->antientropy, p, w->now_ms);
+}
+
+void antientropy_node_back(struct worker *w, uint32_t node)
+{
+    each_pair_with(w, node, make_urgent);
+}
+
+void antientropy_heard(struct worker *w, uint32_t partition, uint32_t slot, bool equal)
+{
+    struct pair *p = pair_of(w, partition, slot);
+
+    if (!p)
+        return;
+    if (!equal && (!p->differs || p->n_vain == 0)) /* else it has its time already */
+        set_due(w->antientropy, p, w->now_ms + ANTIENTROPY_ECHO_MS);
+    if (equal)
+        p->n_vain = 0;
+    set_differs(w->antientropy, p, !equal);
+}
+
+static uint64_t again_ms(const struct antientropy *a, const struct pair *p)
+{
+    uint64_t ms = (uint64_t)ANTIENTROPY_AGAIN_MS << (p->n_vain < 16 ? p->n_vain : 16);
+
+    return ms < a->round_ms ? ms : a->round_ms;
+}
+
+void pair_ended(struct worker *w, struct session *s, enum session_end end)
+{
+    struct antientropy *a = w->antientropy;
+    struct pair *p = pair_of(w, s->partition, s->slot);
+
+    if (!p)
+        return;
+    if (end == SESSION_EQUAL) {
+        set_differs(a, p, false);
+        p->urgent = false;
+        p->n_vain = 0;
+        set_due(a, p, w->now_ms + a->round_ms);
+        return;
+    }
+    if (end == SESSION_DIFFERED) {
+        set_differs(a, p, true);
+        p->urgent = false;
+    }
+    if (end == SESSION_DIFFERED && s->n_pulled > 0 && !s->young && !s->failed) {
+        p->n_vain = 0;
+        set_due(a, p, w->now_ms + ANTIENTROPY_VERIFY_MS);
+        return;
+    }
+    set_due(a, p, w->now_ms + again_ms(a, p));
+    if (p->n_vain < UINT8_MAX)
+        p->n_vain++;
+}
+
+/* ---- the next one -------------------------------------------------------------------------- */
+
+static bool has_session(const struct antientropy *a, uint32_t partition)
+{
+    for (uint32_t i = 0; i < ANTIENTROPY_SESSIONS; i++)
+        if (a->sessions[i].stage != SESSION_FREE && a->sessions[i].partition == partition)
+            return true;
+    return false;
+}
+
+/* Whether there is anybody to ask, and it is ours to ask. Fills in who. */
+static bool pair_enter(const struct worker *w, uint32_t partition, uint32_t slot,
+                       const struct pair *p, struct session *s)
+{
+    struct ring_entry entry;
+    int own;
+
+    ring_lookup(w->ring, partition, &entry);
+    own = own_slot(w, &entry);
+    if (own < 0 || slot >= entry.n_slots || slot == (uint32_t)own ||
+        entry.slots[slot].state != SLOT_READY || !worker_node_up(w, entry.slots[slot].node) ||
+        (!p->differs && (uint32_t)own > slot))
+        return false;
+    s->partition = partition;
+    s->own_slot = (uint32_t)own;
+    s->slot = slot;
+    s->node = entry.slots[slot].node;
+    s->fence = entry.fence;
+    s->own_incarnation = entry.slots[own].incarnation;
+    s->incarnation = entry.slots[slot].incarnation;
+    s->urgent = p->urgent;
+    return true;
+}
+
+/* A pair that is due and not to be compared from here now is looked at again in a round: when its
+ * node comes back, it is urgent. */
+static bool pair_take(struct worker *w, uint32_t partition, uint32_t slot, struct session *s)
+{
+    struct antientropy *a = w->antientropy;
+    struct pair *p = pair_of(w, partition, slot);
+
+    if (has_session(a, partition))
+        return false;
+    if (!pair_enter(w, partition, slot, p, s)) {
+        p->due_ms = w->now_ms + a->round_ms;
+        return false;
+    }
+    return true;
+}
+
+bool pair_next(struct worker *w, struct session *s)
+{
+    struct antientropy *a = w->antientropy;
+    uint64_t next_ms = UINT64_MAX;
+    bool resting = a->rest_us > w->now_ms * 1000;
+
+    for (size_t n = n_pairs(a); n > 0; n--) {
+        uint32_t at = a->cursor, partition = at / a->n_slots, slot = at % a->n_slots;
+        struct pair *p = &a->pairs[at];
+
+        a->cursor = at + 1 < n_pairs(a) ? at + 1 : 0;
+        if (!owned(w, partition))
+            continue;
+        if (p->due_ms <= w->now_ms && (p->urgent || !resting) && pair_take(w, partition, slot, s)) {
+            a->more_due = true;
+            return true;
+        }
+        next_ms = p->due_ms < next_ms ? p->due_ms : next_ms;
+    }
+    /* Nothing now. What is due and waits for the session of its partition, or until we may work
+     * again, is looked at after the batch too. */
+    a->more_due = false;
+    a->look_ms =
+        next_ms > w->now_ms + ANTIENTROPY_BATCH_MS ? next_ms : w->now_ms + ANTIENTROPY_BATCH_MS;
+    return false;
+}
