@@ -35,9 +35,10 @@
 #define LIMIT_NAME_BYTES 64u
 #define LIMIT_ADDRESS_BYTES 262u
 
-/* Comparing replicas. Arcs in one question, each of up to 32 parts: an answer of 4 KiB. */
-#define LIMIT_COMPARE_ARCS 32u
-#define LIMIT_COMPARE_PARTS (32u * LIMIT_COMPARE_ARCS)
+/* Comparing replicas. Arcs in one question, each of up to 32 parts, two bytes each: an answer of 4
+ * KiB. */
+#define LIMIT_COMPARE_ARCS 64u
+#define LIMIT_COMPARE_PARTS (16u * LIMIT_COMPARE_ARCS)
 /* Leaves in one request for what differs, and records that the asker tells it has (24 KiB). */
 #define LIMIT_PULL_LEAVES 256u
 #define LIMIT_PULL_KNOWN 1024u

@@ -379,10 +379,12 @@ struct wire_peer {
             uint32_t bits;
             const uint32_t *arcs; /* growing; at most LIMIT_COMPARE_ARCS */
             size_t n_arcs;
+            uint64_t salt;
         } compare;
         struct {
             uint64_t digest;
-            const uint32_t *parts; /* at most LIMIT_COMPARE_PARTS */
+            bool later;            /* no parts: ask again */
+            const uint32_t *parts; /* pairs of them; at most LIMIT_COMPARE_PARTS */
             size_t n_parts;
         } compare_reply;
         struct {

@@ -23,12 +23,14 @@ void pb_write_compare(const struct wire_peer *msg, Quoit__Peer__Compare *ret)
     ret->bits = msg->u.compare.bits;
     ret->n_arcs = msg->u.compare.n_arcs;
     ret->arcs = lend(msg->u.compare.arcs);
+    ret->salt = msg->u.compare.salt;
 }
 
 void pb_write_compare_reply(const struct wire_peer *msg, Quoit__Peer__CompareReply *ret)
 {
     quoit__peer__compare_reply__init(ret);
     ret->digest = msg->u.compare_reply.digest;
+    ret->later = msg->u.compare_reply.later;
     ret->n_parts = msg->u.compare_reply.n_parts;
     ret->parts = lend(msg->u.compare_reply.parts);
 }
@@ -77,6 +79,7 @@ int pb_read_compare(const Quoit__Peer__Compare *pb, struct wire_peer *ret)
     ret->u.compare.digest = pb->digest;
     ret->u.compare.bits = pb->bits;
     ret->u.compare.n_arcs = pb->n_arcs;
+    ret->u.compare.salt = pb->salt;
     return read_growing(pb->arcs, pb->n_arcs, LIMIT_COMPARE_ARCS, &ret->u.compare.arcs);
 }
 
@@ -85,6 +88,7 @@ int pb_read_compare_reply(const Quoit__Peer__CompareReply *pb, struct wire_peer 
     if (pb->n_parts > LIMIT_COMPARE_PARTS)
         return -ERR_BAD_REQUEST;
     ret->u.compare_reply.digest = pb->digest;
+    ret->u.compare_reply.later = pb->later;
     ret->u.compare_reply.parts = pb->parts;
     ret->u.compare_reply.n_parts = pb->n_parts;
     return 0;

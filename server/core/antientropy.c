@@ -147,6 +147,8 @@ static void ask_compare(struct worker *w, struct session *s, struct effects *out
 
     msg.u.compare.slot = s->own_slot;
     msg.u.compare.digest = s->digest;
+    s->salt = prng_next(&w->prng) | 1;
+    msg.u.compare.salt = s->salt;
     s->n_asked = left < LIMIT_COMPARE_ARCS ? left : LIMIT_COMPARE_ARCS;
     if (s->n_arcs > 0) {
         msg.u.compare.bits = s->bits;
@@ -181,6 +183,24 @@ static void start(struct worker *w, struct session *s, struct effects *out)
     e->u.leaves.range = partition_range(w, s->partition);
 }
 
+/* Where we lack something is known: no descent. False: it is not, or there is no memory. */
+static bool start_from_hint(struct worker *w, struct session *s, struct effects *out)
+{
+    const struct hint *h = hint_for(w, s);
+
+    if (!h)
+        return false;
+    s->arcs_blob = blob_new(h->n * sizeof *s->arcs);
+    if (!s->arcs_blob)
+        return false;
+    s->arcs = (uint32_t *)(void *)s->arcs_blob->data;
+    memcpy(s->arcs, h->leaves, h->n * sizeof *s->arcs);
+    s->n_arcs = h->n;
+    hint_drop(w, h);
+    pull_start(w, s, out);
+    return true;
+}
+
 /* Time spent on trees is a small share of all time. */
 static void charge_time(struct worker *w, uint32_t cost_us)
 {
@@ -212,7 +232,8 @@ void antientropy_recv_leaves(struct worker *w, const struct event *in, struct ef
     s->leaves = blob_ref(v->leaves);
     s->digest = tree_digest(in->u.leaves.leaves, in->u.leaves.n);
     s->lsn = in->u.leaves.lsn;
-    session_gate(w, s, SESSION_COMPARE, out);
+    if (!start_from_hint(w, s, out))
+        session_gate(w, s, SESSION_COMPARE, out);
 }
 
 static const uint64_t *own_leaves(const struct session *s)
@@ -223,11 +244,11 @@ static const uint64_t *own_leaves(const struct session *s)
 /* Notes the parts of one arc that differ. */
 static void note_parts(struct session *s, uint32_t bits, uint32_t arc, const uint32_t *theirs)
 {
-    uint32_t ours[1u << TREE_STEP_BITS], n = tree_n_parts(bits);
+    uint32_t ours[(1u << TREE_STEP_BITS) / 2], n = tree_n_parts(bits);
 
-    tree_parts(own_leaves(s), bits, arc, ours);
+    tree_parts(own_leaves(s), bits, arc, s->salt, ours);
     for (uint32_t i = 0; i < n; i++)
-        if (ours[i] != theirs[i])
+        if (tree_part(ours, i) != tree_part(theirs, i))
             s->next[s->n_next++] = arc * n + i;
 }
 
@@ -237,7 +258,7 @@ static int recv_root(struct worker *w, struct session *s, const struct wire_peer
     uint32_t bits = tree_partition_bits(ring_wire(w->ring)->n_partitions);
     uint32_t n_leaves = tree_n_leaves(bits);
 
-    if (msg->u.compare_reply.n_parts != tree_n_parts(bits))
+    if (msg->u.compare_reply.n_parts != tree_n_parts(bits) / 2)
         return -ERR_BAD_REQUEST;
     s->arcs_blob = blob_new(2 * (size_t)n_leaves * sizeof *s->arcs);
     if (!s->arcs_blob)
@@ -251,7 +272,7 @@ static int recv_root(struct worker *w, struct session *s, const struct wire_peer
 
 static int recv_arcs(struct session *s, const struct wire_peer *msg)
 {
-    uint32_t n = tree_n_parts(s->bits);
+    uint32_t n = tree_n_parts(s->bits) / 2;
 
     if (msg->u.compare_reply.n_parts != (size_t)s->n_asked * n)
         return -ERR_BAD_REQUEST;
@@ -290,6 +311,10 @@ static void recv_compare_reply(struct worker *w, struct session *s, const struct
 
     if (root && msg->u.compare_reply.digest == s->digest) {
         session_end(w, s, SESSION_EQUAL);
+        return;
+    }
+    if (root && msg->u.compare_reply.later) {
+        session_end(w, s, SESSION_DIFFERED);
         return;
     }
     r = root ? recv_root(w, s, msg) : recv_arcs(s, msg);
@@ -366,8 +391,10 @@ static bool session_drain(struct worker *w, struct session *s, struct effects *o
         return true;
     case SESSION_COMPARE:
     case SESSION_PULL:
-        if (s->until_ms <= w->now_ms)
+        if (s->until_ms <= w->now_ms) {
+            w->nodes[s->node].mute_ms = w->now_ms + ANTIENTROPY_MUTE_MS;
             session_end(w, s, SESSION_FAILED);
+        }
         return true;
     case SESSION_MERGE:
         return pull_merge(w, s, out);

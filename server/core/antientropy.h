@@ -22,8 +22,12 @@
 /* Comparisons that one worker has under way: enough to hide the network's round trips, few enough
  * that their memory (a leaf vector each, 8 KiB of 1024 partitions) is nothing. */
 #define ANTIENTROPY_SESSIONS 8u
+/* Of these with one node. */
+#define ANTIENTROPY_NODE_SESSIONS 6u
 /* A question that is not answered so long will not be; the link that carries it is likely gone. */
 #define ANTIENTROPY_ANSWER_MS 5000u
+/* After that its node is not asked anything for a while. */
+#define ANTIENTROPY_MUTE_MS 10000u
 /* Versions younger than this are left to the write that is bringing them. Not on the first
  * comparison after a return: what is young there was missed. */
 #define ANTIENTROPY_QUIET_MS 5000u
@@ -68,6 +72,22 @@ const struct tree_view *tree_views_put(struct worker *w, uint32_t partition, con
                                        size_t n, uint64_t lsn);
 /* One that is not old, or NULL. */
 const struct tree_view *tree_views_get(const struct worker *w, uint32_t partition);
+
+/* ---- hints ----------------------------------------------------------------------------------- */
+
+/* Whoever asks us for what it lacks tells what it has, and so where we lack something: the leaves,
+ * kept for our own question to it, which then needs no descent. */
+#define ANTIENTROPY_HINTS 16u
+#define ANTIENTROPY_HINT_LEAVES 512u
+
+struct hint {
+    uint32_t partition, slot, n; /* n 0: none */
+    uint32_t leaves[ANTIENTROPY_HINT_LEAVES];
+};
+
+/* leaves: growing. */
+void antientropy_hint(struct worker *w, uint32_t partition, uint32_t slot, const uint32_t *leaves,
+                      uint32_t n);
 
 /* ---- pairs ----------------------------------------------------------------------------------- */
 
@@ -127,6 +147,7 @@ struct session {
     uint64_t until_ms;   /* COMPARE, PULL: given up then */
     uint64_t lsn;        /* what its questions reveal */
     uint64_t digest;     /* own, of the partition */
+    uint64_t salt;       /* of the question */
     struct blob *leaves; /* own */
     struct blob *arcs_blob;
     uint32_t bits;         /* level of arcs */
@@ -149,6 +170,8 @@ struct antientropy {
     uint32_t n_sessions;
     struct session sessions[ANTIENTROPY_SESSIONS];
     struct tree_views views;
+    struct hint hints[ANTIENTROPY_HINTS];
+    uint32_t next_hint; /* is replaced next */
     struct worker_repair_stats stats;
 };
 
@@ -165,6 +188,9 @@ void antientropy_recv_stored(struct worker *w, const struct event *in);
 void antientropy_recv_reply(struct worker *w, const struct wire_peer *msg, struct effects *out);
 /* Whoever asks us differs from us, or is equal. slot: theirs. */
 void antientropy_heard(struct worker *w, uint32_t partition, uint32_t slot, bool equal);
+/* Whether this worker has something of the partition to fetch from another slot than that one, now
+ * or soon. */
+bool antientropy_is_busy(const struct worker *w, uint32_t partition, uint32_t slot);
 /* Begins and goes on with what is due. False: no room for all of it. */
 bool antientropy_drain(struct worker *w, struct effects *out);
 uint64_t antientropy_deadline_ms(const struct worker *w);
@@ -180,6 +206,9 @@ enum session_end {
 /* antientropy_pairs.c */
 struct pair *pair_of(struct worker *w, uint32_t partition, uint32_t slot);
 void pair_ended(struct worker *w, struct session *s, enum session_end end);
+/* The hint for the session's pair; NULL: none. */
+const struct hint *hint_for(struct worker *w, const struct session *s);
+void hint_drop(struct worker *w, const struct hint *h);
 /* The next due pair as a session that is not begun; false: none. */
 bool pair_next(struct worker *w, struct session *s);
 

@@ -105,9 +105,9 @@ static void each_pair_with(struct worker *w, uint32_t node,
 static void make_urgent(struct worker *w, struct pair *p, uint32_t own, uint32_t slot)
 {
     p->n_vain = 0;
-    if (own > slot && !p->differs)
-        return; /* theirs to ask */
     p->urgent = true;
+    if (own > slot && !p->differs)
+        return; /* theirs to ask first */
     set_due(w->antientropy, p, w->now_ms);
 }
 
@@ -124,16 +124,80 @@ void antientropy_heard(struct worker *w, uint32_t partition, uint32_t slot, bool
         return;
     if (!equal && (!p->differs || p->n_vain == 0)) /* else it has its time already */
         set_due(w->antientropy, p, w->now_ms + ANTIENTROPY_ECHO_MS);
-    if (equal)
+    if (equal) {
         p->n_vain = 0;
+        p->urgent = false;
+    }
     set_differs(w->antientropy, p, !equal);
 }
 
-static uint64_t again_ms(const struct antientropy *a, const struct pair *p)
+/* ---- hints --------------------------------------------------------------------------------- */
+
+static struct hint *hint_of(struct antientropy *a, uint32_t partition, uint32_t slot)
+{
+    for (uint32_t i = 0; i < ANTIENTROPY_HINTS; i++)
+        if (a->hints[i].n > 0 && a->hints[i].partition == partition && a->hints[i].slot == slot)
+            return &a->hints[i];
+    return NULL;
+}
+
+void antientropy_hint(struct worker *w, uint32_t partition, uint32_t slot, const uint32_t *leaves,
+                      uint32_t n)
+{
+    struct antientropy *a = w->antientropy;
+    struct pair *p = pair_of(w, partition, slot);
+    struct hint *h = p ? hint_of(a, partition, slot) : NULL;
+
+    if (!p)
+        return;
+    if (!h) {
+        h = &a->hints[a->next_hint];
+        a->next_hint = (a->next_hint + 1) % ANTIENTROPY_HINTS;
+        *h = (struct hint){.partition = partition, .slot = slot};
+    }
+    for (uint32_t i = 0; i < n && h->n < ANTIENTROPY_HINT_LEAVES; i++)
+        if (h->n == 0 || leaves[i] > h->leaves[h->n - 1])
+            h->leaves[h->n++] = leaves[i];
+    set_differs(a, p, true);
+    set_due(a, p, w->now_ms);
+}
+
+const struct hint *hint_for(struct worker *w, const struct session *s)
+{
+    return hint_of(w->antientropy, s->partition, s->slot);
+}
+
+void hint_drop(struct worker *w, const struct hint *h)
+{
+    w->antientropy->hints[h - w->antientropy->hints].n = 0;
+}
+
+bool antientropy_is_busy(const struct worker *w, uint32_t partition, uint32_t slot)
+{
+    const struct antientropy *a = w->antientropy;
+
+    for (uint32_t i = 0; i < ANTIENTROPY_SESSIONS; i++)
+        if (a->sessions[i].stage != SESSION_FREE && a->sessions[i].partition == partition &&
+            a->sessions[i].slot != slot)
+            return true;
+    for (uint32_t s = 0; a->pairs && partition < a->n_partitions && s < a->n_slots; s++) {
+        const struct pair *p = &a->pairs[(size_t)partition * a->n_slots + s];
+
+        if (s != slot && p->differs && p->due_ms <= w->now_ms + ANTIENTROPY_ECHO_MS)
+            return true;
+    }
+    return false;
+}
+
+/* ---- ends ---------------------------------------------------------------------------------- */
+
+/* Not all at the same time again: two that told each other "later" would do so for ever. */
+static uint64_t again_ms(struct worker *w, const struct pair *p)
 {
     uint64_t ms = (uint64_t)ANTIENTROPY_AGAIN_MS << (p->n_vain < 16 ? p->n_vain : 16);
 
-    return ms < a->round_ms ? ms : a->round_ms;
+    ms = ms < w->antientropy->round_ms ? ms : w->antientropy->round_ms;
+    return ms / 2 + prng_below(&w->prng, ms / 2 + 1);
 }
 
 void pair_ended(struct worker *w, struct session *s, enum session_end end)
@@ -159,7 +223,7 @@ void pair_ended(struct worker *w, struct session *s, enum session_end end)
         set_due(a, p, w->now_ms + ANTIENTROPY_VERIFY_MS);
         return;
     }
-    set_due(a, p, w->now_ms + again_ms(a, p));
+    set_due(a, p, w->now_ms + again_ms(w, p));
     if (p->n_vain < UINT8_MAX)
         p->n_vain++;
 }
@@ -172,6 +236,16 @@ static bool has_session(const struct antientropy *a, uint32_t partition)
         if (a->sessions[i].stage != SESSION_FREE && a->sessions[i].partition == partition)
             return true;
     return false;
+}
+
+/* One node that is slow to answer does not get all the sessions. */
+static bool node_is_busy(const struct antientropy *a, uint32_t node)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < ANTIENTROPY_SESSIONS; i++)
+        n += a->sessions[i].stage != SESSION_FREE && a->sessions[i].node == node;
+    return n >= ANTIENTROPY_NODE_SESSIONS;
 }
 
 /* Whether there is anybody to ask, and it is ours to ask. Fills in who. */
@@ -211,7 +285,7 @@ static bool pair_take(struct worker *w, uint32_t partition, uint32_t slot, struc
         p->due_ms = w->now_ms + a->round_ms;
         return false;
     }
-    return true;
+    return w->nodes[s->node].mute_ms <= w->now_ms && !node_is_busy(a, s->node);
 }
 
 bool pair_next(struct worker *w, struct session *s)

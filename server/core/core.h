@@ -42,6 +42,7 @@ struct node_state {
     bool gone;    /* the cluster takes it for down or stopped, whatever the link says */
     bool suspect; /* asked last */
     uint32_t n_workers;
+    uint64_t mute_ms; /* has not answered a comparison: is not asked for one before this */
 };
 
 struct self_message {

@@ -9,7 +9,7 @@
 
 /* What was asked, kept in pending.bytes. */
 struct compare_ask {
-    uint64_t digest;
+    uint64_t digest, salt;
     uint32_t slot, bits, n_arcs;
     uint32_t arcs[LIMIT_COMPARE_ARCS];
 };
@@ -36,11 +36,12 @@ static struct blob *parts_of(const struct worker *w, const struct compare_ask *a
     static const uint32_t whole[] = {0};
     uint32_t bits = ask->bits ? ask->bits : tree_partition_bits(ring_wire(w->ring)->n_partitions);
     const uint32_t *arcs = ask->bits ? ask->arcs : whole;
-    uint32_t n_arcs = ask->bits ? ask->n_arcs : 1, n = tree_n_parts(bits);
+    uint32_t n_arcs = ask->bits ? ask->n_arcs : 1, n = tree_n_parts(bits) / 2;
     struct blob *blob = blob_new((size_t)n_arcs * n * sizeof(uint32_t));
 
     for (uint32_t i = 0; blob && i < n_arcs; i++)
-        tree_parts(leaves, bits, arcs[i], (uint32_t *)(void *)blob->data + (size_t)i * n);
+        tree_parts(leaves, bits, arcs[i], ask->salt,
+                   (uint32_t *)(void *)blob->data + (size_t)i * n);
     *ret_n = (size_t)n_arcs * n;
     return blob;
 }
@@ -58,7 +59,10 @@ static void answer(struct worker *w, struct pending *p, const struct compare_ask
     if (ask->bits == 0)
         antientropy_heard(w, p->replica.partition, ask->slot,
                           reply.u.compare_reply.digest == ask->digest);
-    if (ask->bits || reply.u.compare_reply.digest != ask->digest) {
+    reply.u.compare_reply.later = ask->bits == 0 && reply.u.compare_reply.digest != ask->digest &&
+                                  antientropy_is_busy(w, p->replica.partition, ask->slot);
+    if (ask->bits ||
+        (reply.u.compare_reply.digest != ask->digest && !reply.u.compare_reply.later)) {
         parts = parts_of(w, ask, leaves, &n);
         if (!parts) {
             pending_refuse(w, p, ERR_NO_MEMORY, out);
@@ -77,6 +81,7 @@ void replica_compare(struct worker *w, struct addr from, const struct wire_peer 
 {
     int err = check_ask(w, msg);
     struct compare_ask ask = {.digest = msg->u.compare.digest,
+                              .salt = msg->u.compare.salt,
                               .slot = msg->u.compare.slot,
                               .bits = msg->u.compare.bits,
                               .n_arcs = (uint32_t)msg->u.compare.n_arcs};

@@ -23,6 +23,7 @@ struct pull_job {
     struct place after, until, looked;
     const uint32_t *leaves;
     const struct wire_known *known; /* by hash */
+    bool *had;                      /* which of them we have as well, or newer */
     size_t n_known, n_looked;
     struct wire_record *records; /* their slices' data are offsets into bytes */
     size_t n_records, cap;
@@ -67,8 +68,8 @@ static struct pull_job *job_new(const struct wire_peer *msg)
     size_t n_known = msg->u.pull.n_known, n_leaves = msg->u.pull.n_leaves;
     struct wire_known *known;
     uint32_t *leaves;
-    struct blob *blob =
-        blob_new(sizeof(struct pull_job) + n_known * sizeof *known + n_leaves * sizeof *leaves);
+    struct blob *blob = blob_new(sizeof(struct pull_job) + n_known * (sizeof *known + 1) +
+                                 n_leaves * sizeof *leaves);
     struct pull_job *job;
 
     if (!blob)
@@ -78,6 +79,8 @@ static struct pull_job *job_new(const struct wire_peer *msg)
     buf_init(&job->bytes);
     known = (struct wire_known *)(job + 1);
     leaves = (uint32_t *)(known + n_known);
+    job->had = (bool *)(leaves + n_leaves);
+    memset(job->had, 0, n_known);
     if (n_known) {
         memcpy(known, msg->u.pull.known, n_known * sizeof *known);
         qsort(known, n_known, sizeof *known, by_hash);
@@ -106,13 +109,28 @@ static bool is_young(const struct worker *w, const struct pull_job *job, struct 
            ms <= w->wall_ms + LIMIT_CLOCK_AHEAD_MS;
 }
 
-static bool is_wanted(const struct pull_job *job, const struct wire_record *r)
+static bool is_wanted(struct pull_job *job, const struct wire_record *r)
 {
     struct wire_known key = {.key_hash = merge_key_hash(&r->key)};
     const struct wire_known *has =
         job->n_known ? bsearch(&key, job->known, job->n_known, sizeof key, by_hash) : NULL;
+    int order;
 
-    return !has || version_compare(r->state.version, has->version) > 0;
+    if (!has)
+        return true;
+    order = version_compare(r->state.version, has->version);
+    if (order >= 0)
+        job->had[has - job->known] = true;
+    return order > 0;
+}
+
+/* Of the whole stretch that was asked about, we lack something that the asker has. */
+static bool lacks_something(const struct pull_job *job)
+{
+    for (size_t i = 0; i < job->n_known; i++)
+        if (!job->had[i])
+            return true;
+    return false;
 }
 
 static int append(struct pull_job *job, struct slice *s)
@@ -171,6 +189,8 @@ static void answer(struct worker *w, struct pending *p, bool done, struct effect
         pending_refuse(w, p, ERR_NO_MEMORY, out);
         return;
     }
+    if (done && lacks_something(job))
+        antientropy_hint(w, p->replica.partition, job->slot, job->leaves, job->n_leaves);
     w->antientropy->stats.n_told += job->n_records;
     w->antientropy->stats.n_told_bytes += job->size;
     reply.u.pull_reply.n_records = job->n_records;

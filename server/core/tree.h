@@ -7,8 +7,10 @@
  *
  *     1024 partitions:   10 bits (the partition) -> 15 (32 arcs) -> 20 (1024 leaves)
  *
- * Of parts only the low half of the digest is told and compared: that halves what a descent costs,
- * and what is overlooked once in 2^32 shows in the whole partition's digest. Pure.
+ * Of a part only 16 bits are told and compared, of its digest times a salt that is another one each
+ * time: that is what makes a descent cheap beside the records it is for, and a difference that is
+ * overlooked once in 65536 shows in the partition's whole digest and is found by the next descent.
+ * Pure.
  */
 #ifndef QUOIT_CORE_TREE_H
 #define QUOIT_CORE_TREE_H
@@ -40,7 +42,13 @@ static inline uint32_t tree_n_parts(uint32_t bits)
 }
 
 uint64_t tree_digest(const uint64_t *leaves, uint32_t n);
-/* What is told of the parts of one arc: out[tree_n_parts(bits)]. leaves: the partition's. */
-void tree_parts(const uint64_t *leaves, uint32_t bits, uint32_t arc, uint32_t *out);
+/* What is told of the parts of one arc, two in each: out[tree_n_parts(bits) / 2]. leaves: the
+ * partition's. */
+void tree_parts(const uint64_t *leaves, uint32_t bits, uint32_t arc, uint64_t salt, uint32_t *out);
+
+static inline uint32_t tree_part(const uint32_t *parts, uint32_t i)
+{
+    return parts[i / 2] >> (i % 2 * 16) & 0xffff;
+}
 
 #endif

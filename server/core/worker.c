@@ -150,6 +150,7 @@ static int drain(struct worker *w, struct effects *out)
 /* Whether it can be asked has changed, or its workers have. */
 static void node_changed(struct worker *w, uint32_t node)
 {
+    w->nodes[node].mute_ms = 0;
     if (worker_node_up(w, node))
         antientropy_node_back(w, node);
     else

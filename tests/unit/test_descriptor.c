@@ -93,6 +93,10 @@ static void repeated_fields_are_the_known_ones(void **state)
     assert_int_equal(count_repeated(&quoit__peer__gossip__descriptor), 1);
     assert_int_equal(count_repeated(&quoit__peer__rumour__descriptor), 0);
     assert_int_equal(count_repeated(&quoit__peer__profile__descriptor), 0);
+    assert_int_equal(count_repeated(&quoit__peer__compare__descriptor), 1);
+    assert_int_equal(count_repeated(&quoit__peer__compare_reply__descriptor), 1);
+    assert_int_equal(count_repeated(&quoit__peer__pull__descriptor), 2);
+    assert_int_equal(count_repeated(&quoit__peer__pull_reply__descriptor), 1);
 }
 
 struct number {
@@ -144,7 +148,16 @@ static void field_numbers_never_change(void **state)
                    {"ring_epoch", 4}, {"replica", 5}, {"error", 6}, {"hello", 8},
                    {"hello_reply", 9}, {"get", 10}, {"get_reply", 11}, {"put", 12},
                    {"put_reply", 13}, {"scan", 14}, {"scan_reply", 15}, {"form", 16},
-                   {"gossip", 17});
+                   {"gossip", 17}, {"compare", 18}, {"compare_reply", 19}, {"pull", 20},
+                   {"pull_reply", 21});
+    ASSERT_NUMBERS(quoit__peer__compare__descriptor, {"slot", 1}, {"digest", 2}, {"bits", 3},
+                   {"arcs", 4}, {"salt", 5});
+    ASSERT_NUMBERS(quoit__peer__compare_reply__descriptor, {"digest", 1}, {"parts", 2},
+                   {"later", 3});
+    ASSERT_NUMBERS(quoit__peer__pull__descriptor, {"slot", 1}, {"quiet_ms", 2}, {"leaves", 3},
+                   {"after", 4}, {"until", 5}, {"known", 6});
+    ASSERT_NUMBERS(quoit__peer__pull_reply__descriptor, {"records", 1}, {"cursor", 2},
+                   {"young", 3});
     ASSERT_NUMBERS(quoit__peer__replica__descriptor, {"partition", 1}, {"slot", 2},
                    {"incarnation", 3}, {"fence", 4});
     ASSERT_NUMBERS(quoit__peer__gossip__descriptor, {"kind", 1}, {"number", 2}, {"target", 3},

@@ -302,11 +302,13 @@ static void assert_peer_body(const struct wire_peer *a, const struct wire_peer *
         assert_int_equal(a->u.compare.slot, b->u.compare.slot);
         assert_true(a->u.compare.digest == b->u.compare.digest);
         assert_int_equal(a->u.compare.bits, b->u.compare.bits);
+        assert_true(a->u.compare.salt == b->u.compare.salt);
         assert_numbers(a->u.compare.arcs, a->u.compare.n_arcs, b->u.compare.arcs,
                        b->u.compare.n_arcs);
         break;
     case PEER_COMPARE_REPLY:
         assert_true(a->u.compare_reply.digest == b->u.compare_reply.digest);
+        assert_int_equal(a->u.compare_reply.later, b->u.compare_reply.later);
         assert_numbers(a->u.compare_reply.parts, a->u.compare_reply.n_parts,
                        b->u.compare_reply.parts, b->u.compare_reply.n_parts);
         break;

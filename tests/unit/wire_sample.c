@@ -178,10 +178,12 @@ static void sample_compares(struct wire_peer *out)
     out[0].u.compare.digest = 0xfeedfacefeedfaceu;
     out[1].type = PEER_COMPARE;
     out[1].u.compare.bits = 15;
+    out[1].u.compare.salt = 0x123456789abcdef1u;
     out[1].u.compare.arcs = arcs;
     out[1].u.compare.n_arcs = 3;
     out[2].type = PEER_COMPARE_REPLY;
     out[2].u.compare_reply.digest = 77;
+    out[2].u.compare_reply.later = true;
     out[2].u.compare_reply.parts = parts;
     out[2].u.compare_reply.n_parts = 3;
     out[3].type = PEER_PULL;
