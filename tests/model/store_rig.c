@@ -32,13 +32,21 @@ static void on_fatal(void *ctx, const char *sentence)
     pthread_mutex_unlock(&rig->lock);
 }
 
-void rig_dir_make(char dir[64])
+static void dir_make_in(const char *base, char dir[64])
 {
-    const char *base = getenv("TMPDIR");
-
     snprintf(dir, 64, "%.40s/quoit-store-XXXXXX", base && *base ? base : "/tmp");
     if (!mkdtemp(dir))
         fail_msg("mkdtemp %s: %s", dir, strerror(errno));
+}
+
+void rig_dir_make(char dir[64])
+{
+    dir_make_in(getenv("TMPDIR"), dir);
+}
+
+void rig_dir_make_in_memory(char dir[64])
+{
+    dir_make_in(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : getenv("TMPDIR"), dir);
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)

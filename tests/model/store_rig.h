@@ -81,6 +81,8 @@ struct state rig_get(struct rig *rig, const char *key);
 
 /* mkdtemp under TMPDIR or /tmp; and its removal with all that is in it. */
 void rig_dir_make(char dir[64]);
+/* The same in memory, if there is such a file system: for files whose syncs are of no interest. */
+void rig_dir_make_in_memory(char dir[64]);
 void rig_dir_remove(const char *dir);
 
 #endif
