@@ -93,6 +93,7 @@ static uint8_t *fill_op(struct commit_item *item, uint8_t *at, const struct stor
     *item = (struct commit_item){.done = {.cookie = op->cookie}};
     switch (op->type) {
     case STORE_OP_MERGE:
+        item->heal = op->heal;
         return fill_merge(item, at, op->token, &op->key, &op->state, op->owner);
     case STORE_OP_CLOCK:
         item->type = COMMIT_CLOCK;

@@ -34,6 +34,7 @@ enum commit_type {
 struct commit_item {
     enum commit_type type;
     bool grows;       /* refused while space is low if it would be stored: no delete, fact, wipe */
+    bool heal;        /* MERGE: takes the place of a damaged record */
     struct slice key; /* MERGE: store key; META: name */
     struct state state; /* MERGE; META uses its value */
     struct blob *owner; /* reference held while the value lies in it, or NULL */

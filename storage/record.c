@@ -146,3 +146,8 @@ uint64_t store_cursor_token(struct slice cursor)
 {
     return cursor.len >= 8 ? bytes_get_be(cursor.data, 8) : 0;
 }
+
+int store_cursor_decode(struct slice cursor, uint64_t *ret_token, struct key *ret)
+{
+    return store_key_decode(cursor, ret_token, ret);
+}

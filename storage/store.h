@@ -55,6 +55,9 @@
 /* Writes the cursor that stands after this record to out[STORE_CURSOR_BYTES_MAX]; returns its
  * length. For whoever cuts a page short. (record.c) */
 size_t store_cursor_encode(uint64_t token, const struct key *key, uint8_t *out);
+/* The record that a cursor names; slices borrow from it. 0; -ERR_CORRUPT: it is none, so of a
+ * record on disk the key itself is damaged, and nobody can tell whose it was. (record.c) */
+int store_cursor_decode(struct slice cursor, uint64_t *ret_token, struct key *ret);
 
 /* The token of the key that a cursor names. Of what is no cursor: any. */
 uint64_t store_cursor_token(struct slice cursor);
@@ -74,7 +77,7 @@ enum store_fetch {
 #define STORE_META_NAME_MAX 32u
 
 enum store_op_type {
-    STORE_OP_MERGE = 1, /* merge state into key */
+    STORE_OP_MERGE = 1, /* merge state into key; `heal` says what to do with a damaged record */
     STORE_OP_CLOCK = 2, /* raise the clock bound (a maximum; never falls) */
     STORE_OP_META = 3   /* set the small fact `name` to `value` */
 };
@@ -87,6 +90,10 @@ struct store_op {
     struct state state; /* MERGE */
     struct blob *owner; /* MERGE: NULL (the store copies key and value during submit), or the blob
                            in which they lie (the store may take a reference instead) */
+    /* MERGE: put the state in the place of a record that fails its checksum, as if there were none;
+     * what is whole is merged as ever. Only for whoever has merged the state from a majority of the
+     * other replicas: what the damaged record said is known to nobody else any more. */
+    bool heal;
     uint64_t clock;     /* CLOCK: milliseconds since 1970 */
     struct slice name;  /* META */
     struct slice value; /* META: at most LIMIT_VALUE_BYTES */
@@ -161,8 +168,8 @@ struct store_ops {
     /* Takes all n operations or none, 1 <= n <= STORE_SUBMIT_MAX. 0 and *ret_lsn = the last one's
      * LSN; -ERR_FULL, -ERR_NO_MEMORY, -ERR_IO after a fatal failure, or the typed refusal of a key,
      * name or value beyond its limit. -ERR_NO_SPACE, and -ERR_CORRUPT when the record to merge with
-     * fails its checksum (an engine that knows the new version to be higher may store it), are told
-     * per operation in its store_done.
+     * fails its checksum (an engine that knows the new version to be higher may store it) and the
+     * operation does not heal, are told per operation in its store_done.
      *
      * Whoever hears -ERR_FULL waits for notify (which may have come already, if not all was
      * reaped); after the reap that follows the same submit is worth trying again, or a smaller one
@@ -181,7 +188,8 @@ struct store_ops {
                struct state *ret, uint64_t *ret_lsn);
     /* Records of the range in key order, after `cursor` (empty: from the start), tombstones
      * included, until page->cap records or bytes_max bytes (at least one record). -ERR_CORRUPT for
-     * a bad record: page->cursor then names it, so that the caller can step over. */
+     * a bad record: page->cursor then names it, so that the caller can step over (and decode it,
+     * to have it healed); cursor_len 0: what comes next cannot be told. */
     int (*scan)(struct store *s, uint32_t queue, struct store_range range, struct slice cursor,
                 size_t bytes_max, struct store_page *page);
     void (*read_end)(struct store *s, uint32_t queue);
@@ -201,14 +209,16 @@ struct store_ops {
 
     /* Bulk: merges items sorted by store key in as few transactions as sensible, or deletes a
      * range for good (no tombstones). Reported by reap like an operation. Bytes are copied; a load
-     * of more than STORE_QUEUE_BYTES_MAX is -ERR_BAD_REQUEST. */
+     * of more than STORE_QUEUE_BYTES_MAX is -ERR_BAD_REQUEST. A damaged record that a load meets
+     * stays as it is, and the outcome of the whole is -ERR_CORRUPT. */
     int (*load)(struct store *s, uint32_t queue, uint64_t cookie, const struct store_item *items,
                 size_t n);
     int (*wipe)(struct store *s, uint32_t queue, uint64_t cookie, struct store_range range);
 
     /* Counts of a range, and its leaves (XOR of merge_digest per leaf; ret has one u64 per leaf
      * from the leaf of range.first to that of range.last) with what they reveal, as in store_info.
-     * May read the whole range. */
+     * May read the whole range. A record that fails its checksum counts nothing, at the latest when
+     * a scrub has met it: leaves tell that a record is missing, and only reading it why. */
     int (*vnode_info)(struct store *s, uint32_t queue, struct store_range range,
                       struct store_info *ret);
     int (*leaves)(struct store *s, uint32_t queue, struct store_range range, uint64_t *ret,

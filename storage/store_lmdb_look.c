@@ -94,9 +94,10 @@ static int fold(struct store *store, uint32_t queue, struct store_range range, s
 
     if (r < 0)
         return r;
-    for (r = lmdb_walk_first(&s->env, queue, range, (struct slice){0}, &w); r == 0;
-         r = lmdb_walk_next(&w))
-        range_fold_add(f, w.token, &w.key, &w.state, 0);
+    r = lmdb_walk_first(&s->env, queue, range, (struct slice){0}, &w);
+    for (; r == 0 || (r == -ERR_CORRUPT && w.store_key.len > 0); r = lmdb_walk_next(&w))
+        if (r == 0)
+            range_fold_add(f, w.token, &w.key, &w.state, 0);
     lmdb_walk_end(&s->env, queue, &w, r);
     return r < 0 ? r : 0;
 }

@@ -31,6 +31,8 @@ static int write_merge(struct write *w, struct commit_item *item)
     struct store_done *done = &item->done;
     int rc = lmdb_txn_get(&w->txn, item->key, &old, &done->error);
 
+    if (done->error == -ERR_CORRUPT && item->heal)
+        done->error = 0; /* and old is nothing */
     if (rc != 0 || done->error < 0)
         return rc;
     done->outcome = merge_states(&old, &item->state);

@@ -270,7 +270,8 @@ void part_free_retired(struct part *p);
 /* From now on slices may be lent out: no table is dropped before part_end. */
 void part_begin(struct store_log *s, uint32_t queue);
 void part_end(struct store_log *s, uint32_t queue);
-/* The merged state of a key as its owner sees it. *ret_lsn: of the entry, 0 if from disk. */
+/* The merged state of a key as its owner sees it. *ret_lsn: of the entry, 0 if from disk. If what
+ * is on disk is damaged and counts, -ERR_CORRUPT, and *ret is what the tables know. */
 int part_find(struct store_log *s, uint32_t queue, uint64_t token, struct slice store_key,
               struct state *ret, uint64_t *ret_lsn);
 /* Whether a read of the key looks into the data file. */

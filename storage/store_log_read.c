@@ -375,8 +375,10 @@ static int fold_range(struct store_log *s, uint32_t queue, struct store_range ra
 
     if (r < 0)
         return r;
-    for (r = walk_next(&w); r == 0; r = walk_next(&w)) {
-        range_fold_add(f, w.token, &w.key, &w.state, w.lsn);
+    r = walk_next(&w);
+    for (; r == 0 || (r == -ERR_CORRUPT && w.store_key.len > 0); r = walk_next(&w)) {
+        if (r == 0) /* what is damaged counts nothing, as in a summary that is made anew */
+            range_fold_add(f, w.token, &w.key, &w.state, w.lsn);
         walk_step(&w);
     }
     walk_close(&w);

@@ -13,7 +13,8 @@
  * bytes of consecutive records go: a long transaction makes the log's syncs wait behind its own.
  *
  * An old record or a summary that fails its checksum is not a reason to stop: what replaces it is
- * known to be newer (or was merged by a reader), and the zone is then counted anew.
+ * known to be newer, or heals it (store.h), and the zone is then counted anew. Of the records of a
+ * load that is not known, so it leaves damaged ones where they are and says so.
  */
 #include "storage/store_log_impl.h"
 
@@ -29,6 +30,8 @@ struct slice_run {
     struct zone *zone;
     uint32_t number; /* of the zone */
     bool recount;    /* its summary is not to be trusted */
+    bool spares;     /* a damaged record is left as it is, and noted */
+    bool met_damage;
     size_t n, n_max;
 };
 
@@ -108,6 +111,10 @@ static int merge_record(struct slice_run *run, uint64_t token, const struct key 
     }
     if (rc != 0)
         return rc;
+    if (error < 0 && run->spares) {
+        run->met_damage = true;
+        return 0;
+    }
     if (error < 0) {
         run->recount = true;
         old = (struct state){0};
@@ -364,7 +371,7 @@ static int load_items(struct slice_run *run, struct load *load, size_t *at)
 int slice_load(struct store_log *s, struct load *load, size_t records_max,
                char why[COMMIT_WHY_BYTES])
 {
-    struct slice_run run = {.s = s, .zone = s->apply.zone, .n_max = records_max};
+    struct slice_run run = {.s = s, .zone = s->apply.zone, .n_max = records_max, .spares = true};
     size_t at = load->next_item;
     int r, rc;
 
@@ -374,6 +381,8 @@ int slice_load(struct store_log *s, struct load *load, size_t records_max,
     fault_guard_leave();
     if (r == COMMIT_OK)
         load->next_item = at;
+    if (r == COMMIT_OK && run.met_damage)
+        load->error = -ERR_CORRUPT;
     return r;
 }
 

@@ -316,14 +316,14 @@ static void make_durable(struct store_mem *m, uint64_t lsn)
 
 /* 0 or an error for the outcome. *ret: what the merge did. */
 static int merge_into(struct store_mem *m, uint64_t lsn, uint64_t token, const struct key *key,
-                      const struct state *state, struct store_done *ret)
+                      const struct state *state, bool heal, struct store_done *ret)
 {
     struct entry *old = lookup(m, token, key), *new;
     const struct state absent = {0};
-    const struct state *before = old ? &old->state : &absent;
+    const struct state *before = old && !old->corrupt ? &old->state : &absent;
     int r;
 
-    if (old && old->corrupt)
+    if (old && old->corrupt && !heal)
         return -ERR_CORRUPT;
     ret->outcome = merge_states(before, state);
     if (ret->outcome != OUTCOME_STORED) {
@@ -366,7 +366,7 @@ static struct store_done apply(struct store_mem *m, const struct store_op *op, u
 
     switch (op->type) {
     case STORE_OP_MERGE:
-        done.error = merge_into(m, lsn, op->token, &op->key, &op->state, &done);
+        done.error = merge_into(m, lsn, op->token, &op->key, &op->state, op->heal, &done);
         break;
     case STORE_OP_CLOCK:
         journal_add(m,
@@ -456,7 +456,7 @@ static int mem_load(struct store *s, uint32_t queue, uint64_t cookie,
         return r;
     done.lsn = ++m->last_lsn;
     for (size_t i = 0; i < n; i++) {
-        r = merge_into(m, done.lsn, items[i].token, &items[i].key, &items[i].state, &one);
+        r = merge_into(m, done.lsn, items[i].token, &items[i].key, &items[i].state, false, &one);
         done.error = done.error ? done.error : r;
     }
     queue_add(q, done);
@@ -606,9 +606,8 @@ static int fold(struct store_mem *m, struct store_range range, struct range_fold
 
         if (e->token > range.last)
             break;
-        if (e->corrupt)
-            return -ERR_CORRUPT;
-        range_fold_add(f, e->token, &e->key, &e->state, revealed(m, e->lsn));
+        if (!e->corrupt)
+            range_fold_add(f, e->token, &e->key, &e->state, revealed(m, e->lsn));
     }
     return 0;
 }

@@ -250,6 +250,7 @@ static void recv_put(struct worker *w, struct addr from, const struct wire_peer 
     e->u.store.key = msg->u.put.key;
     e->u.store.state = *state;
     e->u.store.owner = owner;
+    e->u.store.heal = false;
 }
 
 static void recv_scan(struct worker *w, struct addr from, const struct wire_peer *msg,

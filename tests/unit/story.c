@@ -105,7 +105,7 @@ static bool note_store(struct story *s, const struct store_op *op)
         return false;
     }
     s->last_version = op->state.version;
-    note(s, "store put %u", s->n_stores);
+    note(s, op->heal ? "store heal %u" : "store put %u", s->n_stores);
     return false;
 }
 
@@ -148,6 +148,8 @@ void story_step(struct story *s, struct event *e)
     e->now_ms = s->now_ms;
     e->wall_ms = s->wall_ms;
     do {
+        /* The list is never cleared: what an effect does not set is what was there before. */
+        memset(s->effects.list, 1, sizeof(s->effects.list));
         rc = worker_step(s->worker, e, &s->effects);
         for (uint32_t i = 0; i < s->effects.n; i++)
             grant |= note_effect(s, &s->effects.list[i]);
