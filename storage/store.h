@@ -148,6 +148,53 @@ struct store_stats {
     bool space_low; /* puts are refused */
 };
 
+/* ---- scrub: what lies on disk is read again, a slice at a time ---- */
+
+/* The ring in so many equal parts, which a scrub goes through one after the other. */
+#define STORE_ZONES 1024u
+/* Bytes that one slice may be asked to read: while it does, it pins a snapshot. */
+#define STORE_SCRUB_BYTES_MAX (8u << 20)
+/* Bad records of one slice, which ends with the last of them: so that each is named. */
+#define STORE_SCRUB_BAD_MAX 16u
+
+/* Where a scrub stands. Zeroed: at the beginning of the ring; nothing but `zone` set: at the
+ * beginning of that part. The rest is the engine's. */
+struct store_scrub_place {
+    uint32_t zone;
+    bool differs; /* a leaf of the zone, behind this place, is not that of its records */
+    /* The leaf in the middle of which it stands: number in the zone, what the summary said of it,
+     * what was counted. */
+    uint32_t leaf;
+    uint64_t leaf_told, leaf_counted;
+    size_t after_len; /* 0: at the beginning of the zone */
+    uint8_t after[STORE_CURSOR_BYTES_MAX];
+};
+
+/* What a slice has found. */
+struct store_scrub {
+    struct store_scrub_place next; /* to go on with */
+    uint32_t zone;                 /* looked at, or a part of it */
+    /* 0; -ERR_CORRUPT: pages in the zone cannot be read, the rest of it is left out (-ERR_FORMAT:
+     * because a newer version wrote it); others, as -ERR_NO_SPACE: `next` is the beginning of the
+     * same zone, to be tried again later. */
+    int error;
+    uint64_t n_records, n_bytes; /* read; of keys and values */
+    bool remade; /* the zone's summary was not that of its records, and was made anew */
+    /* Records that fail their checksum, n_named of them by their cursor: to be decoded and healed,
+     * or too damaged for that (-ERR_CORRUPT). The others stand where no key can stand. */
+    uint64_t n_bad;
+    size_t n_named;
+    struct store_scrub_bad {
+        size_t len;
+        uint8_t cursor[STORE_CURSOR_BYTES_MAX];
+    } bad[STORE_SCRUB_BAD_MAX];
+};
+
+static inline bool store_scrub_at_zone(const struct store_scrub_place *at)
+{
+    return at->after_len == 0;
+}
+
 struct store_config {
     uint32_t n_workers; /* queues 0 .. n_workers - 1, and n_workers for control */
     /* Records belong to the queues of the first n_owners workers, by token_worker(token, n_owners);
@@ -223,6 +270,18 @@ struct store_ops {
                       struct store_info *ret);
     int (*leaves)(struct store *s, uint32_t queue, struct store_range range, uint64_t *ret,
                   uint64_t *ret_lsn);
+
+    /* Reads the next records on disk from there on, some of one zone, about bytes_max bytes of them
+     * (at most STORE_SCRUB_BYTES_MAX, at least one record), and compares them with their checksums
+     * and with the zone's summary, all of one moment. A summary that disagrees is made anew before
+     * that is told. On a thread of the store's own where reading may wait: `scrubbed` then has the
+     * outcome after a notify. One slice at a time: -ERR_FULL while another is under way or not
+     * taken; -ERR_NO_MEMORY; 0. What is not on disk yet is not looked at; how fast a store is gone
+     * through is the caller's. */
+    int (*scrub)(struct store *s, uint32_t queue, const struct store_scrub_place *from,
+                 size_t bytes_max);
+    /* True: *ret is the outcome of the slice that this queue asked for. */
+    bool (*scrubbed)(struct store *s, uint32_t queue, struct store_scrub *ret);
 
     int (*stats)(struct store *s, uint32_t queue, struct store_stats *ret);
     /* Finishes what was submitted, then frees. Queues must not be used any more. */

@@ -109,6 +109,8 @@ static const struct store_ops lmdb_ops = {
     .wipe = lmdb_wipe,
     .vnode_info = lmdb_vnode_info,
     .leaves = lmdb_leaves,
+    .scrub = lmdb_scrub,
+    .scrubbed = lmdb_scrubbed,
     .stats = lmdb_stats,
     .close = lmdb_close,
 };

@@ -5,6 +5,7 @@
  *
  *   store_lmdb_env.c    open, close, formats, counts
  *   store_lmdb_read.c   snapshots, get, walks, facts: on the callers' threads
+ *   store_lmdb_sift.c   walks that trust nothing but checksums
  *   store_lmdb_txn.c    one write transaction: on the engine's writer thread
  *   store_lmdb_write.c  the plain store's groups
  *
@@ -33,6 +34,7 @@ struct MDB_cursor;
 #define META_NAME_CLOCK "s:clock"
 
 struct reader;
+struct scrub_fold;
 
 struct lmdb_env {
     struct MDB_env *env;
@@ -101,6 +103,36 @@ int lmdb_walk_seek(struct lmdb_walk *w, struct slice after);
 /* r: what first or next said last. */
 void lmdb_walk_end(struct lmdb_env *e, uint32_t queue, struct lmdb_walk *w, int r);
 
+struct lmdb_record {
+    struct slice store_key; /* empty: there is none */
+    int error;              /* -ERR_CORRUPT, -ERR_FORMAT: what follows cannot be told */
+    uint64_t token;
+    struct key key;
+    struct state state;
+};
+
+/* A sift: a walk over a range that goes on where a damaged key breaks the order. See
+ * store_lmdb_sift.c. All return an LMDB code. */
+struct lmdb_sift {
+    struct MDB_cursor *cursor;
+    struct store_range range;
+    struct slice after; /* begins behind this key; may be empty, and is the caller's until then */
+    bool begun;
+    uint64_t n_beyond; /* damaged records in a row whose keys are beyond the range */
+    uint64_t n_strays; /* of those the ones that nevertheless lie in it */
+};
+
+/* In the queue's snapshot; lmdb_sift_end it whatever is returned. */
+int lmdb_sift_begin(struct lmdb_env *e, uint32_t queue, struct store_range range,
+                    struct slice after, struct lmdb_sift *w);
+/* The next record of the range, whole or not (ret->error). Slices as long as the snapshot, or until
+ * the next change of the transaction. */
+int lmdb_sift_next(struct lmdb_sift *w, struct lmdb_record *ret);
+void lmdb_sift_end(struct lmdb_sift *w);
+/* A slice of a scrub, in the queue's snapshot: where the fold stands until it is full (0) or the
+ * zone has ended (1). Negative: pages cannot be read, a record is of a newer format. */
+int lmdb_scrub_zone(struct lmdb_env *e, uint32_t queue, struct scrub_fold *f);
+
 /* ---- writing: store_lmdb_txn.c; one thread. All return an LMDB code ---- */
 
 struct lmdb_txn {
@@ -109,14 +141,6 @@ struct lmdb_txn {
     struct MDB_cursor *kv;
     size_t n_pages;       /* dirtied by puts, as an estimate */
     const uint8_t *where; /* the last put went there */
-};
-
-struct lmdb_record {
-    struct slice store_key; /* empty: there is none */
-    int error;              /* -ERR_CORRUPT, -ERR_FORMAT: what follows cannot be told */
-    uint64_t token;
-    struct key key;
-    struct state state;
 };
 
 int lmdb_txn_begin(struct lmdb_env *e, struct lmdb_txn *ret);
@@ -142,6 +166,8 @@ int lmdb_txn_wipe(struct lmdb_txn *t, struct store_range range, size_t max, size
 /* The first record of the range whose key is above `after`; slices until the next change. */
 int lmdb_txn_seek(struct lmdb_txn *t, struct store_range range, struct slice after,
                   struct lmdb_record *ret);
+/* A sift over the range in the transaction; it needs no end. Nothing else until it is over. */
+struct lmdb_sift lmdb_txn_sift(struct lmdb_txn *t, struct store_range range);
 /* The record that was found last. */
 int lmdb_txn_delete(struct lmdb_txn *t);
 int lmdb_txn_zone_put(struct lmdb_txn *t, uint32_t number, struct slice bytes);

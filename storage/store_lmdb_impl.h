@@ -33,6 +33,9 @@ int lmdb_fact_get(struct lmdb_env *e, MDB_txn *txn, struct slice name, struct sl
 /* The same for a zone's summary. */
 int lmdb_zone_get(struct lmdb_env *e, MDB_txn *txn, uint32_t number, struct slice *ret);
 
+/* The queue's newest snapshot. */
+MDB_txn *lmdb_snapshot_txn(struct lmdb_env *e, uint32_t queue);
+
 int lmdb_readers_init(struct lmdb_env *e);
 void lmdb_readers_deinit(struct lmdb_env *e);
 

@@ -3,10 +3,13 @@
  * The first read of a wake-up takes a snapshot, read_end gives it back. If the queue has reaped an
  * outcome newer than that, it reads from a second one and keeps the first for the bytes it has
  * handed out, up to the environment's bound; then -ERR_FULL until read_end. What LMDB shows is
- * durable, so every lsn returned is 0.
+ * durable, so every lsn returned is 0. A scrub is a read like the others here; there are no
+ * summaries to compare with.
  */
+#include "storage/fault_guard.h"
 #include "storage/range_fold.h"
 #include "storage/scan_page.h"
+#include "storage/scrub_fold.h"
 #include "storage/store_lmdb_plain.h"
 
 /* A snapshot that shows all that the queue has reaped. */
@@ -123,4 +126,42 @@ int lmdb_leaves(struct store *store, uint32_t queue, struct store_range range, u
     *ret_lsn = 0;
     range_fold_init(&f, range, ret);
     return fold(store, queue, range, &f);
+}
+
+static int scrub_slice(struct store_lmdb *s, uint32_t queue, const struct store_scrub_place *from,
+                       size_t bytes_max)
+{
+    struct scrub_fold f;
+    int r = look_begin(s, queue);
+
+    scrub_fold_begin(&f, NULL, from, bytes_max, &s->scrub.out);
+    if (r < 0)
+        return r;
+    fault_guard_enter();
+    r = lmdb_scrub_zone(&s->env, queue, &f);
+    fault_guard_leave();
+    if (r >= 0)
+        scrub_fold_end(&f, r == 1);
+    return r;
+}
+
+int lmdb_scrub(struct store *store, uint32_t queue, const struct store_scrub_place *from,
+               size_t bytes_max)
+{
+    struct store_lmdb *s = lmdb_of(store);
+    int r;
+
+    if (!scrub_box_claim(&s->scrub, queue))
+        return -ERR_FULL;
+    r = scrub_slice(s, queue, from, bytes_max);
+    if (r < 0)
+        scrub_fold_fail(&s->scrub.out, from, r);
+    scrub_box_filled(&s->scrub);
+    s->committer.config.notify(s->committer.config.ctx, queue);
+    return 0;
+}
+
+bool lmdb_scrubbed(struct store *store, uint32_t queue, struct store_scrub *ret)
+{
+    return scrub_box_empty(&lmdb_of(store)->scrub, queue, ret);
 }

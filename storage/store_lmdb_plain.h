@@ -8,6 +8,7 @@
 #define QUOIT_STORAGE_STORE_LMDB_PLAIN_H
 
 #include "storage/committer.h"
+#include "storage/scrub_box.h"
 #include "storage/store_lmdb_env.h"
 
 struct store_lmdb {
@@ -16,6 +17,7 @@ struct store_lmdb {
     struct lmdb_env env;
     uint64_t *snapshot_lsn; /* per queue: its newest snapshot shows at least this */
     _Atomic uint64_t clock;
+    struct scrub_box scrub;
 };
 
 static inline struct store_lmdb *lmdb_of(struct store *s)
@@ -33,6 +35,9 @@ void lmdb_read_end(struct store *store, uint32_t queue);
 int lmdb_meta_get(struct store *store, uint32_t queue, struct slice name, struct buf *out);
 int lmdb_vnode_info(struct store *store, uint32_t queue, struct store_range range,
                     struct store_info *ret);
+int lmdb_scrub(struct store *store, uint32_t queue, const struct store_scrub_place *from,
+               size_t bytes_max);
+bool lmdb_scrubbed(struct store *store, uint32_t queue, struct store_scrub *ret);
 int lmdb_leaves(struct store *store, uint32_t queue, struct store_range range, uint64_t *ret,
                 uint64_t *ret_lsn);
 

@@ -72,7 +72,7 @@ void lmdb_snapshots_end(struct lmdb_env *e, uint32_t queue)
     r->n_open = 0;
 }
 
-static MDB_txn *current(struct lmdb_env *e, uint32_t queue)
+MDB_txn *lmdb_snapshot_txn(struct lmdb_env *e, uint32_t queue)
 {
     struct reader *r = &e->readers[queue];
 
@@ -87,7 +87,7 @@ int lmdb_env_get(struct lmdb_env *e, uint32_t queue, struct slice store_key, str
 
     *ret = (struct state){0};
     fault_guard_enter();
-    rc = mdb_get(current(e, queue), e->kv, &k, &v);
+    rc = mdb_get(lmdb_snapshot_txn(e, queue), e->kv, &k, &v);
     if (rc == 0)
         r = record_decode(store_key, lmdb_slice(v), ret);
     fault_guard_leave();
@@ -112,7 +112,7 @@ int lmdb_env_fact(struct lmdb_env *e, uint32_t queue, struct slice name, struct 
     int r;
 
     fault_guard_enter();
-    r = lmdb_fact_get(e, current(e, queue), name, ret);
+    r = lmdb_fact_get(e, lmdb_snapshot_txn(e, queue), name, ret);
     fault_guard_leave();
     return r;
 }
@@ -122,7 +122,7 @@ int lmdb_env_zone(struct lmdb_env *e, uint32_t queue, uint32_t number, struct sl
     int r;
 
     fault_guard_enter();
-    r = lmdb_zone_get(e, current(e, queue), number, ret);
+    r = lmdb_zone_get(e, lmdb_snapshot_txn(e, queue), number, ret);
     fault_guard_leave();
     return r;
 }
@@ -195,7 +195,7 @@ int lmdb_walk_first(struct lmdb_env *e, uint32_t queue, struct store_range range
     int rc;
 
     *w = (struct lmdb_walk){.range = range};
-    rc = mdb_cursor_open(current(e, queue), e->kv, &w->cursor);
+    rc = mdb_cursor_open(lmdb_snapshot_txn(e, queue), e->kv, &w->cursor);
     return rc == 0 ? lmdb_walk_seek(w, after) : lmdb_err(rc);
 }
 

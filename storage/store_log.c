@@ -135,7 +135,9 @@ static void store_free(struct store_log *s)
     facts_deinit(&s->facts);
     apply_deinit(s);
     space_deinit(&s->space);
+    scrub_deinit(s);
     free(s->zone_max);
+    free(s->zone_raised);
     free(s->zone_wiped);
     free(s->dir);
     free(s);
@@ -178,6 +180,7 @@ static void log_store_close(struct store *store)
     struct store_log *s = log_of(store);
 
     reader_pool_deinit(&s->pool);
+    scrub_stop(s);
     apply_stop(s);
     log_stop(s->log);
     /* Loads that waited for a wipe in those tables come last. */
@@ -203,6 +206,8 @@ static const struct store_ops log_ops = {
     .wipe = store_log_wipe,
     .vnode_info = store_log_vnode_info,
     .leaves = store_log_leaves,
+    .scrub = store_log_scrub,
+    .scrubbed = store_log_scrubbed,
     .stats = log_store_stats,
     .close = log_store_close,
 };
@@ -237,9 +242,10 @@ static int parts_init(struct store_log *s)
     int r = 0;
 
     s->zone_max = calloc(ZONES, sizeof(*s->zone_max));
+    s->zone_raised = calloc(ZONES, sizeof(*s->zone_raised));
     s->zone_wiped = calloc(ZONES, sizeof(*s->zone_wiped));
     s->parts = aligned_alloc(64, s->n_parts * sizeof(*s->parts));
-    if (!s->zone_max || !s->zone_wiped || !s->parts) {
+    if (!s->zone_max || !s->zone_raised || !s->zone_wiped || !s->parts) {
         free(s->parts);
         s->parts = NULL;
         return -ERR_NO_MEMORY;
@@ -396,10 +402,11 @@ int store_log_open(const struct store_config *config, const struct store_log_opt
     s->n_parts = config->n_workers + 1;
     s->n_owners = config->n_owners ? config->n_owners : s->n_parts > 1 ? s->n_parts - 1 : 1;
     s->dir = strdup(options->lmdb.dir);
-    s->env = (struct lmdb_env){.n_queues = s->n_parts + READER_POOL_THREADS,
+    s->env = (struct lmdb_env){.n_queues = s->n_parts + READER_POOL_THREADS + 1, /* and scrub */
                                .format = STORE_FORMAT_LOG,
                                .damaged = on_damaged,
                                .ctx = s};
+    scrub_init(s);
     r = facts_init(&s->facts);
     if (r == 0)
         r = store_log_cold_init(s);

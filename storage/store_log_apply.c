@@ -2,6 +2,7 @@
  *
  *   owner --apply_give-----> frozen[part] --+
  *   owner --apply_give_load> loads ---------+--> pass: slices in key order, over all tables given
+ *   scrub --apply_give_remake> remake ------+
  *   tick (1 s): idle tables, a full log ----+         |
  *                                                     +--> last slice: facts, "applied up to"
  *   log_release <-- owner told: may drop the table <--+
@@ -36,7 +37,7 @@ int apply_init(struct store_log *s)
     struct apply *a = &s->apply;
     pthread_condattr_t attr;
 
-    *a = (struct apply){.wait_lsn = LSN_NONE};
+    *a = (struct apply){.wait_lsn = LSN_NONE, .remake = ZONES};
     a->loads_tail = &a->loads;
     a->frozen = calloc(s->n_parts, sizeof(struct table *));
     a->taken = calloc(s->n_parts, sizeof(struct table *));
@@ -87,6 +88,14 @@ void apply_give_load(struct store_log *s, struct load *load)
     pthread_mutex_lock(&s->apply.lock);
     *s->apply.loads_tail = load;
     s->apply.loads_tail = &load->next;
+    pthread_cond_signal(&s->apply.more);
+    pthread_mutex_unlock(&s->apply.lock);
+}
+
+void apply_give_remake(struct store_log *s, uint32_t zone)
+{
+    pthread_mutex_lock(&s->apply.lock);
+    s->apply.remake = zone;
     pthread_cond_signal(&s->apply.more);
     pthread_mutex_unlock(&s->apply.lock);
 }
@@ -351,6 +360,36 @@ int apply_pass(struct store_log *s, struct table **tables)
     return r;
 }
 
+/* ---- summaries ----------------------------------------------------------------------------- */
+
+struct remake {
+    uint32_t zone;
+    int error;
+};
+
+static int remake_slice(struct store_log *s, void *what, size_t records_max,
+                        char why[COMMIT_WHY_BYTES])
+{
+    struct remake *m = what;
+
+    return slice_remake(s, m->zone, &m->error, why);
+}
+
+/* On a disk without room it is given up, and asked for again some other time. Negative: the store
+ * has failed. */
+static int run_remake(struct store_log *s, uint32_t zone)
+{
+    struct remake m = {.zone = zone};
+    int r = try_slice(s, remake_slice, &m, 0);
+
+    if (r < 0)
+        return r;
+    if (r > 0)
+        m.error = r == COMMIT_NO_MEMORY ? -ERR_NO_MEMORY : -ERR_NO_SPACE;
+    scrub_remade(s, m.error);
+    return 0;
+}
+
 /* ---- the thread ---------------------------------------------------------------------------- */
 
 static bool log_is_filling(const struct store_log *s)
@@ -420,25 +459,35 @@ static bool has_load(const struct store_log *s)
     return load || s->apply.loading;
 }
 
+/* When the store is closed nobody waits for it any more. */
+static bool has_remake(const struct apply *a)
+{
+    return a->remake < ZONES && !a->stopping;
+}
+
 /* Under the lock, which is given up meanwhile. Negative: the store has failed. */
 static int work(struct store_log *s, bool tick)
 {
     struct apply *a = &s->apply;
+    uint32_t remake = has_remake(a) ? a->remake : ZONES;
     bool load, tables;
     int r = 0;
 
     if (!a->loading)
         a->loading = load_take(s);
-    /* In turn: neither waits for more than one of the other. */
-    tables = has_tables(s) && (!a->loading || a->loaded_last) && take_tables(s);
-    load = a->loading && !tables;
+    /* In turn: neither waits for more than one of the other. A remake, which is rare, is first. */
+    tables = remake == ZONES && has_tables(s) && (!a->loading || a->loaded_last) && take_tables(s);
+    load = remake == ZONES && a->loading && !tables;
+    a->remake = ZONES;
     a->loaded_last = load;
     pthread_mutex_unlock(&a->lock);
     if (tick) {
         space_refresh(&s->space, atomic_load(&s->env.used_bytes));
         look_at_parts(s);
     }
-    if (load)
+    if (remake < ZONES)
+        r = run_remake(s, remake);
+    else if (load)
         r = run_load(s, a->loading);
     else if (tables || (tick && facts_are_due(s)))
         r = apply_pass(s, a->taken);
@@ -463,7 +512,8 @@ static void *apply_main(void *arg)
 
     pthread_mutex_lock(&a->lock);
     while (r >= 0) {
-        bool tick = now_ms() >= tick_ms, busy = has_tables(s) || has_load(s);
+        bool tick = now_ms() >= tick_ms;
+        bool busy = has_tables(s) || has_load(s) || has_remake(a);
 
         if (!busy && a->stopping)
             break;

@@ -7,6 +7,7 @@
  *   store_log_facts.c    small facts and the clock bound (any thread)
  *   store_log_apply.c    the apply thread: tables and loads into LMDB
  *   store_log_slice.c    one transaction of it
+ *   store_log_scrub.c    the scrub thread: records on disk against their summaries
  *   store_log_recover.c  what the log of the last process holds
  *
  * A *part* is what one worker owns: its tables. The queue of the worker is its only writer and
@@ -123,9 +124,10 @@ struct part {
     atomic_bool applied;                /* the frozen table is on disk: may be dropped */
     atomic_bool wants_freeze;           /* asked for by the apply */
     atomic_bool held_up;                /* was refused as FULL: to be notified */
-    pthread_mutex_t lock;               /* of loaded */
+    pthread_mutex_t lock;               /* of loaded, and of zone_raised of its zones */
     struct load *loaded, **loaded_tail; /* done, to be reaped */
     atomic_bool has_loaded;
+    atomic_bool has_raised; /* zone_raised says something new of its zones; under lock */
 } __attribute__((aligned(64)));
 
 struct fact_value {
@@ -159,6 +161,7 @@ struct apply {
     struct load *loading; /* the one at hand; the thread's own */
     bool loaded_last;     /* its last work was a slice of a load */
     bool stopping, kicked;
+    uint32_t remake;           /* a zone whose summary is to be made anew, or ZONES */
     _Atomic uint64_t wait_lsn; /* to be woken when this is durable */
     /* the thread's own */
     struct table **taken;      /* [n_parts]: of the pass */
@@ -170,6 +173,29 @@ struct apply {
     struct zone *zone;    /* scratch */
 };
 
+enum scrub_state {
+    SCRUB_IDLE,
+    SCRUB_ASKED, /* the thread has it */
+    SCRUB_DONE   /* to be taken by `scrubbed` */
+};
+
+struct scrubber {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t more;
+    /* under lock */
+    bool started, stopping;
+    enum scrub_state state;
+    uint32_t queue; /* that has asked */
+    struct store_scrub_place from;
+    size_t bytes_max;
+    bool remaking; /* the apply has not answered yet */
+    int remake_error;
+    struct store_scrub out; /* DONE; before that the thread's own */
+    /* the thread's own */
+    struct zone told;
+};
+
 struct store_log {
     struct store store;
     struct store_config config;
@@ -178,10 +204,12 @@ struct store_log {
     struct space space;
     struct facts facts;
     struct apply apply;
+    struct scrubber scrubber;
     struct reader_pool pool;
     struct part *parts; /* [n_parts], one per queue */
     uint32_t n_parts, n_owners;
     struct version *zone_max;     /* [ZONES]: each its owner's; never falls */
+    struct version *zone_raised;  /* [ZONES]: zone_max is to be as high; under their part's lock */
     uint64_t *zone_wiped;         /* [ZONES]: the apply's, as in the summaries; WIPE_UNKNOWN */
     _Atomic uint64_t wipe_number; /* last one given out */
     bool log_bytes_fixed;
@@ -344,6 +372,8 @@ void apply_loads(struct store_log *s);
 /* Owner: hands the part's frozen table over. */
 void apply_give(struct store_log *s, uint32_t queue, struct table *frozen);
 void apply_give_load(struct store_log *s, struct load *load);
+/* Makes a zone's summary anew; scrub_remade tells when. One at a time. */
+void apply_give_remake(struct store_log *s, uint32_t zone);
 /* To queues that were refused as FULL. Any thread. */
 void notify_held_up(struct store_log *s);
 
@@ -370,8 +400,22 @@ int slice_apply(struct store_log *s, struct pass *pass, size_t records_max,
 /* One transaction of a load. */
 int slice_load(struct store_log *s, struct load *load, size_t records_max,
                char why[COMMIT_WHY_BYTES]);
+/* A zone's summary anew from the records. *ret_error -ERR_CORRUPT: they cannot be walked, and
+ * nothing is changed. */
+int slice_remake(struct store_log *s, uint32_t number, int *ret_error, char why[COMMIT_WHY_BYTES]);
 /* All zones anew from the records, and the format: for a store that had no log. */
 int slice_make_zones(struct store_log *s, char why[COMMIT_WHY_BYTES]);
+
+/* ---- store_log_scrub.c */
+void scrub_init(struct store_log *s);
+/* Before the apply ends. */
+void scrub_stop(struct store_log *s);
+void scrub_deinit(struct store_log *s);
+/* The apply's answer. */
+void scrub_remade(struct store_log *s, int error);
+int store_log_scrub(struct store *store, uint32_t queue, const struct store_scrub_place *from,
+                    size_t bytes_max);
+bool store_log_scrubbed(struct store *store, uint32_t queue, struct store_scrub *ret);
 
 /* ---- store_log_recover.c */
 /* Opens the log and fills the tables. Single thread. */

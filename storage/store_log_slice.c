@@ -42,14 +42,14 @@ static bool run_is_full(const struct slice_run *run)
 
 /* ---- zones (all return LMDB codes) --------------------------------------------------------- */
 
-/* Summary from the records. Keeps what only the summary knows. */
+/* Summary from the records, without the damaged ones. Keeps what only the summary knows. */
 static int zone_recount(struct slice_run *run)
 {
     struct zone *z = run->zone;
     struct version max = z->info.max_version;
     uint64_t wiped = z->wiped;
+    struct lmdb_sift sift = lmdb_txn_sift(&run->txn, zone_range(run->number));
     struct lmdb_record rec;
-    struct slice after = {0};
     struct state none = {0};
     int rc;
 
@@ -57,12 +57,11 @@ static int zone_recount(struct slice_run *run)
     z->info.max_version = max;
     z->wiped = wiped;
     for (;;) {
-        rc = lmdb_txn_seek(&run->txn, zone_range(run->number), after, &rec);
+        rc = lmdb_sift_next(&sift, &rec);
         if (rc != 0 || !rec.store_key.len)
             return rc;
-        if (rec.error == 0)
+        if (rec.error == 0 && zone_of(rec.token) == run->number)
             zone_change(z, rec.token, &rec.key, &none, &rec.state);
-        after = rec.store_key;
     }
 }
 
@@ -409,4 +408,49 @@ int slice_make_zones(struct store_log *s, char why[COMMIT_WHY_BYTES])
     r = rc == 0 ? run_end(&run, make_zones(&run), why) : lmdb_txn_result(rc, false, why);
     fault_guard_leave();
     return r;
+}
+
+/* ---- a summary made anew ------------------------------------------------------------------- */
+
+/* Newest versions of a zone that are above what its summary knew come from elsewhere: its owner is
+ * told, lest it take what is older for new. */
+static void tell_owner(struct store_log *s, uint32_t number, struct version max)
+{
+    struct part *p = &s->parts[part_of(s, zone_range(number).first)];
+
+    pthread_mutex_lock(&p->lock);
+    s->zone_raised[number] = max;
+    atomic_store_explicit(&p->has_raised, true, memory_order_release);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static int remake(struct slice_run *run, uint32_t number, struct version *ret_before)
+{
+    int rc = zone_begin(run, number);
+
+    *ret_before = run->zone->info.max_version;
+    run->recount = true;
+    return rc == 0 ? zone_end(run) : rc;
+}
+
+int slice_remake(struct store_log *s, uint32_t number, int *ret_error, char why[COMMIT_WHY_BYTES])
+{
+    struct slice_run run = {.s = s, .zone = s->apply.zone};
+    struct version before = {0};
+    int r, rc;
+
+    *ret_error = 0;
+    fault_guard_enter();
+    rc = lmdb_txn_begin(&s->env, &run.txn);
+    if (rc == 0) {
+        rc = remake(&run, number, &before);
+        *ret_error = lmdb_err(rc) == -ERR_CORRUPT ? -ERR_CORRUPT : 0;
+        r = run_end(&run, rc, why);
+    } else {
+        r = lmdb_txn_result(rc, false, why);
+    }
+    fault_guard_leave();
+    if (r == COMMIT_OK && version_compare(run.zone->info.max_version, before) > 0)
+        tell_owner(s, number, run.zone->info.max_version);
+    return *ret_error < 0 ? COMMIT_OK : r; /* nothing was changed: the store is as good as before */
 }

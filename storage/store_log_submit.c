@@ -130,10 +130,27 @@ static void freeze(struct store_log *s, uint32_t queue)
     apply_give(s, queue, p->frozen);
 }
 
+/* What a summary that was made anew has found above all that its zone was known to have seen. */
+static void take_raised(struct store_log *s, uint32_t queue)
+{
+    struct part *p = &s->parts[queue];
+
+    pthread_mutex_lock(&p->lock);
+    atomic_store(&p->has_raised, false);
+    for (uint32_t z = 0; z < ZONES; z++) {
+        if (part_of(s, zone_range(z).first) == queue &&
+            version_compare(s->zone_raised[z], s->zone_max[z]) > 0)
+            s->zone_max[z] = s->zone_raised[z];
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
 void part_chores(struct store_log *s, uint32_t queue)
 {
     struct part *p = &s->parts[queue];
 
+    if (atomic_load_explicit(&p->has_raised, memory_order_acquire))
+        take_raised(s, queue);
     drop_applied(s, queue);
     give_back_ranges(s, queue);
     if (should_freeze(s, p))

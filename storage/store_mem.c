@@ -30,6 +30,8 @@
 #include "storage/merge.h"
 #include "storage/range_fold.h"
 #include "storage/record.h"
+#include "storage/scrub_box.h"
+#include "storage/scrub_fold.h"
 #include "storage/store_check.h"
 
 /* gcc's analyzer takes what is kept behind a pointer that it was given for lost; ASan does not. */
@@ -87,6 +89,7 @@ struct store_mem {
     size_t n_facts;
     struct entry *dead; /* replaced or undone, perhaps lent to a reader */
     uint64_t last_lsn, durable, last_wipe_lsn, clock, n_syncs, n_ops;
+    struct scrub_box scrub;
     bool auto_sync, full;
 };
 
@@ -637,6 +640,39 @@ static int mem_leaves(struct store *s, uint32_t queue, struct store_range range,
     return r;
 }
 
+/* There is no summary that could disagree: sums are added up when they are asked for. */
+static int mem_scrub(struct store *s, uint32_t queue, const struct store_scrub_place *from,
+                     size_t bytes_max)
+{
+    struct store_mem *m = mem_of(s);
+    struct store_range range = zone_range(from->zone);
+    size_t i = scan_first(m, range, slice_of(from->after, from->after_len));
+    struct scrub_fold f;
+
+    if (!scrub_box_claim(&m->scrub, queue))
+        return -ERR_FULL;
+    scrub_fold_begin(&f, NULL, from, bytes_max, &m->scrub.out);
+    for (; i < m->n_entries && m->entries[i]->token <= range.last; i++) {
+        const struct entry *e = m->entries[i];
+
+        if (scrub_fold_is_full(&f))
+            break;
+        if (e->corrupt)
+            scrub_fold_bad(&f, e->store_key);
+        else
+            scrub_fold_record(&f, e->store_key, e->token, &e->key, &e->state);
+    }
+    scrub_fold_end(&f, i == m->n_entries || m->entries[i]->token > range.last);
+    scrub_box_filled(&m->scrub);
+    m->config.notify(m->config.ctx, queue);
+    return 0;
+}
+
+static bool mem_scrubbed(struct store *s, uint32_t queue, struct store_scrub *ret)
+{
+    return scrub_box_empty(&mem_of(s)->scrub, queue, ret);
+}
+
 static int mem_stats(struct store *s, uint32_t queue, struct store_stats *ret)
 {
     struct store_mem *m = mem_of(s);
@@ -689,6 +725,8 @@ static const struct store_ops mem_ops = {
     .wipe = mem_wipe,
     .vnode_info = mem_vnode_info,
     .leaves = mem_leaves,
+    .scrub = mem_scrub,
+    .scrubbed = mem_scrubbed,
     .stats = mem_stats,
     .close = mem_close,
 };
@@ -743,6 +781,7 @@ void store_mem_crash(struct store *s, uint64_t keep_lsn, uint32_t n_workers)
     m->last_wipe_lsn = m->last_wipe_lsn > keep_lsn ? keep_lsn : m->last_wipe_lsn;
     make_durable(m, keep_lsn);
     queues_free(m);
+    atomic_store(&m->scrub.state, SCRUB_BOX_EMPTY);
     m->config.n_workers = n_workers;
     m->queues = calloc(n_workers + 1, sizeof(*m->queues));
     if (!m->queues)

@@ -12,6 +12,7 @@
 
 #define ZONE_BITS 10u
 #define ZONES (1u << ZONE_BITS)
+_Static_assert(ZONES == STORE_ZONES, "a scrub goes through zones");
 #define ZONE_LEAVES (1u << (STORE_LEAF_BITS - ZONE_BITS))
 #define ZONE_HEADER_BYTES 64u
 #define ZONE_BYTES (ZONE_HEADER_BYTES + 8u * ZONE_LEAVES)

@@ -11,6 +11,7 @@
 bool rig_no_sync;
 uint32_t rig_segment_bytes;
 uint32_t rig_slice_records;
+bool rig_log_beside;
 
 static void on_notify(void *ctx, uint32_t queue)
 {
@@ -70,7 +71,8 @@ void rig_start(struct rig *rig)
                                   .fatal = on_fatal,
                                   .ctx = rig};
     struct store_lmdb_options options = {.dir = rig->dir, .map_bytes = rig->map_bytes};
-    struct store_log_options with_log = {.tables_bytes = rig->tables_bytes,
+    struct store_log_options with_log = {.log_dir = rig_log_beside ? rig->dir : NULL,
+                                         .tables_bytes = rig->tables_bytes,
                                          .segment_bytes = rig_segment_bytes,
                                          .slice_records = rig_slice_records};
     char why[STORE_WHY_BYTES] = "";
@@ -130,8 +132,7 @@ void rig_stop(struct rig *rig)
     rig->s->ops->close(rig->s);
 }
 
-/* Until the queue has been notified since it last looked. */
-static void wait_notified(struct rig *rig, uint32_t queue)
+void rig_wait_notified(struct rig *rig, uint32_t queue)
 {
     struct timespec until;
     int r = 0;
@@ -154,7 +155,7 @@ void rig_reap(struct rig *rig, uint32_t queue, struct store_done *out, size_t n)
     while (got < n) {
         if (rig->engine == RIG_MEM)
             store_mem_sync(rig->s, UINT64_MAX);
-        wait_notified(rig, queue);
+        rig_wait_notified(rig, queue);
         got += rig->s->ops->reap(rig->s, queue, out + got, n - got);
     }
     for (size_t i = 0; i < n; i++)
@@ -167,10 +168,22 @@ int rig_submit(struct rig *rig, uint32_t queue, const struct store_op *ops, size
     int r;
 
     while ((r = rig->s->ops->submit(rig->s, queue, ops, n, ret_lsn)) == -ERR_FULL) {
-        wait_notified(rig, queue);
+        rig_wait_notified(rig, queue);
         rig->s->ops->reap(rig->s, queue, NULL, 0); /* nothing is outstanding: its chores */
     }
     return r;
+}
+
+struct store_scrub rig_scrub(struct rig *rig, uint32_t queue, const struct store_scrub_place *from,
+                             size_t bytes_max)
+{
+    struct store_scrub out;
+
+    assert_int_equal(rig->s->ops->scrub(rig->s, queue, from, bytes_max), 0);
+    while (!rig->s->ops->scrubbed(rig->s, queue, &out))
+        rig_wait_notified(rig, queue);
+    rig->s->ops->read_end(rig->s, queue);
+    return out;
 }
 
 struct store_done rig_do(struct rig *rig, const struct store_op *op)

@@ -33,6 +33,8 @@ extern bool rig_no_sync;
 extern uint32_t rig_segment_bytes;
 /* Records of a transaction of the apply. 0: the default. */
 extern uint32_t rig_slice_records;
+/* The files of the log lie in the store's directory itself. */
+extern bool rig_log_beside;
 
 struct rig {
     enum rig_engine engine;
@@ -58,6 +60,8 @@ void rig_reopen(struct rig *rig);
 void rig_stop(struct rig *rig);
 void rig_start(struct rig *rig);
 
+/* Until the queue has been notified since it last looked. */
+void rig_wait_notified(struct rig *rig, uint32_t queue);
 /* Makes everything submitted durable and waits for n outcomes of the queue. */
 void rig_reap(struct rig *rig, uint32_t queue, struct store_done *out, size_t n);
 
@@ -68,6 +72,9 @@ int rig_submit(struct rig *rig, uint32_t queue, const struct store_op *ops, size
 struct store_done rig_put(struct rig *rig, const char *key, uint64_t hlc, const char *value);
 struct store_done rig_delete(struct rig *rig, const char *key, uint64_t hlc);
 struct store_done rig_do(struct rig *rig, const struct store_op *op);
+/* One slice, waited for. */
+struct store_scrub rig_scrub(struct rig *rig, uint32_t queue, const struct store_scrub_place *from,
+                             size_t bytes_max);
 int rig_load(struct rig *rig, const struct store_item *items, size_t n);
 void rig_wipe(struct rig *rig, uint64_t first, uint64_t last);
 
