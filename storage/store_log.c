@@ -135,7 +135,7 @@ static void store_free(struct store_log *s)
     facts_deinit(&s->facts);
     apply_deinit(s);
     space_deinit(&s->space);
-    scrub_deinit(s);
+    scrubber_deinit(s);
     free(s->zone_max);
     free(s->zone_raised);
     free(s->zone_wiped);
@@ -180,7 +180,7 @@ static void log_store_close(struct store *store)
     struct store_log *s = log_of(store);
 
     reader_pool_deinit(&s->pool);
-    scrub_stop(s);
+    scrubber_stop(s);
     apply_stop(s);
     log_stop(s->log);
     /* Loads that waited for a wipe in those tables come last. */
@@ -406,7 +406,7 @@ int store_log_open(const struct store_config *config, const struct store_log_opt
                                .format = STORE_FORMAT_LOG,
                                .damaged = on_damaged,
                                .ctx = s};
-    scrub_init(s);
+    scrubber_init(s);
     r = facts_init(&s->facts);
     if (r == 0)
         r = store_log_cold_init(s);

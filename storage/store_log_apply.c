@@ -386,7 +386,7 @@ static int run_remake(struct store_log *s, uint32_t zone)
         return r;
     if (r > 0)
         m.error = r == COMMIT_NO_MEMORY ? -ERR_NO_MEMORY : -ERR_NO_SPACE;
-    scrub_remade(s, m.error);
+    scrubber_remade(s, m.error);
     return 0;
 }
 

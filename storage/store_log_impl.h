@@ -372,7 +372,7 @@ void apply_loads(struct store_log *s);
 /* Owner: hands the part's frozen table over. */
 void apply_give(struct store_log *s, uint32_t queue, struct table *frozen);
 void apply_give_load(struct store_log *s, struct load *load);
-/* Makes a zone's summary anew; scrub_remade tells when. One at a time. */
+/* Makes a zone's summary anew; scrubber_remade tells when. One at a time. */
 void apply_give_remake(struct store_log *s, uint32_t zone);
 /* To queues that were refused as FULL. Any thread. */
 void notify_held_up(struct store_log *s);
@@ -407,12 +407,12 @@ int slice_remake(struct store_log *s, uint32_t number, int *ret_error, char why[
 int slice_make_zones(struct store_log *s, char why[COMMIT_WHY_BYTES]);
 
 /* ---- store_log_scrub.c */
-void scrub_init(struct store_log *s);
+void scrubber_init(struct store_log *s);
 /* Before the apply ends. */
-void scrub_stop(struct store_log *s);
-void scrub_deinit(struct store_log *s);
+void scrubber_stop(struct store_log *s);
+void scrubber_deinit(struct store_log *s);
 /* The apply's answer. */
-void scrub_remade(struct store_log *s, int error);
+void scrubber_remade(struct store_log *s, int error);
 int store_log_scrub(struct store *store, uint32_t queue, const struct store_scrub_place *from,
                     size_t bytes_max);
 bool store_log_scrubbed(struct store *store, uint32_t queue, struct store_scrub *ret);

@@ -2,7 +2,7 @@
  *
  *   asker --scrub--> [asked] --> thread: snapshot, records of a zone against its summary
  *                                  |                 | the zone has ended and they disagree
- *   asker <--scrubbed-- [done] <---+<-- scrub_remade <-- apply: summary anew, in a transaction
+ *   asker <--scrubbed-- [done] <---+<-- scrubber_remade <-- apply: summary anew, in a transaction
  *            notify
  *
  * A thread of its own, because a slice reads what nobody has read for long: it waits for the disk,
@@ -24,13 +24,13 @@
 #include "storage/scrub_fold.h"
 #include "storage/thread.h"
 
-void scrub_init(struct store_log *s)
+void scrubber_init(struct store_log *s)
 {
     pthread_mutex_init(&s->scrubber.lock, NULL);
     pthread_cond_init(&s->scrubber.more, NULL);
 }
 
-void scrub_deinit(struct store_log *s)
+void scrubber_deinit(struct store_log *s)
 {
     pthread_cond_destroy(&s->scrubber.more);
     pthread_mutex_destroy(&s->scrubber.lock);
@@ -38,7 +38,7 @@ void scrub_deinit(struct store_log *s)
 
 /* ---- the apply's part ---------------------------------------------------------------------- */
 
-void scrub_remade(struct store_log *s, int error)
+void scrubber_remade(struct store_log *s, int error)
 {
     struct scrubber *c = &s->scrubber;
 
@@ -137,7 +137,7 @@ static bool wait_asked(struct scrubber *c)
     return !c->stopping;
 }
 
-static void *scrub_main(void *arg)
+static void *scrubber_main(void *arg)
 {
     struct store_log *s = arg;
     struct scrubber *c = &s->scrubber;
@@ -158,7 +158,7 @@ static void *scrub_main(void *arg)
     return NULL;
 }
 
-void scrub_stop(struct store_log *s)
+void scrubber_stop(struct store_log *s)
 {
     struct scrubber *c = &s->scrubber;
     bool started;
@@ -179,7 +179,7 @@ void scrub_stop(struct store_log *s)
 static int start(struct store_log *s)
 {
     struct scrubber *c = &s->scrubber;
-    int r = c->started ? 0 : thread_start(&c->thread, scrub_main, s);
+    int r = c->started ? 0 : thread_start(&c->thread, scrubber_main, s);
 
     c->started = r == 0;
     return r;

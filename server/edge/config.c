@@ -36,6 +36,9 @@
 /* LMDB maps 64 TiB at most on x86-64. */
 #define MAP_BYTES_MAX (64ull << 40)
 
+/* Faster than any disk: beyond it somebody meant something else. */
+#define SCRUB_RATE_LIMIT (1ull << 40)
+
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Where this node lives", 1},
     {"data", KEY_DATA, "DIR", 0, "Directory for the node's data; made if it does not exist", 1},
@@ -66,6 +69,10 @@ static const struct argp_option options[] = {
      "[in the data directory]",
      4},
     {"map-size", KEY_MAP_SIZE, "SIZE", 0, "The largest the data may grow to [64GiB]", 4},
+    {"scrub-rate", KEY_SCRUB_RATE, "SIZE", 0,
+     "Stored records are read again and checked, so many bytes per second; 0: never [all in a day, "
+     "at most 1MiB]",
+     4},
     {"log-level", KEY_LOG_LEVEL, "LEVEL", 0, "error, warn, info or debug [info]", 4},
     {"accept-suspect", KEY_ACCEPT_SUSPECT, NULL, 0,
      "Start once on data that saw a failed sync; says what may be lost", 4},
@@ -168,6 +175,7 @@ static void config_defaults(struct config *c)
     c->replicas = DEFAULT_REPLICAS;
     c->weight = 1;
     c->map_bytes = STORE_LMDB_MAP_DEFAULT;
+    c->scrub_rate = CONFIG_SCRUB_RATE_AUTO;
     c->log_level = LOG_INFO;
     c->idle_ms = DEFAULT_IDLE_MS;
     c->frame_ms = DEFAULT_FRAME_MS;
@@ -293,6 +301,18 @@ static int set_map_size(struct config *c, const char *text, char *why)
     return -ERR_CONFIG;
 }
 
+static int set_scrub_rate(struct config *c, const char *text, char *why)
+{
+    uint64_t n;
+    if (config_size_parse(text, &n) == 0 && n <= SCRUB_RATE_LIMIT) {
+        c->scrub_rate = n;
+        return 0;
+    }
+    snprintf(why, CONFIG_WHY_BYTES, "\"%.40s\": a size up to 1TiB is needed, as in 10MiB, or 0",
+             text);
+    return -ERR_CONFIG;
+}
+
 static int set_log_level(struct config *c, const char *text, char *why)
 {
     if (log_level_parse(text, &c->log_level) == 0)
@@ -334,6 +354,8 @@ int config_set(struct config *c, enum config_key key, const char *text, char why
         return set_number(&c->workers, 1, LIMIT_WORKERS_MAX, text, why);
     case KEY_MAP_SIZE:
         return set_map_size(c, text, why);
+    case KEY_SCRUB_RATE:
+        return set_scrub_rate(c, text, why);
     case KEY_LOG_LEVEL:
         return set_log_level(c, text, why);
     case KEY_INSECURE:

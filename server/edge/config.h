@@ -12,6 +12,9 @@
 
 #define CONFIG_WEIGHT_MAX 65535u
 
+/* As the store's size says: see scrub.h. */
+#define CONFIG_SCRUB_RATE_AUTO UINT64_MAX
+
 struct config_addresses {
     uint32_t n;
     struct address list[CONFIG_ADDRESSES_MAX];
@@ -31,6 +34,7 @@ struct config {
     uint32_t replicas, weight;
     uint32_t workers; /* 0 = cores - 1, at least 1 */
     uint64_t map_bytes;
+    uint64_t scrub_rate; /* bytes per second; 0: none */
     enum log_level log_level;
     bool insecure, accept_suspect, check_config;
 
@@ -77,6 +81,7 @@ enum config_key {
     KEY_WORKERS,
     KEY_LOG_DIR,
     KEY_MAP_SIZE,
+    KEY_SCRUB_RATE,
     KEY_LOG_LEVEL,
     KEY_INSECURE,
     KEY_ACCEPT_SUSPECT,

@@ -46,6 +46,7 @@ static const cyaml_schema_field_t file_fields[] = {
     FIELD(KEY_WORKERS, "workers"),
     FIELD(KEY_LOG_DIR, "log-dir"),
     FIELD(KEY_MAP_SIZE, "map-size"),
+    FIELD(KEY_SCRUB_RATE, "scrub-rate"),
     FIELD(KEY_LOG_LEVEL, "log-level"),
     FIELD(KEY_INSECURE, "insecure"),
     FIELD(KEY_ACCEPT_SUSPECT, "accept-suspect"),

@@ -237,6 +237,7 @@ static void on_woken(struct loop *l)
     n = s->ops->reap(s, l->index, done, CONTROL_REAP_MAX); /* at most one write is under way */
     for (size_t i = 0; i < n; i++)
         former_synced(&c->former, &done[i]);
+    scrub_woken(&c->scrub);
     if (c->n_idle == c->node->n_workers)
         next_stop_step(c);
 }
@@ -271,6 +272,7 @@ static void on_signal(uv_signal_t *handle, int signum)
     listener_stop(&c->listener);
     former_stop(&c->former);
     gossip_stop(&c->gossip);
+    scrub_stop(&c->scrub);
     tell_workers(c, LETTER_STOP);
     uv_timer_start(&c->stop_timer, on_stop_timeout, c->node->config.stop_ms, 0);
 }
@@ -299,6 +301,7 @@ int control_start(struct control *c, int peer_fd)
     uv_signal_start(&c->interrupt, on_signal, SIGINT);
     tell_listening(n, "clients", &n->client_address);
     tell_listening(n, "peers", &n->peer_address);
+    scrub_start(&c->scrub, c);
     return 0;
 }
 

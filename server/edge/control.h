@@ -8,6 +8,7 @@
 #include "server/edge/gossip.h"
 #include "server/edge/listener.h"
 #include "server/edge/node.h"
+#include "server/edge/scrub.h"
 
 struct control {
     struct loop loop; /* first */
@@ -15,6 +16,7 @@ struct control {
     struct listener listener; /* of peers */
     struct former former;
     struct gossip gossip;
+    struct scrub scrub;
     struct ring *ring; /* the decided ring, NULL while there is none */
     uv_signal_t term, interrupt;
     uv_timer_t stop_timer;

@@ -187,7 +187,8 @@ def version_and_help():
     equal(status, 0)
     for option in ("data", "name", "listen", "peer-listen", "advertise", "peer-advertise",
                    "cluster", "join", "replicas", "zone", "weight", "workers", "log-dir",
-                   "map-size", "log-level", "insecure", "config", "check-config", "version"):
+                   "map-size", "scrub-rate", "log-level", "insecure", "config", "check-config",
+                   "version"):
         has(out, f"--{option}")
 
 
@@ -922,6 +923,34 @@ def data_that_is_not_in_memory_is_waited_for_by_others():
         node.stop()
 
 
+def flip_where(path, text):
+    """One bit in each copy of the text in the file; says how many there were."""
+    content = bytearray(path.read_bytes())
+    n = content.count(text)
+    for found in re.finditer(re.escape(text), bytes(content)):
+        content[found.start()] ^= 1
+    path.write_bytes(content)
+    return n
+
+
+def a_damaged_record_is_found_without_being_asked_for():
+    n, value = 200, b"the value that the disk will spoil"
+    with Node("--scrub-rate", "0") as node:
+        with node.client() as c:
+            for i in range(n):
+                c.put(b"k%d" % i, value if i == 77 else b"sound")
+        node.stop()
+        equal(len(node.lines("all stored records were read again")), 0, "rounds")
+    check(flip_where(node.data / "store" / "data.mdb", value) > 0, "the value is in the data file")
+    with Node("--scrub-rate", "1GiB", data=node.data) as node:
+        node.wait_line("all stored records were read again")
+        has(node.lines("stored records fail their checksum")[0], "records=1 first=k77 ")
+        has(node.lines("all stored records were read again")[0],
+            f"records={n - 1} bytes={5 * (n - 1) + sum(len(b'k%d' % i) for i in range(n)) - 3} "
+            "damaged=1 sums_made_anew=1 ")
+        node.stop()
+
+
 # ---- running ---------------------------------------------------------------------------------
 
 TESTS = [version_and_help, wrong_usage, config_files, open_addresses_need_insecure,
@@ -940,7 +969,8 @@ TESTS = [version_and_help, wrong_usage, config_files, open_addresses_need_insecu
          who_takes_no_answers_is_closed, strangers_at_the_peer_address,
          a_peer_with_fewer_workers_than_before, control_links_of_strangers_end,
          the_peer_address_says_when_it_is_full, hellos_are_checked, running_out_of_descriptors,
-         more_clients_than_descriptors, data_that_is_not_in_memory_is_waited_for_by_others]
+         more_clients_than_descriptors, data_that_is_not_in_memory_is_waited_for_by_others,
+         a_damaged_record_is_found_without_being_asked_for]
 
 
 def main():
