@@ -327,6 +327,34 @@ static void records_set_back_are_missed(void **state)
     what_was_removed_or_set_back_is_missed(TAMPER_SET_BACK);
 }
 
+/* What is not blind must stay so, though the record that had the highest version is gone. */
+static void the_highest_version_is_remembered(void **state)
+{
+    struct test_random random = {.s = 1};
+    uint8_t bytes[STORE_KEY_BYTES_MAX];
+    struct round *r = round_new();
+    struct store_info info;
+    struct rig rig;
+    char name[16];
+    struct key key = key_of(7, name);
+
+    set_up(&rig, RIG_LOG);
+    put(&rig, 7, 50, false);
+    rig_stop(&rig);
+    fault_tamper_one(rig.dir, TAMPER_REMOVE,
+                     slice_of(bytes, store_key_encode(test_token(7), &key, bytes)), &random);
+    rig_start(&rig);
+    scrub_round(&rig, SIZE_MAX, r);
+    assert_int_equal(r->n_remade, 1);
+    rig_reopen(&rig);
+    assert_int_equal(rig.s->ops->vnode_info(rig.s, 0, zone_range(zone_of(test_token(7))), &info),
+                     0);
+    assert_int_equal(info.max_version.hlc, 50);
+    rig.s->ops->read_end(rig.s, 0);
+    rig_close(&rig);
+    free(r);
+}
+
 /* A put that is above all that the zone has seen is not looked up. What came from elsewhere must
  * count as seen once it is known. */
 static void a_put_is_not_blind_to_what_came_from_elsewhere(void **state)
@@ -388,8 +416,8 @@ static void heal_all(struct rig *rig, const struct round *r)
 static void damaged_records_are_named_and_healed(enum rig_engine engine)
 {
     enum {
-        N = 60
-    }; /* more than one slice names */
+        N = 400
+    }; /* of a zone more than one slice names */
     struct fault_tampered bad[N];
     struct sums *before = sums_new(), *after = sums_new();
     struct round *r = round_new();
@@ -457,6 +485,36 @@ static void damaged_records_are_named_and_healed_in_the_model(void **state)
     assert_int_equal(r->n_records, N_KEYS);
     rig_close(&rig);
     free(r);
+}
+
+/* By walking too, as sums of a part of a zone are made, or beside a wipe that is not applied. */
+static void sums_step_over_what_is_damaged(void **state)
+{
+    /* The ring, cut in the middle of its first zone, in which there are keys. */
+    const struct store_range halves[2] = {{0, UINT64_MAX >> (ZONE_BITS + 1)},
+                                          {(UINT64_MAX >> (ZONE_BITS + 1)) + 1, UINT64_MAX}};
+    struct fault_tampered bad[20];
+    struct store_info info[2];
+    struct rig rig;
+    char name[16];
+
+    for (enum rig_engine engine = 0; engine < RIG_ENGINES; engine++) {
+        set_up(&rig, engine);
+        if (engine != RIG_MEM)
+            tamper(&rig, TAMPER_RECORD, ARRAY_LEN(bad), 6, bad);
+        for (unsigned i = 0; engine == RIG_MEM && i < ARRAY_LEN(bad); i++) {
+            struct key key = key_of(i, name);
+
+            assert_int_equal(store_mem_corrupt(rig.s, test_token(i), &key), 0);
+        }
+        rig_wipe(&rig, 1, 1); /* nobody */
+        assert_true(sums_are_true(&rig));
+        for (unsigned i = 0; i < 2; i++)
+            assert_int_equal(rig.s->ops->vnode_info(rig.s, 0, halves[i], &info[i]), 0);
+        assert_int_equal(info[0].n_records + info[1].n_records, N_KEYS - ARRAY_LEN(bad));
+        rig.s->ops->read_end(rig.s, 0);
+        rig_close(&rig);
+    }
 }
 
 /* A state that heals is merged with all that is whole, wherever it is. */
@@ -920,10 +978,12 @@ int main(int argc, char **argv)
         cmocka_unit_test(one_slice_at_a_time_and_only_for_who_asked),
         cmocka_unit_test(removed_records_are_missed),
         cmocka_unit_test(records_set_back_are_missed),
+        cmocka_unit_test(the_highest_version_is_remembered),
         cmocka_unit_test(a_put_is_not_blind_to_what_came_from_elsewhere),
         cmocka_unit_test(damaged_records_are_named_and_healed_with_a_log),
         cmocka_unit_test(damaged_records_are_named_and_healed_plain),
         cmocka_unit_test(damaged_records_are_named_and_healed_in_the_model),
+        cmocka_unit_test(sums_step_over_what_is_damaged),
         cmocka_unit_test(healing_is_a_merge_where_nothing_is_damaged),
         cmocka_unit_test(healing_beside_a_load_keeps_what_is_newer),
         cmocka_unit_test(a_load_leaves_damaged_records_alone),
