@@ -3,11 +3,13 @@
  *   store_bench log|plain DIR [KEYS [SECONDS [OUTSTANDING]]]     (100000, 3; 1, 16 and 64)
  *   store_bench sorted DIR [KEYS]                                of the store with a log
  *   store_bench kill DIR [KEYS], then store_bench start DIR [KEYS]           the same
+ *   store_bench scrub DIR [KEYS]                                             the same
  *
  * "sorted": how fast a partition comes in from elsewhere, as sorted loads of records of 1000 bytes
  * among KEYS others. "kill": puts until both tables are as full as they get, then the process ends
- * itself with SIGKILL; "start" tells how long opening takes, and reads. Keys that are there from
- * the last run in DIR are not loaded again.
+ * itself with SIGKILL; "start" tells how long opening takes, and reads. "scrub": two rounds of a
+ * scrub, one slice right after the other. Keys that are there from the last run in DIR are not
+ * loaded again.
  *
  * Puts: random keys, 100 byte values, so many outstanding at a time, each wave submitted as
  * outcomes come back. Gets: random keys, a snapshot per 16; then the same after the store was
@@ -37,6 +39,7 @@
 #define OUT_MAX 64u
 #define SYNC_SAMPLES 200u
 #define GETS_PER_SNAPSHOT 16u
+#define SCRUB_BYTES (256u << 10) /* a node's slices */
 
 struct bench {
     struct store *s;
@@ -474,17 +477,56 @@ static void run_start(struct bench *b)
     measure_gets(b);
 }
 
+static void scrub_round(struct bench *b)
+{
+    double start = now_s(CLOCK_MONOTONIC), cpu = now_s(CLOCK_PROCESS_CPUTIME_ID), took;
+    uint64_t n_records = 0, n_bytes = 0, n_slices = 0, n_wrong = 0;
+    long faults = major_faults();
+    struct store_scrub out = {0};
+
+    do {
+        struct store_scrub_place at = out.next;
+
+        if (b->s->ops->scrub(b->s, 0, &at, SCRUB_BYTES) != 0)
+            die("scrub", "it is not taken");
+        while (!b->s->ops->scrubbed(b->s, 0, &out))
+            wait_woken(b);
+        n_records += out.n_records;
+        n_bytes += out.n_bytes;
+        n_wrong += out.n_bad + out.remade + (out.error != 0);
+        n_slices++;
+    } while (out.next.zone != 0 || !store_scrub_at_zone(&out.next));
+    took = now_s(CLOCK_MONOTONIC) - start;
+    cpu = now_s(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+    printf("scrub: %llu records in %.2f s, %llu slices, %.0f MB/s, %.2f us CPU per record, "
+           "%ld faults, %llu wrong\n",
+           (unsigned long long)n_records, took, (unsigned long long)n_slices,
+           (double)n_bytes / took / 1e6, cpu * 1e6 / (double)(n_records ? n_records : 1),
+           major_faults() - faults, (unsigned long long)n_wrong);
+}
+
+static void run_scrub(struct bench *b)
+{
+    load(b);
+    b->s->ops->close(b->s);
+    open_store(b);
+    for (unsigned i = 0; i < 2; i++)
+        scrub_round(b);
+}
+
 int main(int argc, char **argv)
 {
     struct bench b = {.random = 88172645463325252u, .n_keys = 100000, .seconds = 3};
     const char *mode = argc > 1 ? argv[1] : "";
     bool sorted = strcmp(mode, "sorted") == 0, kills = strcmp(mode, "kill") == 0;
-    bool starts = strcmp(mode, "start") == 0;
+    bool starts = strcmp(mode, "start") == 0, scrubs = strcmp(mode, "scrub") == 0;
     size_t only = 0;
 
     b.plain = strcmp(mode, "plain") == 0;
-    if (argc < 3 || argc > 6 || !(b.plain || sorted || kills || starts || strcmp(mode, "log") == 0))
-        die("usage", "store_bench log|plain|sorted|kill|start DIR [KEYS [SECONDS [OUTSTANDING]]]");
+    if (argc < 3 || argc > 6 ||
+        !(b.plain || sorted || kills || starts || scrubs || strcmp(mode, "log") == 0))
+        die("usage",
+            "store_bench log|plain|sorted|kill|start|scrub DIR [KEYS [SECONDS [OUTSTANDING]]]");
     b.dir = argv[2];
     if (argc > 3)
         b.n_keys = strtoull(argv[3], NULL, 10);
@@ -506,6 +548,8 @@ int main(int argc, char **argv)
         fill_tables(&b);
     } else if (starts) {
         run_start(&b);
+    } else if (scrubs) {
+        run_scrub(&b);
     } else {
         run_all(&b, only);
     }
