@@ -197,7 +197,7 @@ static void scan_some(struct twins *t)
     } while (a.more);
 }
 
-/* The model's and the plain store's disk hold the same at each moment; with a log it comes later. */
+/* The model and the plain store have the same on disk at each moment; with a log it comes later. */
 static void scrub_some(struct twins *t)
 {
     static const size_t budgets[] = {1, 500, SIZE_MAX};
