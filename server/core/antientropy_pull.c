@@ -10,6 +10,7 @@
  * checksum is not told, so the other's comes; whether it may replace ours is the store's business.
  */
 #include "server/core/antientropy.h"
+#include "server/core/heal.h"
 #include "server/core/records.h"
 #include "storage/merge.h"
 #include <assert.h>
@@ -169,6 +170,7 @@ void antientropy_recv_scanned(struct worker *w, const struct event *in, struct e
     p = &s->pull;
     if (in->u.scanned.error == -ERR_CORRUPT && page && page->cursor_len > 0) {
         place_set(&p->scanned, slice_of(page->cursor, page->cursor_len)); /* step over it */
+        heal_record(w, place_slice(&p->scanned));
         emit_scan(w, s, out);
         return;
     }

@@ -36,6 +36,7 @@
 struct op;
 struct pending;
 struct antientropy;
+struct heals;
 
 struct node_state {
     bool up;      /* there is a link */
@@ -89,6 +90,7 @@ struct worker {
 
     struct node_state nodes[WORKER_NODES_MAX];
     struct antientropy *antientropy;
+    struct heals *heals;
     struct worker_stats stats;
 };
 

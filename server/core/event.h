@@ -55,6 +55,7 @@ enum event_type {
     EVENT_GOT,       /* done: EFFECT_GET */
     EVENT_SCANNED,   /* done: EFFECT_SCAN */
     EVENT_LEAVES,    /* done: EFFECT_LEAVES */
+    EVENT_DAMAGED,   /* a record of ours fails its checksum: heal.h */
     EVENT_STORED,    /* done: EFFECT_STORE; durable */
     EVENT_DURABLE,   /* store.durable has moved */
     EVENT_RING,      /* a ring was published; newer than the last */
@@ -110,6 +111,9 @@ struct event {
             uint64_t lsn;     /* what they reveal */
             uint32_t cost_us; /* of this thread's time */
         } leaves;
+        struct {
+            struct slice store_key;
+        } damaged;
         struct store_done stored;
         struct {
             uint64_t lsn;

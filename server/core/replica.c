@@ -15,6 +15,7 @@
  * refused; what arrives as state is merged whatever its time and moves no clock.
  */
 #include "server/core/replica.h"
+#include "server/core/heal.h"
 #include "storage/merge.h"
 #include <assert.h>
 
@@ -216,9 +217,10 @@ static void recv_get(struct worker *w, struct addr from, const struct wire_peer 
         p->bucket = key->bucket;
         p->partition_len = (uint16_t)key->partition.len;
     }
+    p->token = ring_token(w->ring, key);
     e = worker_emit(out, EFFECT_GET);
     e->u.get.cookie = pending_cookie(w, p);
-    e->u.get.token = ring_token(w->ring, key);
+    e->u.get.token = p->token;
     e->u.get.key = *key;
 }
 
@@ -243,10 +245,11 @@ static void recv_put(struct worker *w, struct addr from, const struct wire_peer 
         replica_refuse(w, from, msg, ERR_OVERLOADED, out);
         return;
     }
+    p->token = ring_token(w->ring, &msg->u.put.key);
     e = worker_emit(out, EFFECT_STORE);
     e->u.store.type = STORE_OP_MERGE;
     e->u.store.cookie = pending_cookie(w, p);
-    e->u.store.token = ring_token(w->ring, &msg->u.put.key);
+    e->u.store.token = p->token;
     e->u.store.key = msg->u.put.key;
     e->u.store.state = *state;
     e->u.store.owner = owner;
@@ -430,6 +433,8 @@ void replica_got(struct worker *w, const struct event *in, struct effects *out)
     if (!p)
         return;
     err = in->u.got.error ? -in->u.got.error : replica_check(w, &p->replica);
+    if (err == ERR_CORRUPT)
+        heal_token(w, p->token);
     if (err) {
         pending_refuse(w, p, err, out);
         return;
@@ -458,6 +463,8 @@ void replica_scanned(struct worker *w, const struct event *in, struct effects *o
         return;
     }
     err = in->u.scanned.error ? -in->u.scanned.error : replica_check(w, &p->replica);
+    if (err == ERR_CORRUPT && page && page->cursor_len > 0)
+        heal_record(w, slice_of(page->cursor, page->cursor_len));
     /* A page that shows what is not durable yet is asked for again rather than copied: NOT_YET is
      * retried by the coordinator, and by then it is. */
     if (!err && page->lsn > w->durable_lsn)
@@ -483,6 +490,8 @@ void replica_stored(struct worker *w, const struct event *in, struct effects *ou
 
     if (!p)
         return;
+    if (done->error == -ERR_CORRUPT)
+        heal_token(w, p->token);
     if (done->error) {
         pending_refuse(w, p, -done->error, out);
         return;

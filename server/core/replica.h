@@ -26,7 +26,8 @@ struct pending {
     uint32_t generation;
     uint32_t next_free;
     struct addr from;
-    uint64_t id; /* as the requester sent it */
+    uint64_t id;    /* as the requester sent it */
+    uint64_t token; /* GET, DIGEST, PUT */
     struct wire_replica replica;
     struct blob *bytes;     /* DIGEST: the key, both parts; COMPARE: what is asked; gated: what the
                                answer consists of */

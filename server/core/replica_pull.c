@@ -7,6 +7,7 @@
  * checksum is left out: of it we know nothing.
  */
 #include "server/core/antientropy.h"
+#include "server/core/heal.h"
 #include "server/core/records.h"
 #include "server/core/replica.h"
 #include "storage/merge.h"
@@ -301,6 +302,7 @@ void replica_pull_scanned(struct worker *w, struct pending *p, const struct even
 
     if (!err && r == -ERR_CORRUPT && page && page->cursor_len > 0) {
         place_set(&job->looked, slice_of(page->cursor, page->cursor_len)); /* step over it */
+        heal_record(w, place_slice(&job->looked));
         emit_scan(w, p, place_slice(&job->looked), out);
         return;
     }

@@ -6,6 +6,7 @@
  */
 #include "server/core/antientropy.h"
 #include "server/core/coordinator.h"
+#include "server/core/heal.h"
 #include "server/core/op.h"
 #include "server/core/replica.h"
 #include <assert.h>
@@ -47,6 +48,8 @@ static void recv_peer(struct worker *w, struct addr from, uint32_t node,
         replica_recv(w, from, msg, owner, out);
     else if ((msg->id & RELAY_BIT) && from.kind == ADDR_WORKER)
         replica_relayed(w, msg, owner, out);
+    else if (msg->id & HEAL_ID)
+        heal_recv_reply(w, msg);
     else if (is_comparison(msg->type))
         antientropy_recv_reply(w, msg, out);
     else
@@ -140,7 +143,7 @@ static int drain(struct worker *w, struct effects *out)
 {
     drain_self(w, out);
     return drain_timers(w, out) && drain_gate(w, out) && drain_sweep(w, out) &&
-                   drain_stamping(w, out) && antientropy_drain(w, out)
+                   drain_stamping(w, out) && heal_drain(w, out) && antientropy_drain(w, out)
                ? 0
                : STEP_MORE;
 }
@@ -196,6 +199,8 @@ static void recv_stored(struct worker *w, const struct event *in, struct effects
 {
     if (in->u.stored.cookie == COOKIE_CLOCK)
         clock_renewed(&w->clock, w->wall_ms, in->u.stored.error);
+    else if ((in->u.stored.cookie & HEAL_COOKIE) == HEAL_COOKIE)
+        heal_recv_stored(w, in);
     else if (in->u.stored.cookie & ANTIENTROPY_COOKIE)
         antientropy_recv_stored(w, in);
     else
@@ -204,7 +209,9 @@ static void recv_stored(struct worker *w, const struct event *in, struct effects
 
 static void recv_scanned(struct worker *w, const struct event *in, struct effects *out)
 {
-    if (in->u.scanned.cookie & ANTIENTROPY_COOKIE)
+    if ((in->u.scanned.cookie & HEAL_COOKIE) == HEAL_COOKIE)
+        heal_recv_scanned(w, in);
+    else if (in->u.scanned.cookie & ANTIENTROPY_COOKIE)
         antientropy_recv_scanned(w, in, out);
     else
         replica_scanned(w, in, out);
@@ -252,6 +259,9 @@ static void recv_event(struct worker *w, const struct event *in, struct effects 
     case EVENT_LEAVES:
         recv_leaves(w, in, out);
         break;
+    case EVENT_DAMAGED:
+        heal_record(w, in->u.damaged.store_key);
+        break;
     case EVENT_STORED:
         recv_stored(w, in, out);
         break;
@@ -281,9 +291,11 @@ int worker_step(struct worker *w, const struct event *in, struct effects *out)
 
 uint64_t worker_deadline_ms(const struct worker *w)
 {
-    uint64_t timers_ms = wheel_next_ms(&w->wheel), repair_ms = antientropy_deadline_ms(w);
+    uint64_t at_ms = wheel_next_ms(&w->wheel), compare_ms = antientropy_deadline_ms(w);
+    uint64_t heal_ms = heal_deadline_ms(w);
 
-    return timers_ms < repair_ms ? timers_ms : repair_ms;
+    at_ms = compare_ms < at_ms ? compare_ms : at_ms;
+    return heal_ms < at_ms ? heal_ms : at_ms;
 }
 
 /* ---- life ---------------------------------------------------------------------------------- */
@@ -335,7 +347,7 @@ struct worker *worker_new(const struct worker_config *config)
     w->name = blob_copy(config->name);
     w->software = blob_copy(config->software);
     if (!w->name || !w->software || init_tables(w) < 0 ||
-        antientropy_init(w, config->compare_ms) < 0) {
+        antientropy_init(w, config->compare_ms) < 0 || heal_init(w) < 0) {
         worker_free(w);
         return NULL;
     }
@@ -353,6 +365,7 @@ void worker_free(struct worker *w)
         }
     empty_graves(w);
     antientropy_deinit(w);
+    heal_deinit(w);
     replica_deinit(w);
     ring_unref(w->ring);
     blob_unref(w->name);
@@ -372,6 +385,8 @@ void worker_stats(const struct worker *w, struct worker_stats *ret)
 void worker_repair_stats(const struct worker *w, struct worker_repair_stats *ret)
 {
     *ret = w->antientropy->stats;
+    ret->n_healed = w->heals->n_healed;
+    ret->n_damaged = w->heals->n;
 }
 
 bool worker_idle(const struct worker *w)

@@ -44,6 +44,8 @@ struct worker_repair_stats {
     uint64_t n_pulled, n_pulled_bytes;      /* records fetched, their keys and values */
     uint64_t n_told, n_told_bytes;          /* the same, given to others */
     uint32_t n_pairs_differ;                /* as last compared */
+    uint64_t n_healed;                      /* records that had failed their checksum */
+    uint32_t n_damaged;                     /* that wait to be healed */
 };
 
 struct worker_stats {

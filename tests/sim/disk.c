@@ -106,6 +106,18 @@ static void refuse(struct world *w, struct node *n, uint32_t worker, const struc
                                .b = (uint64_t)-error});
 }
 
+/* What the damaged record said is known to nobody any more. */
+static void heal(struct world *w, struct node *n, uint32_t key)
+{
+    struct disk *d = &n->disk;
+
+    if (!d->rotten[key])
+        return;
+    d->rotten[key] = false;
+    d->shadow.current[key] = d->shadow.durable[key] = (struct version){0};
+    w->stats.covers[COVER_HEALED]++;
+}
+
 void disk_submit(struct world *w, struct node *n, uint32_t worker, const struct store_op *ops,
                  size_t n_ops)
 {
@@ -129,6 +141,8 @@ void disk_submit(struct world *w, struct node *n, uint32_t worker, const struct 
         int key = ops[i].type == STORE_OP_MERGE ? client_key_index(w, &ops[i].key) : -1;
         bool room = !d->full || ops[i].state.deleted;
 
+        if (key >= 0 && ops[i].heal && room)
+            heal(w, n, (uint32_t)key);
         room = room && (key < 0 || !d->rotten[key]);
         if (ops[i].type != STORE_OP_MERGE)
             continue;
@@ -314,6 +328,19 @@ static void make_read(struct world *w, struct node *n, struct item *item)
         s->ops->read_end(s, item->worker);
 }
 
+static bool is_rotten(const struct world *w, struct node *n, uint32_t key)
+{
+    struct store *s = n->disk.store;
+    char text[16];
+    struct key k = client_key(key, text);
+    struct state state;
+    uint64_t lsn;
+    int r = s->ops->get(s, 0, ring_token(w->rings[0], &k), &k, &state, &lsn);
+
+    s->ops->read_end(s, 0);
+    return r == -ERR_CORRUPT;
+}
+
 bool disk_rot(struct world *w, struct node *n, uint32_t key)
 {
     struct disk *d = &n->disk;
@@ -395,4 +422,6 @@ void disk_crash(struct world *w, struct node *n, uint32_t n_workers)
     store_mem_crash(d->store, keep, n_workers);
     shadow_crash(&d->shadow, keep);
     d->syncing = false;
+    for (uint32_t i = 0; i < w->n_keys; i++) /* what was healed and not synced is damaged again */
+        d->rotten[i] = is_rotten(w, n, i);
 }

@@ -38,7 +38,8 @@ static const char *const cover_text[COVER_TRACE] = {"writes acknowledged",
                                                     "gets that found nothing",
                                                     "scans",
                                                     "reads of what was not durable yet",
-                                                    "operations lost in crashes"};
+                                                    "operations lost in crashes",
+                                                    "damaged records healed"};
 static const char *const trace_text[] = {"",
                                          "remote clocks not adopted",
                                          "waits for the clock",

@@ -77,6 +77,7 @@ enum cover {
     COVER_SCANNED,
     COVER_GATED,
     COVER_LOST_UNSYNCED,
+    COVER_HEALED,
     COVER_TRACE, /* + enum trace_type */
     N_COVERS = COVER_TRACE + 8
 };
