@@ -39,6 +39,8 @@
 #define ANTIENTROPY_ECHO_MS 500u
 /* After something was pulled, both should be equal: that is looked at soon. */
 #define ANTIENTROPY_VERIFY_MS 100u
+/* A pair stays urgent until it is equal, or so many comparisons in a row brought nothing. */
+#define ANTIENTROPY_URGENT_TRIES 3u
 /* Pairs that become due so close together are begun at one wake-up. */
 #define ANTIENTROPY_BATCH_MS 100u
 /* Bytes of keys and values pulled per second and worker: a fifth of what a disk of today takes. */
@@ -182,6 +184,8 @@ void antientropy_recv_ring(struct worker *w);
 /* A node has come (back): compare with it at once. */
 void antientropy_node_back(struct worker *w, uint32_t node);
 void antientropy_node_gone(struct worker *w, uint32_t node);
+/* Our own records there are not what they were, though nobody has written: compare them at once. */
+void antientropy_range_changed(struct worker *w, struct store_range range);
 void antientropy_recv_leaves(struct worker *w, const struct event *in, struct effects *out);
 void antientropy_recv_scanned(struct worker *w, const struct event *in, struct effects *out);
 void antientropy_recv_stored(struct worker *w, const struct event *in);

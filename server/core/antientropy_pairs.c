@@ -131,6 +131,26 @@ void antientropy_heard(struct worker *w, uint32_t partition, uint32_t slot, bool
     set_differs(w->antientropy, p, !equal);
 }
 
+void antientropy_range_changed(struct worker *w, struct store_range range)
+{
+    struct antientropy *a = w->antientropy;
+    uint32_t first, last;
+
+    if (!a->pairs)
+        return;
+    first = ring_partition(w->ring, range.first);
+    last = ring_partition(w->ring, range.last);
+    for (uint32_t p = first; p <= last && p < a->n_partitions; p++)
+        for (uint32_t s = 0; owned(w, p) && s < a->n_slots; s++) {
+            struct pair *pair = pair_of(w, p, s);
+
+            set_differs(a, pair, true); /* ours to ask, whoever is the lower */
+            pair->urgent = true;
+            pair->n_vain = 0;
+            set_due(a, pair, w->now_ms);
+        }
+}
+
 /* ---- hints --------------------------------------------------------------------------------- */
 
 static struct hint *hint_of(struct antientropy *a, uint32_t partition, uint32_t slot)
@@ -214,10 +234,10 @@ void pair_ended(struct worker *w, struct session *s, enum session_end end)
         set_due(a, p, w->now_ms + a->round_ms);
         return;
     }
-    if (end == SESSION_DIFFERED) {
+    if (end == SESSION_DIFFERED)
         set_differs(a, p, true);
+    if (p->n_vain >= ANTIENTROPY_URGENT_TRIES) /* what could be had at once is here */
         p->urgent = false;
-    }
     if (end == SESSION_DIFFERED && s->n_pulled > 0 && !s->young && !s->failed) {
         p->n_vain = 0;
         set_due(a, p, w->now_ms + ANTIENTROPY_VERIFY_MS);

@@ -56,6 +56,7 @@ enum event_type {
     EVENT_SCANNED,   /* done: EFFECT_SCAN */
     EVENT_LEAVES,    /* done: EFFECT_LEAVES */
     EVENT_DAMAGED,   /* a record of ours fails its checksum: heal.h */
+    EVENT_REMADE,    /* leaves of ours were wrong and are right now: antientropy.h */
     EVENT_STORED,    /* done: EFFECT_STORE; durable */
     EVENT_DURABLE,   /* store.durable has moved */
     EVENT_RING,      /* a ring was published; newer than the last */
@@ -114,6 +115,9 @@ struct event {
         struct {
             struct slice store_key;
         } damaged;
+        struct {
+            struct store_range range;
+        } remade;
         struct store_done stored;
         struct {
             uint64_t lsn;

@@ -262,6 +262,9 @@ static void recv_event(struct worker *w, const struct event *in, struct effects 
     case EVENT_DAMAGED:
         heal_record(w, in->u.damaged.store_key);
         break;
+    case EVENT_REMADE:
+        antientropy_range_changed(w, in->u.remade.range);
+        break;
     case EVENT_STORED:
         recv_stored(w, in, out);
         break;

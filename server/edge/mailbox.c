@@ -107,6 +107,8 @@ void letter_free(struct letter *l)
         if (l->u.socket.fd >= 0)
             close(l->u.socket.fd);
         blob_unref(l->u.socket.unread);
+    } else if (l->type == LETTER_DAMAGED) {
+        blob_unref(l->u.damaged.store_key);
     } else if (l->type == LETTER_RING) {
         ring_unref(l->u.ring.ring);
     }

@@ -19,6 +19,8 @@ enum letter_type {
     LETTER_RING,     /* control -> workers: a ring is published */
     LETTER_DIAL,     /* control -> workers: that node is up, dial it now */
     LETTER_SEEN,     /* control -> workers: how the cluster sees a node */
+    LETTER_DAMAGED,  /* control -> the owner: a record fails its checksum */
+    LETTER_REMADE,   /* control -> the owner: leaves were wrong and are right now */
     LETTER_STOP,     /* control -> workers: finish what is in flight */
     LETTER_FINISH,   /* control -> workers: end the connections politely */
     LETTER_IDLE,     /* worker -> control: that is done */
@@ -56,6 +58,12 @@ struct letter {
             uint32_t node;
             enum wire_member_state state;
         } seen;
+        struct {
+            struct blob *store_key; /* a reference */
+        } damaged;
+        struct {
+            struct store_range range;
+        } remade;
     } u;
 };
 

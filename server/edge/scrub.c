@@ -3,8 +3,9 @@
  *   timer --> ask --> (a thread of the store) --> woken --> tell, count, pause --> timer
  *
  * The store decides what is wrong and puts its own summaries right; only the pace is kept here.
- * Damaged records stay damaged until somebody heals them (storage/README.md); a summary that was
- * made anew is enough for replicas to see what is missing.
+ * Damaged records are reported to the worker that owns them, which has them healed by the other
+ * replicas (server/core/heal); a summary that was made anew is enough for replicas to see what is
+ * missing.
  *
  * A round begins in a zone chosen at random, and again so after each start: a node that is started
  * every few hours gets around all the same.
@@ -15,6 +16,7 @@
 
 #include "proto/err.h"
 #include "server/edge/control.h"
+#include "server/edge/worker_loop.h"
 
 #define PAUSE_MIN_MS 1u
 /* Longer than this there is no pause between zones, however little is in them. */
@@ -99,6 +101,36 @@ static void tell_bad(const struct scrub *s, const struct store_scrub *found)
               LOG_SLICE(key.partition), token);
 }
 
+/* To their owners, who have them healed. */
+static void report_bad(const struct scrub *s, const struct store_scrub *found)
+{
+    struct control *c = s->control;
+
+    for (size_t i = 0; i < found->n_named; i++) {
+        struct slice cursor = slice_of(found->bad[i].cursor, found->bad[i].len);
+        uint32_t owner = token_worker(store_cursor_token(cursor), c->node->n_workers);
+        struct letter *letter = letter_new(LETTER_DAMAGED, c->loop.index);
+
+        if (!letter)
+            return; /* met again by the next comparison */
+        letter->u.damaged.store_key = blob_copy(cursor);
+        loop_post_one(&c->node->workers[owner]->loop, letter);
+    }
+}
+
+/* So that the zone is compared with other replicas at once. */
+static void report_remade(const struct scrub *s, uint32_t zone)
+{
+    struct control *c = s->control;
+    uint64_t first = (uint64_t)zone * (UINT64_MAX / STORE_ZONES + 1);
+    struct letter *letter = letter_new(LETTER_REMADE, c->loop.index);
+
+    if (!letter)
+        return; /* compared within a round anyway */
+    letter->u.remade.range = (struct store_range){first, first + UINT64_MAX / STORE_ZONES};
+    loop_post_one(&c->node->workers[token_worker(first, c->node->n_workers)]->loop, letter);
+}
+
 static void tell(const struct scrub *s, const struct store_scrub *found)
 {
     if (found->n_bad)
@@ -158,6 +190,9 @@ void scrub_woken(struct scrub *s)
     count(&s->round, found);
     count(&s->total, found);
     tell(s, found);
+    report_bad(s, found);
+    if (found->remade)
+        report_remade(s, found->zone);
     if (s->at.zone == s->first_zone && found->zone != s->first_zone) {
         end_round(s);
         begin_round(s);

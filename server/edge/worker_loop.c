@@ -79,7 +79,14 @@ static void tell_repairs(struct worker_loop *wl)
     struct worker_repair_stats stats;
 
     worker_repair_stats(wl->core, &stats);
-    if (stats.n_pulled == wl->repairs_told || now_ms - wl->repairs_told_ms < REPAIRS_TELL_MS)
+    if (now_ms - wl->repairs_told_ms < REPAIRS_TELL_MS)
+        return;
+    if (stats.n_healed != wl->heals_told)
+        log_info(&wl->node->log, "damaged records were healed from other replicas",
+                 "worker=%u records=%" PRIu64 " records_since_start=%" PRIu64, wl->index,
+                 stats.n_healed - wl->heals_told, stats.n_healed);
+    wl->heals_told = stats.n_healed;
+    if (stats.n_pulled == wl->repairs_told)
         return;
     log_info(&wl->node->log, "fetched from other replicas what was missing here",
              "worker=%u records=%" PRIu64 " records_since_start=%" PRIu64
@@ -169,6 +176,20 @@ static void take_seen(struct worker_loop *wl, uint32_t node, enum wire_member_st
     worker_loop_feed(wl, &event);
 }
 
+static void take_damaged(struct worker_loop *wl, const struct blob *store_key)
+{
+    struct event event = {.type = EVENT_DAMAGED, .u.damaged.store_key = blob_slice(store_key)};
+
+    worker_loop_feed(wl, &event);
+}
+
+static void take_remade(struct worker_loop *wl, struct store_range range)
+{
+    struct event event = {.type = EVENT_REMADE, .u.remade.range = range};
+
+    worker_loop_feed(wl, &event);
+}
+
 static void take_stop(struct worker_loop *wl)
 {
     struct event event = {.type = EVENT_STOP};
@@ -221,6 +242,12 @@ static void take_letter(struct worker_loop *wl, struct letter *letter)
         break;
     case LETTER_SEEN:
         take_seen(wl, letter->u.seen.node, letter->u.seen.state);
+        break;
+    case LETTER_DAMAGED:
+        take_damaged(wl, letter->u.damaged.store_key);
+        break;
+    case LETTER_REMADE:
+        take_remade(wl, letter->u.remade.range);
         break;
     case LETTER_STOP:
         take_stop(wl);

@@ -46,7 +46,7 @@ struct worker_loop {
     struct store_batch batch;
     struct parked parked;
     uint64_t cold_told_ms; /* 0: never */
-    uint64_t repairs_told, repairs_told_ms;
+    uint64_t repairs_told, heals_told, repairs_told_ms;
     struct list *outboxes; /* [n_workers] letters of this wake-up */
     struct peers peers;
     struct listener listener;
