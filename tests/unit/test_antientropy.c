@@ -574,7 +574,7 @@ static void few_differences_cost_little_more_than_themselves(void **state)
     pass(c, 2 * ROUND_MS);
     assert_true(nodes_equal(c));
     assert_int_equal(pulled_by(c, 2), 600);
-    print_message("%" PRIu64 " bytes for 600 records of 100: %" PRIu64 " questions, %" PRIu64
+    print_message("# %" PRIu64 " bytes for 600 records of 100: %" PRIu64 " questions, %" PRIu64
                   " pulls\n",
                   c->n_bytes - before, c->n_sent[PEER_COMPARE], c->n_sent[PEER_PULL]);
     cluster_free(c);
