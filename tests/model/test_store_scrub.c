@@ -106,6 +106,16 @@ static int64_t get(struct rig *rig, unsigned i)
     return found;
 }
 
+static unsigned number_of_cursor(const uint8_t *bytes, size_t len)
+{
+    uint64_t token;
+    struct key key;
+
+    assert_int_equal(store_cursor_decode(slice_of(bytes, len), &token, &key), 0);
+    assert_true(token == test_token(number_of(&key)));
+    return number_of(&key);
+}
+
 /* ---- once around --------------------------------------------------------------------------- */
 
 struct round {
@@ -327,6 +337,42 @@ static void records_set_back_are_missed(void **state)
     what_was_removed_or_set_back_is_missed(TAMPER_SET_BACK);
 }
 
+/* Entries of the tables, over keys that are gone, damaged or whole on disk, before a summary is
+ * made anew and after it. */
+static void what_is_in_tables_is_counted_over_a_new_summary(void **state)
+{
+    const size_t n = N_KEYS / 100;
+    struct fault_tampered gone[N_KEYS / 100], bad[N_KEYS / 100];
+    struct round *r = round_new();
+    struct rig rig;
+
+    set_up(&rig, RIG_LOG);
+    tamper(&rig, TAMPER_REMOVE, n, 1, gone);
+    tamper(&rig, TAMPER_RECORD, n, 2, bad);
+    for (size_t i = 0; i < n; i += 2) {
+        put(&rig, number_of_cursor(gone[i].bytes, gone[i].len), 20, false);
+        put(&rig, number_of_cursor(bad[i].bytes, bad[i].len), 10, true);
+        put(&rig, (unsigned)i, 30, false);
+    }
+    scrub_round(&rig, SLICE_BYTES, r);
+    assert_true(r->n_remade > 0);
+    assert_int_equal(r->n_bad, n); /* on disk nothing is healed yet */
+    assert_true(sums_are_true(&rig));
+    for (size_t i = 1; i < n; i += 2) {
+        put(&rig, number_of_cursor(gone[i].bytes, gone[i].len), 20, false);
+        put(&rig, number_of_cursor(bad[i].bytes, bad[i].len), 10, true);
+        put(&rig, (unsigned)i, 30, false);
+    }
+    assert_true(sums_are_true(&rig));
+    rig_reopen(&rig);
+    assert_true(sums_are_true(&rig));
+    scrub_round(&rig, SLICE_BYTES, r);
+    assert_int_equal(r->n_remade + r->n_bad, 0);
+    assert_int_equal(r->n_records, N_KEYS);
+    rig_close(&rig);
+    free(r);
+}
+
 /* What is not blind must stay so, though the record that had the highest version is gone. */
 static void the_highest_version_is_remembered(void **state)
 {
@@ -386,16 +432,6 @@ static bool is_named(const struct round *r, const struct fault_tampered *t)
         if (slice_equal(slice_of(r->named[i].cursor, r->named[i].len), slice_of(t->bytes, t->len)))
             return true;
     return false;
-}
-
-static unsigned number_of_cursor(const uint8_t *bytes, size_t len)
-{
-    uint64_t token;
-    struct key key;
-
-    assert_int_equal(store_cursor_decode(slice_of(bytes, len), &token, &key), 0);
-    assert_true(token == test_token(number_of(&key)));
-    return number_of(&key);
 }
 
 /* One after the other, as a healer does. */
@@ -658,6 +694,37 @@ static void a_damaged_summary_is_made_anew(void **state)
     rig_reopen(&rig);
     assert_int_equal(put(&rig, number_of_cursor(near.bytes, near.len), 9, false).outcome,
                      OUTCOME_SUPERSEDED);
+    rig_close(&rig);
+    free(r);
+}
+
+/* A plain store that is given a log: its first summaries count what is whole. */
+static void an_upgrade_counts_what_is_whole(void **state)
+{
+    enum {
+        N = 20
+    };
+    struct fault_tampered bad[N];
+    struct round *r = round_new();
+    struct store_info info;
+    struct rig rig;
+
+    set_up(&rig, RIG_LMDB);
+    tamper(&rig, TAMPER_RECORD, N, 7, bad);
+    rig_stop(&rig);
+    rig.engine = RIG_LOG;
+    rig_start(&rig);
+    assert_int_equal(rig.s->ops->vnode_info(rig.s, 0, all, &info), 0);
+    assert_int_equal(info.n_records, N_KEYS - N);
+    rig.s->ops->read_end(rig.s, 0);
+    assert_true(sums_are_true(&rig));
+    scrub_round(&rig, SLICE_BYTES, r);
+    assert_int_equal(r->n_remade, 0);
+    assert_int_equal(r->n_bad, N);
+    heal_all(&rig, r);
+    rig_reopen(&rig);
+    scrub_round(&rig, SLICE_BYTES, r);
+    assert_int_equal(r->n_remade + r->n_bad, 0);
     rig_close(&rig);
     free(r);
 }
@@ -978,6 +1045,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(one_slice_at_a_time_and_only_for_who_asked),
         cmocka_unit_test(removed_records_are_missed),
         cmocka_unit_test(records_set_back_are_missed),
+        cmocka_unit_test(what_is_in_tables_is_counted_over_a_new_summary),
         cmocka_unit_test(the_highest_version_is_remembered),
         cmocka_unit_test(a_put_is_not_blind_to_what_came_from_elsewhere),
         cmocka_unit_test(damaged_records_are_named_and_healed_with_a_log),
@@ -989,6 +1057,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_load_leaves_damaged_records_alone),
         cmocka_unit_test(damaged_keys_hide_nobody_from_a_scrub),
         cmocka_unit_test(a_damaged_summary_is_made_anew),
+        cmocka_unit_test(an_upgrade_counts_what_is_whole),
         cmocka_unit_test(a_leaf_larger_than_a_slice_is_compared),
         cmocka_unit_test(without_room_a_summary_waits_for_the_next_time),
         cmocka_unit_test(a_summary_is_the_old_or_the_new_one_at_every_power_cut),
