@@ -647,22 +647,22 @@ static int mem_scrub(struct store *s, uint32_t queue, const struct store_scrub_p
     struct store_mem *m = mem_of(s);
     struct store_range range = zone_range(from->zone);
     size_t i = scan_first(m, range, slice_of(from->after, from->after_len));
+    bool ended = false; /* seen to: what is full has not looked */
     struct scrub_fold f;
 
     if (!scrub_box_claim(&m->scrub, queue))
         return -ERR_FULL;
     scrub_fold_begin(&f, NULL, from, bytes_max, &m->scrub.out);
-    for (; i < m->n_entries && m->entries[i]->token <= range.last; i++) {
-        const struct entry *e = m->entries[i];
+    for (; !ended && !scrub_fold_is_full(&f); i++) {
+        const struct entry *e = i < m->n_entries ? m->entries[i] : NULL;
 
-        if (scrub_fold_is_full(&f))
-            break;
-        if (e->corrupt)
+        ended = !e || e->token > range.last;
+        if (!ended && e->corrupt)
             scrub_fold_bad(&f, e->store_key);
-        else
+        else if (!ended)
             scrub_fold_record(&f, e->store_key, e->token, &e->key, &e->state);
     }
-    scrub_fold_end(&f, i == m->n_entries || m->entries[i]->token > range.last);
+    scrub_fold_end(&f, ended);
     scrub_box_filled(&m->scrub);
     m->config.notify(m->config.ctx, queue);
     return 0;
