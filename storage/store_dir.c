@@ -1,14 +1,19 @@
 /* store_dir: a store is created once, and never again by accident.
  *
- *   STORE file         data file      meaning
- *   ----------         ---------      -------
- *   none               none           new: STORE := "creating", make the data file, its first
- * commit, STORE := "quoit store 1" "creating"         any            the creation was cut off;
- * nothing was ever acknowledged: again "quoit store 1"    there          open it "quoit store 1"
- * gone or empty  the data was lost: refused. To begin anew here would be a node that has forgotten
- * everything and still answers as itself "quoit store 2"    any            a newer version wrote
- * it: refused none               there          brought here without STORE (a copy of the file):
- * open it
+ *   STORE file        data file        meaning
+ *   ----------        ---------        -------
+ *   none              none             new: STORE := "creating", make the data file, its first
+ *                                      commit, STORE := "quoit store N"
+ *   none              there            brought here without STORE (a copy of the file): open it
+ *   "creating"        any              the creation was cut off, nothing was ever acknowledged:
+ *                                      again
+ *   "quoit store N"   there            open it
+ *   "quoit store N"   gone or empty    the data was lost: refused. To begin anew here would be a
+ *                                      node that has forgotten everything and still answers as
+ *                                      itself
+ *   a higher N        any              a newer version wrote it: refused
+ *
+ * N is the format: 1 without a log, 2 with one.
  *
  * Each change of STORE is a new file renamed into place, the file and the directory synced, so it
  * is one or the other after a power cut; and the directory's entry of the data file is durable with
