@@ -81,6 +81,15 @@ bool log_group_has_magic(struct slice bytes)
     return bytes.len >= sizeof(magic) && memcmp(bytes.data, magic, sizeof(magic)) == 0;
 }
 
+bool log_group_claims(struct slice bytes, uint64_t log_id, uint64_t *ret_seq)
+{
+    if (bytes.len < LOG_GROUP_HEADER_BYTES || !log_group_has_magic(bytes) ||
+        bytes_get_le(bytes.data + 16, 8) != log_id)
+        return false;
+    *ret_seq = bytes_get_le(bytes.data + 32, 8);
+    return true;
+}
+
 bool log_group_decode(struct slice bytes, uint64_t log_id, struct log_group *ret)
 {
     const uint8_t *h = bytes.data;

@@ -49,6 +49,9 @@ void log_record_encode(uint8_t type, uint32_t len, uint8_t out[LOG_RECORD_HEADER
 /* Whether whole bytes begin with a whole group of the log (log_id 0: of any), of whatever format,
  * as its checksum says. *ret only then. Nothing of bytes is believed before it was bounded. */
 bool log_group_decode(struct slice bytes, uint64_t log_id, struct log_group *ret);
+/* Whether bytes begin with the header of a group of the log, whole or not; *ret_seq as it says.
+ * Nothing is checked: good for suspecting that a group is there, not for believing what it says. */
+bool log_group_claims(struct slice bytes, uint64_t log_id, uint64_t *ret_seq);
 /* Something that may once have been a group begins here. */
 bool log_group_has_magic(struct slice bytes);
 

@@ -21,8 +21,9 @@
  * anything that looks so further inside may be a client's invention.
  *
  * After a clean stop nothing is left to be found, and the store knows where the last group stands
- * (log_replay.last): if it is there, whole, and no other one where the next would have been
- * written, nothing is searched. The store must forget that before anything is appended.
+ * (log_replay.last): if it is there, whole, and nothing that looks like a later one where the next
+ * would have been written, nothing is searched. The store must forget that before anything is
+ * appended.
  *
  * Opening changes nothing but that one rewrite, so it may be cut off anywhere and repeated.
  *
@@ -214,19 +215,20 @@ static bool decode_at(struct search *s, struct found *f, size_t len)
            log_group_decode(slice_of(s->bytes, len), s->log_id, &f->group);
 }
 
-/* Where the next group would be written: behind the last one, or in block 0 of another segment. */
+/* Whether a group, whole or torn, may stand where the next one would have been written: behind the
+ * last one, or in block 0 of another segment. Whatever cannot be read may be one. */
 static bool is_followed(struct search *s, const struct found *last)
 {
     for (size_t i = 0; i < s->l->n_segments; i++) {
-        struct found f = {.segment = s->l->segments[i]};
-        uint64_t rest;
+        const struct log_segment *segment = s->l->segments[i];
+        uint64_t offset = segment == last->segment ? end_of(last) : 0, seq;
+        uint8_t head[LOG_GROUP_HEADER_BYTES];
 
-        if (f.segment == last->segment)
-            f.offset = end_of(last);
-        rest = f.segment->size - f.offset;
-        if (rest >= LOG_BLOCK_BYTES &&
-            decode_at(s, &f, rest < LOG_GROUP_BYTES_MAX ? (size_t)rest : LOG_GROUP_BYTES_MAX) &&
-            f.group.seq > last->group.seq)
+        if (segment->size - offset < LOG_BLOCK_BYTES)
+            continue;
+        if (log_segment_read(segment, offset, head, sizeof(head), s->why) < 0 ||
+            (log_group_claims(slice_of(head, sizeof(head)), s->log_id, &seq) &&
+             seq > last->group.seq))
             return true;
     }
     return false;

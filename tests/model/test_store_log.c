@@ -12,8 +12,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "storage/clean_mark.h"
 #include "storage/cold.h"
-#include "storage/log.h"
+#include "storage/log_group.h"
 #include "storage/log_segment.h"
 #include "storage/store_lmdb_env.h"
 #include "tests/model/fault_store.h"
@@ -416,11 +417,14 @@ int __wrap_log_segment_read(const struct log_segment *s, uint64_t offset, void *
                             char *why);
 
 static size_t log_bytes_read;
+static bool headers_cannot_be_read; /* alone; with what follows they can */
 
 int __wrap_log_segment_read(const struct log_segment *s, uint64_t offset, void *bytes, size_t len,
                             char *why)
 {
     log_bytes_read += len;
+    if (headers_cannot_be_read && len == LOG_GROUP_HEADER_BYTES)
+        return -ERR_IO;
     return __real_log_segment_read(s, offset, bytes, len, why);
 }
 
@@ -443,6 +447,14 @@ static void make_copy(struct rig *rig, const char *suffix)
     assert_int_equal(system(command), 0);
 }
 
+static bool has_clean_mark(const struct rig *rig)
+{
+    char path[128];
+
+    snprintf(path, sizeof(path), "%s/" CLEAN_MARK_NAME, rig->dir);
+    return access(path, F_OK) == 0;
+}
+
 /* The log is read only as far as its last group, and what is put afterwards is found as ever. */
 static void after_a_clean_stop_the_log_is_not_searched(void **state)
 {
@@ -452,8 +464,11 @@ static void after_a_clean_stop_the_log_is_not_searched(void **state)
     for (uint64_t hlc = 1; hlc <= 20; hlc++)
         rig_put(&rig, "k", hlc, "value");
     rig.s->ops->read_end(rig.s, 0);
+    rig_stop(&rig);
+    assert_true(has_clean_mark(&rig));
     log_bytes_read = 0;
-    rig_reopen(&rig);
+    rig_start(&rig);
+    assert_false(has_clean_mark(&rig)); /* before anything is put */
     assert_true(log_bytes_read > 0 && log_bytes_read < SEGMENT_BYTES);
     assert_int_equal(get(&rig, "k", NULL), 20);
     rig_put(&rig, "k", 21, "value");
@@ -466,6 +481,66 @@ static void after_a_clean_stop_the_log_is_not_searched(void **state)
     assert_true(log_bytes_read > SEGMENT_BYTES);
     assert_int_equal(get(&rig, "k", NULL), 21);
     rig_close(&rig);
+}
+
+/* Where it cannot be told whether the log goes on, it is searched. */
+static void a_log_that_cannot_be_read_behind_its_end_is_searched(void **state)
+{
+    struct rig rig;
+
+    set_up(&rig);
+    rig_put(&rig, "k", 1, "value");
+    rig.s->ops->read_end(rig.s, 0);
+    log_bytes_read = 0;
+    headers_cannot_be_read = true;
+    rig_reopen(&rig);
+    headers_cannot_be_read = false;
+    assert_true(log_bytes_read > SEGMENT_BYTES);
+    assert_int_equal(get(&rig, "k", NULL), 1);
+    rig_close(&rig);
+}
+
+static void move(const struct rig *rig, const char *from, const char *to)
+{
+    char paths[2][128];
+
+    snprintf(paths[0], sizeof(paths[0]), "%s%s", rig->dir, from);
+    snprintf(paths[1], sizeof(paths[1]), "%s%s", rig->dir, to);
+    assert_int_equal(rename(paths[0], paths[1]), 0);
+}
+
+/* As if a version that knows nothing of marks had written to the store in between. */
+static void write_behind_a_mark(size_t value_len)
+{
+    uint8_t *bytes = calloc(1, value_len);
+    struct store_op op = put_op("k", 2);
+    struct rig rig;
+
+    assert_non_null(bytes);
+    op.state.value = slice_of(bytes, value_len);
+    set_up(&rig);
+    rig_put(&rig, "k", 1, "value");
+    rig.s->ops->read_end(rig.s, 0);
+    rig_stop(&rig);
+    move(&rig, "/" CLEAN_MARK_NAME, ".mark");
+    rig_start(&rig);
+    assert_int_equal(rig_do(&rig, &op).outcome, OUTCOME_STORED);
+    rig.s->ops->read_end(rig.s, 0);
+    make_copy(&rig, ".killed");
+    rig_stop(&rig);
+    replace_by_copy(&rig, ".killed");
+    move(&rig, ".mark", "/" CLEAN_MARK_NAME);
+    rig_start(&rig);
+    assert_int_equal(get(&rig, "k", NULL), 2);
+    rig_close(&rig);
+    free(bytes);
+}
+
+static void a_mark_that_was_left_behind_hides_nothing(void **state)
+{
+    write_behind_a_mark(100);
+    write_behind_a_mark(LOG_GROUP_BYTES_MAX); /* a record that is a group of its own */
+    write_behind_a_mark(2 * LOG_GROUP_BYTES_MAX);
 }
 
 /* ---- a pass half way ----------------------------------------------------------------------- */
@@ -1113,6 +1188,8 @@ int main(void)
         cmocka_unit_test(a_replay_brings_back_only_what_the_pass_had_before_it),
         cmocka_unit_test(tables_are_bounded_while_the_disk_hangs),
         cmocka_unit_test(after_a_clean_stop_the_log_is_not_searched),
+        cmocka_unit_test(a_log_that_cannot_be_read_behind_its_end_is_searched),
+        cmocka_unit_test(a_mark_that_was_left_behind_hides_nothing),
         cmocka_unit_test(what_a_table_lent_outlives_it),
         cmocka_unit_test(late_puts_meet_tables_and_disk),
         cmocka_unit_test(a_key_of_zero_bytes_is_a_key),

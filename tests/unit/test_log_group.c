@@ -141,6 +141,24 @@ static void a_newer_format_is_still_recognised(void **state)
     assert_int_equal(g.format, 7);
 }
 
+/* By the header alone, however much of the group is there, and only of this log. */
+static void a_header_claims_a_group(void **state)
+{
+    struct sample s;
+    uint64_t seq = 7;
+
+    sample_init(&s);
+    s.bytes[s.len - 1] ^= 1;
+    for (size_t len = 0; len < LOG_GROUP_HEADER_BYTES; len++)
+        assert_false(log_group_claims(slice_of(s.bytes, len), ID, &seq));
+    assert_false(log_group_claims(slice_of(s.bytes, s.len), ID + 1, &seq));
+    assert_int_equal(seq, 7);
+    assert_true(log_group_claims(slice_of(s.bytes, LOG_GROUP_HEADER_BYTES), ID, &seq));
+    assert_int_equal(seq, 42);
+    s.bytes[0] ^= 1;
+    assert_false(log_group_claims(slice_of(s.bytes, s.len), ID, &seq));
+}
+
 static void records_that_do_not_fit_are_corrupt(void **state)
 {
     static const struct {
@@ -181,6 +199,7 @@ int main(void)
         cmocka_unit_test(the_id_is_part_of_the_checksum),
         cmocka_unit_test(nothing_behind_the_end_is_read),
         cmocka_unit_test(a_newer_format_is_still_recognised),
+        cmocka_unit_test(a_header_claims_a_group),
         cmocka_unit_test(records_that_do_not_fit_are_corrupt),
         cmocka_unit_test(groups_take_whole_blocks),
     };
