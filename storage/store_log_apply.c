@@ -303,7 +303,7 @@ static int pass_slice(struct store_log *s, void *what, size_t records_max,
 
 static void publish_progress(struct store_log *s, const struct pass *pass)
 {
-    uint32_t progress = PROGRESS_WHOLE;
+    uint32_t progress = PROGRESS_WHOLE, n_ranges = pass->zone / (ZONES / TABLE_RANGES);
 
     if (pass->n_total)
         progress = (uint32_t)(pass->n_applied * PROGRESS_WHOLE / pass->n_total);
@@ -311,7 +311,8 @@ static void publish_progress(struct store_log *s, const struct pass *pass)
         if (!pass->tables[q])
             continue;
         atomic_store(&s->parts[q].progress, progress);
-        atomic_store(&s->parts[q].n_ranges_applied, pass->zone / (ZONES / TABLE_RANGES));
+        if (atomic_exchange(&s->parts[q].n_ranges_applied, n_ranges) < n_ranges)
+            s->config.notify(s->config.ctx, q); /* gives them back, even if it is idle */
     }
     notify_held_up(s);
 }
