@@ -143,29 +143,6 @@ static void store_free(struct store_log *s)
     free(s);
 }
 
-/* Tables that the apply has not been given yet: it has ended, so we do it. */
-static int apply_rest(struct store_log *s)
-{
-    struct table **tables = calloc(s->n_parts, sizeof(struct table *));
-    int r = tables ? 0 : -ERR_NO_MEMORY;
-
-    for (int frozen = 1; r == 0 && frozen >= 0; frozen--) {
-        for (uint32_t q = 0; q < s->n_parts; q++) {
-            struct part *p = &s->parts[q];
-            struct table *t = frozen ? p->frozen : p->active;
-
-            if (frozen && atomic_load(&p->applied))
-                t = NULL;
-            tables[q] = t && !table_is_empty(t) ? t : NULL;
-            if (tables[q] && !frozen)
-                atomic_store(&p->active_first, LSN_NONE);
-        }
-        r = apply_pass(s, tables);
-    }
-    free(tables);
-    return r;
-}
-
 /* The next start need not search the log; without the mark it does. */
 static void say_clean(struct store_log *s)
 {
@@ -183,11 +160,8 @@ static void log_store_close(struct store *store)
     scrubber_stop(s);
     apply_stop(s);
     log_stop(s->log);
-    /* Loads that waited for a wipe in those tables come last. */
-    if (!atomic_load(&s->failed) && apply_rest(s) == 0) {
-        apply_loads(s);
+    if (!atomic_load(&s->failed) && apply_rest(s) == 0)
         say_clean(s);
-    }
     store_free(s);
 }
 

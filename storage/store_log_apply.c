@@ -14,9 +14,14 @@
  * A disk without room stops a pass, not the store: puts are refused (space), the slices are tried
  * again with less and less, the reserve is given up, and then the pass waits for room. Everything
  * acknowledged is in the log meanwhile.
+ *
+ * A pass is begun once. If a store is closed in the middle of one, closing goes on from where it
+ * stands: to begin again would repeat wipes over records that came after them, and those may be on
+ * disk only, when their owner has given the memory back.
  */
 #include "storage/store_log_impl.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -279,7 +284,8 @@ static int run_load(struct store_log *s, struct load *load)
     return 0;
 }
 
-void apply_loads(struct store_log *s)
+/* When the thread has ended and all tables are on disk: no wipe is left that they wait for. */
+static void rest_of_loads(struct store_log *s)
 {
     struct apply *a = &s->apply;
     int r = 0;
@@ -324,6 +330,7 @@ static void pass_end(struct store_log *s, struct pass *pass)
     facts_written(s, pass->durable);
     log_release(s->log, pass->seq);
     s->apply.seq_applied = pass->seq;
+    s->apply.passing = false;
     for (uint32_t q = 0; q < s->n_parts; q++) {
         if (!pass->tables[q])
             continue;
@@ -335,29 +342,81 @@ static void pass_end(struct store_log *s, struct pass *pass)
     }
 }
 
-/* 0; COMMIT_FULL: the store is being closed and there is no room; negative: it has failed. */
-int apply_pass(struct store_log *s, struct table **tables)
+static void pass_begin(struct store_log *s)
 {
-    struct pass pass = {.tables = tables, .zone = ZONES};
+    struct apply *a = &s->apply;
+    struct pass *pass = &a->pass;
+
+    assert(!a->passing);
+    a->passing = true;
+    *pass = (struct pass){.tables = a->taken, .zone = ZONES};
+    for (uint32_t q = 0; q < s->n_parts; q++) {
+        if (!a->taken[q])
+            continue;
+        pass->zone = 0;
+        pass->n_total += table_count(a->taken[q]);
+        if (q < s->n_owners)
+            pass->seq_of[q] = log_seq_of(s->log, a->taken[q]->lsn_last);
+    }
+}
+
+/* From where the pass stands. 0: to its end; COMMIT_FULL: the store is being closed and there is no
+ * room; negative: it has failed. */
+static int pass_run(struct store_log *s)
+{
+    struct pass *pass = &s->apply.pass;
+    int r = 0;
+
+    while (r == 0 && !pass->finished) {
+        r = run_slice(s, pass_slice, pass);
+        publish_progress(s, pass);
+    }
+    if (r == 0)
+        pass_end(s, pass);
+    return r;
+}
+
+/* The tables that were taken, and facts. As pass_run. */
+static int apply_taken(struct store_log *s)
+{
+    struct apply *a = &s->apply;
     uint64_t lsn = 0;
     int r;
 
-    for (uint32_t q = 0; q < s->n_parts; q++) {
-        if (!tables[q])
-            continue;
-        pass.zone = 0;
-        pass.n_total += table_count(tables[q]);
-        lsn = tables[q]->lsn_last > lsn ? tables[q]->lsn_last : lsn;
-    }
+    for (uint32_t q = 0; q < s->n_parts; q++)
+        if (a->taken[q] && a->taken[q]->lsn_last > lsn)
+            lsn = a->taken[q]->lsn_last;
     r = wait_durable(s, lsn);
-    for (uint32_t q = 0; r == 0 && q < s->n_owners; q++)
-        pass.seq_of[q] = tables[q] ? log_seq_of(s->log, tables[q]->lsn_last) : 0;
-    while (r == 0 && !pass.finished) {
-        r = run_slice(s, pass_slice, &pass);
-        publish_progress(s, &pass);
+    if (r < 0)
+        return r;
+    pass_begin(s);
+    return pass_run(s);
+}
+
+static void take_rest(struct store_log *s, bool frozen)
+{
+    for (uint32_t q = 0; q < s->n_parts; q++) {
+        struct part *p = &s->parts[q];
+
+        if (frozen)
+            s->apply.taken[q] = atomic_load(&p->applied) ? NULL : p->frozen;
+        else
+            s->apply.taken[q] = table_is_empty(p->active) ? NULL : p->active;
+        if (!frozen && s->apply.taken[q])
+            atomic_store(&p->active_first, LSN_NONE);
+    }
+}
+
+int apply_rest(struct store_log *s)
+{
+    int r = s->apply.passing ? pass_run(s) : 0;
+
+    for (int frozen = 1; r == 0 && frozen >= 0; frozen--) {
+        take_rest(s, frozen);
+        r = apply_taken(s);
     }
     if (r == 0)
-        pass_end(s, &pass);
+        rest_of_loads(s);
     return r;
 }
 
@@ -491,7 +550,7 @@ static int work(struct store_log *s, bool tick)
     else if (load)
         r = run_load(s, a->loading);
     else if (tables || (tick && facts_are_due(s)))
-        r = apply_pass(s, a->taken);
+        r = apply_taken(s);
     pthread_mutex_lock(&a->lock);
     return r;
 }

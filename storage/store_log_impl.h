@@ -150,6 +150,20 @@ struct facts {
     _Atomic uint64_t first; /* like a part's active_first */
 };
 
+/* How far a pass is: after each transaction of it, what is on disk. */
+struct pass {
+    struct table **tables; /* [n_parts], NULL where there is none */
+    uint32_t zone;
+    size_t wipe;                        /* next one of the zone's table */
+    uint8_t after[STORE_KEY_BYTES_MAX]; /* entries of the zone up to this key are applied */
+    size_t after_len;
+    uint64_t n_applied, n_total;
+    uint64_t seq_of[LIMIT_WORKERS_MAX]; /* as in pass_place */
+    bool finished;                      /* tables, facts and applied_seq are on disk */
+    uint64_t durable;                   /* finished: as of the last transaction */
+    uint64_t seq;                       /* the log is applied up to here */
+};
+
 struct apply {
     pthread_t thread;
     bool started;
@@ -165,6 +179,8 @@ struct apply {
     _Atomic uint64_t wait_lsn; /* to be woken when this is durable */
     /* the thread's own */
     struct table **taken;      /* [n_parts]: of the pass */
+    struct pass pass;          /* the one at hand */
+    bool passing;              /* there is one */
     uint64_t *lsn_applied;     /* [n_parts]: of the last table that is on disk */
     uint64_t *lsn_seen;        /* [n_parts]: active_last at the last tick */
     uint32_t *ticks_unchanged; /* [n_parts] */
@@ -364,11 +380,9 @@ void apply_stop(struct store_log *s);
 void apply_kick(struct store_log *s);
 /* The log has come so far. */
 void apply_durable(struct store_log *s, uint64_t lsn);
-/* Brings the tables to disk: the thread does, or who closes the store when it has ended. 0;
- * COMMIT_FULL: the store is being closed and there is no room; negative: it has failed. */
-int apply_pass(struct store_log *s, struct table **tables);
-/* Who closes the store, when the thread has ended and all tables are on disk. */
-void apply_loads(struct store_log *s);
+/* Who closes the store, when the threads have ended: all that is left, tables, then loads. 0;
+ * COMMIT_FULL: there is no room; negative: the store has failed. */
+int apply_rest(struct store_log *s);
 /* Owner: hands the part's frozen table over. */
 void apply_give(struct store_log *s, uint32_t queue, struct table *frozen);
 void apply_give_load(struct store_log *s, struct load *load);
@@ -379,20 +393,6 @@ void notify_held_up(struct store_log *s);
 
 /* ---- store_log_slice.c: transactions of the apply. All return enum commit_result, or negative
  * with why: the store is beyond repair. */
-
-/* How far a pass is. */
-struct pass {
-    struct table **tables; /* [n_parts], NULL where there is none */
-    uint32_t zone;
-    size_t wipe;                        /* next one of the zone's table */
-    uint8_t after[STORE_KEY_BYTES_MAX]; /* entries of the zone up to this key are applied */
-    size_t after_len;
-    uint64_t n_applied, n_total;
-    uint64_t seq_of[LIMIT_WORKERS_MAX]; /* as in pass_place */
-    bool finished;                      /* tables, facts and applied_seq are on disk */
-    uint64_t durable;                   /* finished: as of the last transaction */
-    uint64_t seq;                       /* the log is applied up to here */
-};
 
 /* One synced transaction from where the pass is. */
 int slice_apply(struct store_log *s, struct pass *pass, size_t records_max,

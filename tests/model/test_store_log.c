@@ -17,6 +17,7 @@
 #include "storage/log_group.h"
 #include "storage/log_segment.h"
 #include "storage/store_lmdb_env.h"
+#include "storage/store_log_impl.h"
 #include "tests/model/fault_store.h"
 #include "tests/model/log_disk.h"
 
@@ -661,6 +662,87 @@ static void a_replay_brings_back_only_what_the_pass_had_before_it(void **state)
     half_end(&rig);
 }
 
+void __real_log_stop(struct log *l);
+void __wrap_log_stop(struct log *l);
+
+static bool heal_in_close;
+
+/* When a store is closed: the apply's thread has ended, and what it left is not applied yet. */
+void __wrap_log_stop(struct log *l)
+{
+    if (heal_in_close)
+        log_shim_heal();
+    __real_log_stop(l);
+}
+
+/* The disk is full from here on until the store is closed, or (`heals`) while it is. */
+static void stop_on_a_full_disk(struct rig *rig, bool heals)
+{
+    log_shim_fail(LOG_SHIM_DATA, 1, ENOSPC, true);
+    log_shim_let_go();
+    heal_in_close = heals;
+    rig_stop(rig);
+    heal_in_close = false;
+    assert_true(log_shim_has_failed());
+    log_shim_heal();
+}
+
+/* Closing goes on with the pass where it stands: what was written behind a wipe, and given back
+ * since, is not wiped again. */
+static void a_pass_that_was_cut_off_is_not_begun_again(void **state)
+{
+    for (int heals = 0; heals < 2; heals++) {
+        struct rig rig;
+
+        half_set_up(&rig);
+        assert_true(half_n_records(&rig) < HALF_KEYS + HALF_KEYS / 8);
+        half_check(&rig);
+        stop_on_a_full_disk(&rig, heals);
+        assert_int_equal(has_clean_mark(&rig), heals);
+        rig_start(&rig);
+        half_check(&rig);
+        half_end(&rig);
+    }
+}
+
+#define ONE_RANGE_KEYS 16u
+
+/* All of the table is in the first range, and nothing else is to be done than to end the pass. */
+static void a_pass_that_was_cut_off_before_its_end_is_ended(void **state)
+{
+    uint8_t *bytes = calloc(1, TABLES_BYTES / ONE_RANGE_KEYS);
+    struct rig rig;
+    char name[16];
+
+    assert_non_null(bytes);
+    rig_slice_records = ONE_RANGE_KEYS;
+    set_up(&rig);
+    log_shim_hold_data_sync(0);
+    for (unsigned i = 0; i < ONE_RANGE_KEYS; i++) {
+        struct store_op op = put_op(half_key(i, name), 1);
+
+        op.token = UINT64_MAX / TABLE_RANGES; /* its last zone */
+        op.state.value = slice_of(bytes, TABLES_BYTES / ONE_RANGE_KEYS / 32 * 29);
+        assert_int_equal(rig_do(&rig, &op).error, 0); /* the last one freezes */
+    }
+    log_shim_wait_held();
+    rig.n_notified[0] = 0; /* of puts */
+    log_shim_fail(LOG_SHIM_DATA, 1, ENOSPC, true);
+    log_shim_let_go();
+    wait_for_outcome(&rig); /* the range is on disk */
+    assert_int_equal(half_n_records(&rig), ONE_RANGE_KEYS);
+    heal_in_close = true;
+    rig_stop(&rig);
+    heal_in_close = false;
+    assert_true(log_shim_has_failed());
+    assert_true(has_clean_mark(&rig));
+    log_shim_heal();
+    rig_start(&rig);
+    assert_int_equal(half_n_records(&rig), ONE_RANGE_KEYS);
+    half_end(&rig);
+    free(bytes);
+}
+
 /* However little the frozen table holds: on a disk that hangs the active one is bounded too. */
 static void tables_are_bounded_while_the_disk_hangs(void **state)
 {
@@ -1186,6 +1268,8 @@ int main(void)
         cmocka_unit_test(a_load_behind_a_wipe_is_done_when_the_store_is_closed),
         cmocka_unit_test(a_frozen_table_is_given_back_range_by_range),
         cmocka_unit_test(a_replay_brings_back_only_what_the_pass_had_before_it),
+        cmocka_unit_test(a_pass_that_was_cut_off_is_not_begun_again),
+        cmocka_unit_test(a_pass_that_was_cut_off_before_its_end_is_ended),
         cmocka_unit_test(tables_are_bounded_while_the_disk_hangs),
         cmocka_unit_test(after_a_clean_stop_the_log_is_not_searched),
         cmocka_unit_test(a_log_that_cannot_be_read_behind_its_end_is_searched),

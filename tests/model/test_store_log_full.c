@@ -14,13 +14,19 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "storage/clean_mark.h"
 #include "tests/model/fault_store.h"
+#include "tests/model/log_shim.h"
 
 #define FS_MIB 160u
 #define WAIT_S 30
 #define BALLAST_STEP (256u << 10)
 #define VALUE_BYTES (32u << 10)
 #define DELETED_HLC 100u
+#define PASS_KEYS 300u
+#define PASS_SLICE 16u
+#define PASS_LARGE 500000u /* of the values that find no room */
+#define PASS_ROOM (480u << 10)
 
 struct world {
     char dir[64]; /* where the file system is mounted */
@@ -28,7 +34,8 @@ struct world {
     struct fault_store f;
     uint8_t *value;
     size_t len;
-    uint64_t n_stored;  /* keys 0 .. n_stored - 1 are acknowledged, of `len` bytes */
+    bool some_large;    /* a few of the second half of the ring have PASS_LARGE bytes */
+    uint64_t n_stored;  /* keys 0 .. n_stored - 1 are acknowledged, of len_of bytes */
     uint64_t n_deleted; /* and the first of them deleted again */
     uint64_t fact;      /* the last acknowledged */
 };
@@ -111,6 +118,11 @@ static struct store_op numbered(uint64_t i, char name[24], uint64_t hlc, struct 
     return rig_merge_op(slice_str(name), hlc, value);
 }
 
+static size_t len_of(const struct world *w, uint64_t token)
+{
+    return w->some_large && token > UINT64_MAX / 2 && token % 32 == 0 ? PASS_LARGE : w->len;
+}
+
 static int put(struct world *w, uint64_t i, uint64_t hlc, size_t len)
 {
     char name[24];
@@ -181,7 +193,7 @@ static void assert_all_there(struct world *w)
         assert_int_equal(s->ops->get(s, 0, op.token, &op.key, &state, &lsn), 0);
         assert_int_equal(state.kind, STATE_LWW);
         assert_int_equal(state.deleted, i < w->n_deleted);
-        assert_int_equal(state.value.len, i < w->n_deleted ? 0 : w->len);
+        assert_int_equal(state.value.len, i < w->n_deleted ? 0 : len_of(w, op.token));
         if (i % 64 == 0)
             s->ops->read_end(s, 0);
     }
@@ -301,12 +313,66 @@ static void large_values_are_refused_while_they_still_fit(void **state)
     tear_down(&w);
 }
 
+/* Wiped, then written, and the apply in the middle of it; what it has behind it is given back. */
+static void pass_set_up(struct world *w)
+{
+    struct store_item item = {.token = 77,
+                              .key = rig_key(slice_str("loaded")),
+                              .state = {.kind = STATE_LWW, .version = {.hlc = 1}}};
+    struct store_done done;
+    struct store *s;
+
+    set_up(w, 1ull << 30, 20);
+    w->some_large = true;
+    s = w->f.s;
+    assert_int_equal(s->ops->wipe(s, 0, 1, (struct store_range){0, UINT64_MAX}), 0);
+    fault_store_reap(&w->f, &done, 1);
+    for (w->n_stored = 0; w->n_stored < PASS_KEYS; w->n_stored++) {
+        char name[24];
+        struct store_op op = numbered(w->n_stored, name, 1, (struct slice){0});
+
+        assert_int_equal(put(w, w->n_stored, 1, len_of(w, op.token)), 0);
+    }
+    log_shim_hold_data_sync(PASS_KEYS / PASS_SLICE / 2);
+    assert_int_equal(s->ops->load(s, 0, 7, &item, 1), 0); /* freezes */
+    log_shim_wait_held();
+    s->ops->read_end(s, 0);
+}
+
+/* There is room for what the pass has behind it, once more, but not for the rest: to begin it again
+ * would wipe what came after the wipe and has been given back. */
+static void a_stop_on_a_full_disk_in_the_middle_of_a_pass_loses_nothing(void **state)
+{
+    struct fault_engine before = fault_engine;
+    struct store_stats stats;
+    struct world w;
+    char reserve[128], mark[128];
+
+    fault_engine.slice_records = PASS_SLICE;
+    pass_set_up(&w);
+    assert_all_there(&w);
+    snprintf(reserve, sizeof(reserve), "%s/reserve", w.dir);
+    assert_int_equal(unlink(reserve), 0); /* as if given up before */
+    assert_int_equal(w.f.s->ops->stats(w.f.s, 0, &stats), 0);
+    add_ballast(&w, stats.fs_free_bytes - PASS_ROOM);
+    log_shim_let_go();
+    fault_store_close(&w.f);
+    snprintf(mark, sizeof(mark), "%s/" CLEAN_MARK_NAME, w.dir);
+    assert_int_equal(access(mark, F_OK), -1); /* there was no room */
+    remove_ballast(&w);
+    start(&w);
+    assert_all_there(&w);
+    tear_down(&w);
+    fault_engine = before;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_full_disk_takes_deletes_and_facts_and_loses_nothing),
         cmocka_unit_test(a_full_map_refuses_puts_and_a_wipe_makes_room),
         cmocka_unit_test(large_values_are_refused_while_they_still_fit),
+        cmocka_unit_test(a_stop_on_a_full_disk_in_the_middle_of_a_pass_loses_nothing),
     };
 
     /* Values of 8 MiB must fit a segment. */
