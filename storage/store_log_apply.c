@@ -33,7 +33,6 @@
 #define APPLY_IDLE_TICKS 5u
 /* On a disk that is nearly full: fewer pages have to find room at once. */
 #define SLICE_RECORDS_FEW 64u
-#define PROGRESS_WHOLE 1024u
 
 /* ---- handing over -------------------------------------------------------------------------- */
 
@@ -307,12 +306,31 @@ static int pass_slice(struct store_log *s, void *what, size_t records_max,
     return slice_apply(s, what, records_max, why);
 }
 
+/* How much of the tables' memory is given back, in parts of PROGRESS_WHOLE. Of the range where the
+ * pass stands nothing is yet; it is told ahead, so that puts need not wait for the end of a range,
+ * but never more than an even range's share: all may lie in one. */
+static uint32_t pass_progress(const struct pass *pass)
+{
+    uint32_t at = pass->zone / TABLE_RANGE_ZONES;
+    uint64_t total = 0, done = 0, ahead = 0;
+
+    for (uint32_t i = 0; i < TABLE_RANGES; i++) {
+        total += pass->ranges[i].bytes;
+        done += i < at ? pass->ranges[i].bytes : 0;
+    }
+    if (total == 0)
+        return PROGRESS_WHOLE;
+    if (at < TABLE_RANGES && pass->ranges[at].n_entries)
+        ahead = pass->ranges[at].bytes / pass->ranges[at].n_entries * pass->n_applied;
+    if (ahead > total / TABLE_RANGES)
+        ahead = total / TABLE_RANGES;
+    return (uint32_t)((done + ahead) * PROGRESS_WHOLE / total);
+}
+
 static void publish_progress(struct store_log *s, const struct pass *pass)
 {
-    uint32_t progress = PROGRESS_WHOLE, n_ranges = pass->zone / (ZONES / TABLE_RANGES);
+    uint32_t progress = pass_progress(pass), n_ranges = pass->zone / TABLE_RANGE_ZONES;
 
-    if (pass->n_total)
-        progress = (uint32_t)(pass->n_applied * PROGRESS_WHOLE / pass->n_total);
     for (uint32_t q = 0; q < s->n_parts; q++) {
         if (!pass->tables[q])
             continue;
@@ -354,7 +372,10 @@ static void pass_begin(struct store_log *s)
         if (!a->taken[q])
             continue;
         pass->zone = 0;
-        pass->n_total += table_count(a->taken[q]);
+        for (uint32_t i = 0; i < TABLE_RANGES; i++) {
+            pass->ranges[i].bytes += memtable_bytes(a->taken[q]->ranges[i]);
+            pass->ranges[i].n_entries += memtable_count(a->taken[q]->ranges[i]);
+        }
         if (q < s->n_owners)
             pass->seq_of[q] = log_seq_of(s->log, a->taken[q]->lsn_last);
     }

@@ -48,9 +48,11 @@
  * of zones each. */
 #define TABLE_RANGE_BITS 4u
 #define TABLE_RANGES (1u << TABLE_RANGE_BITS)
+#define TABLE_RANGE_ZONES (ZONES / TABLE_RANGES)
 /* Of the budget: what the active table may take at once while the frozen one is as large as it
  * gets. The rest is for the frozen one at first, and range by range for the active one. */
 #define TABLE_FREE_PART 8u
+#define PROGRESS_WHOLE 1024u
 /* Names of facts: some per node, never per key. */
 #define FACTS_MAX 4096u
 
@@ -119,7 +121,7 @@ struct part {
     _Atomic uint64_t active_first, frozen_first; /* bounds below the first LSN not applied */
     _Atomic uint64_t active_last;                /* of the newest entry: is it idle? */
     _Atomic uint64_t bytes;                      /* that the tables may need on disk */
-    _Atomic uint32_t progress;                   /* of the pass with the frozen table: 0 .. 1024 */
+    _Atomic uint32_t progress;                   /* 0 .. PROGRESS_WHOLE: as pass_progress */
     _Atomic uint32_t n_ranges_applied;  /* of the frozen table: on disk, may be given back */
     atomic_bool applied;                /* the frozen table is on disk: may be dropped */
     atomic_bool wants_freeze;           /* asked for by the apply */
@@ -157,7 +159,10 @@ struct pass {
     size_t wipe;                        /* next one of the zone's table */
     uint8_t after[STORE_KEY_BYTES_MAX]; /* entries of the zone up to this key are applied */
     size_t after_len;
-    uint64_t n_applied, n_total;
+    struct {
+        uint64_t bytes, n_entries;
+    } ranges[TABLE_RANGES];             /* of all tables together, as frozen */
+    uint64_t n_applied;                 /* entries of the range where it stands */
     uint64_t seq_of[LIMIT_WORKERS_MAX]; /* as in pass_place */
     bool finished;                      /* tables, facts and applied_seq are on disk */
     uint64_t durable;                   /* finished: as of the last transaction */

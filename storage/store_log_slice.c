@@ -214,6 +214,8 @@ static void pass_to_zone(struct pass *pass, uint32_t zone)
 {
     uint64_t first = zone < ZONES ? zone_range(zone).first : 0;
 
+    if (zone % TABLE_RANGE_ZONES == 0)
+        pass->n_applied = 0;
     pass->zone = zone;
     pass->wipe = 0;
     pass->after_len = 8; /* shorter than any key: below the zone's first */

@@ -18,12 +18,10 @@
  * log admits before anything is changed: what it has admitted it will write. And a refusal as FULL
  * sets held_up before it looks, so that no notify is missed.
  *
- * Pacing: puts are refused as FULL while the active table is further ahead than the apply's
- * progress with the frozen one. So a queue of puts slows down to the pace of the disk instead of
- * stopping when both tables are full.
- *
- * A table may take nearly all of the budget: the apply gives the memory of a frozen one back range
- * by range, and pacing lets the active one have it.
+ * Pacing: a table may take nearly all of the budget. The memory of a frozen one is given back range
+ * by range as the apply goes, and the active one may have so much: beyond it puts are refused as
+ * FULL. So a queue of puts slows down to the pace of the disk instead of stopping when both tables
+ * are full. Only where nearly all of a table lies in one range it does stop until that is on disk.
  */
 #include "storage/store_log_impl.h"
 
@@ -98,10 +96,10 @@ static void drop_applied(struct store_log *s, uint32_t queue)
         s->config.notify(s->config.ctx, queue);
 }
 
-/* Then a table is frozen. */
-static uint64_t table_bytes_max(const struct store_log *s)
+/* Then a table is frozen, of a part that may have so much. */
+static uint64_t table_bytes_max(uint64_t part_bytes_max)
 {
-    return s->part_bytes_max - s->part_bytes_max / TABLE_FREE_PART;
+    return part_bytes_max - part_bytes_max / TABLE_FREE_PART;
 }
 
 static bool should_freeze(struct store_log *s, const struct part *p)
@@ -109,7 +107,7 @@ static bool should_freeze(struct store_log *s, const struct part *p)
     if (p->frozen || table_is_empty(p->active))
         return false;
     return atomic_load(&p->wants_freeze) || p->active->n_wipes >= TABLE_WIPES_MAX / 2 ||
-           p->active->n_bytes >= table_bytes_max(s) ||
+           p->active->n_bytes >= table_bytes_max(atomic_load(&s->part_bytes_max)) ||
            log_used_bytes(s->log) >= s->log_bytes_max / 4 * 3 || log_is_short(s->log);
 }
 
@@ -158,18 +156,20 @@ void part_chores(struct store_log *s, uint32_t queue)
 }
 
 /* May the active table take more? What the frozen one leaves it may take at once; the rest up to
- * where it is frozen itself comes with the apply's progress. */
+ * where it is frozen itself comes as memory is given back. It takes no more than its part of that,
+ * so all tables together stay within the budget, and what the progress tells ahead. */
 static bool pace_allows(const struct store_log *s, const struct part *p)
 {
-    uint64_t progress = atomic_load(&p->applied) ? 1024 : atomic_load(&p->progress);
-    uint64_t most = table_bytes_max(s), at_once = s->part_bytes_max - most;
+    uint64_t progress = atomic_load(&p->applied) ? PROGRESS_WHOLE : atomic_load(&p->progress);
+    uint64_t part_max = atomic_load(&s->part_bytes_max); /* may shrink at any moment */
+    uint64_t most = table_bytes_max(part_max), at_once = part_max - most;
 
     if (!p->frozen)
         return true;
     if (p->frozen->frozen_bytes < most)
-        at_once = s->part_bytes_max - p->frozen->frozen_bytes;
+        at_once = part_max - p->frozen->frozen_bytes;
     if (at_once < most)
-        at_once += (most - at_once) / 1024 * progress;
+        at_once += (most - at_once) / PROGRESS_WHOLE * progress;
     return p->active->n_bytes <= at_once;
 }
 

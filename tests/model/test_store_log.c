@@ -743,6 +743,56 @@ static void a_pass_that_was_cut_off_before_its_end_is_ended(void **state)
     free(bytes);
 }
 
+#define HOT_VALUE 16384u
+#define HOT_FROZEN (TABLES_BYTES / 64 * 53 / HOT_VALUE) /* nearly freezes a table */
+#define HOT_SLICE 16u
+
+/* A put of one partition. */
+static struct store_op hot_op(unsigned i, char name[16])
+{
+    static const uint8_t value[HOT_VALUE];
+    struct store_op op = put_op(half_key(i, name), 1);
+
+    op.token = 5;
+    op.state.value = slice_of(value, sizeof(value));
+    return op;
+}
+
+/* However far the apply is: as long as a range is not given back, its memory is none that others
+ * may have. */
+static void memory_of_a_hot_partition(void **state)
+{
+    struct store_item item = item_of("loaded", 1);
+    struct store_done done;
+    struct store_op op;
+    struct rig rig;
+    unsigned n = 0;
+    char name[16];
+    uint64_t lsn;
+
+    rig_slice_records = HOT_SLICE;
+    set_up(&rig);
+    for (; n < HOT_FROZEN; n++) {
+        op = hot_op(n, name);
+        assert_int_equal(rig_do(&rig, &op).error, 0);
+    }
+    log_shim_hold_data_sync(HOT_FROZEN / HOT_SLICE - 1);
+    rig_wipe(&rig, UINT64_MAX, UINT64_MAX);
+    assert_int_equal(rig.s->ops->load(rig.s, 0, 7, &item, 1), 0); /* freezes */
+    log_shim_wait_held();
+    rig.s->ops->read_end(rig.s, 0);
+    while (op = hot_op(n, name), rig.s->ops->submit(rig.s, 0, &op, 1, &lsn) == 0) {
+        rig_reap(&rig, 0, &done, 1);
+        n++;
+    }
+    assert_in_range((uint64_t)n * HOT_VALUE, TABLES_BYTES / 64 * 60,
+                    TABLES_BYTES + TABLES_BYTES / TABLE_RANGES + HOT_VALUE);
+    log_shim_let_go();
+    rig_reap(&rig, 0, &done, 1); /* the load */
+    assert_int_equal(rig_do(&rig, &op).error, 0);
+    half_end(&rig);
+}
+
 /* However little the frozen table holds: on a disk that hangs the active one is bounded too. */
 static void tables_are_bounded_while_the_disk_hangs(void **state)
 {
@@ -1270,6 +1320,7 @@ int main(void)
         cmocka_unit_test(a_replay_brings_back_only_what_the_pass_had_before_it),
         cmocka_unit_test(a_pass_that_was_cut_off_is_not_begun_again),
         cmocka_unit_test(a_pass_that_was_cut_off_before_its_end_is_ended),
+        cmocka_unit_test(memory_of_a_hot_partition),
         cmocka_unit_test(tables_are_bounded_while_the_disk_hangs),
         cmocka_unit_test(after_a_clean_stop_the_log_is_not_searched),
         cmocka_unit_test(a_log_that_cannot_be_read_behind_its_end_is_searched),
