@@ -367,7 +367,7 @@ static void pass_begin(struct store_log *s)
 
     assert(!a->passing);
     a->passing = true;
-    *pass = (struct pass){.tables = a->taken, .zone = ZONES};
+    *pass = (struct pass){.tables = a->taken, .zone = ZONES, .place = pass->place};
     for (uint32_t q = 0; q < s->n_parts; q++) {
         if (!a->taken[q])
             continue;

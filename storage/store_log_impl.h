@@ -31,7 +31,7 @@
 
 #define META_NAME_LOG_ID "s:log"
 #define META_NAME_APPLIED "s:applied"
-#define META_NAME_PASS "s:pass"
+#define META_NAME_PLACE "s:place"
 
 /* The zone's summary was damaged when the store was opened. */
 #define WIPE_UNKNOWN UINT64_MAX
@@ -163,7 +163,8 @@ struct pass {
         uint64_t bytes, n_entries;
     } ranges[TABLE_RANGES];             /* of all tables together, as frozen */
     uint64_t n_applied;                 /* entries of the range where it stands */
-    uint64_t seq_of[LIMIT_WORKERS_MAX]; /* as in pass_place */
+    uint64_t seq_of[LIMIT_WORKERS_MAX]; /* of each owner's table: the log's last group for it */
+    struct pass_place place;            /* of all passes: kept from one to the next */
     bool finished;                      /* tables, facts and applied_seq are on disk */
     uint64_t durable;                   /* finished: as of the last transaction */
     uint64_t seq;                       /* the log is applied up to here */
@@ -238,8 +239,7 @@ struct store_log {
     _Atomic uint64_t part_bytes_max; /* of one part's tables */
     _Atomic uint64_t log_bytes_max;  /* beyond three quarters of it tables go to disk early */
     size_t slice_records;
-    uint64_t log_id, applied_seq;  /* as found */
-    struct pass_place found_place; /* where the last process was in its pass */
+    uint64_t log_id, applied_seq; /* as found */
     char *dir;
     atomic_bool failed;
     _Atomic uint64_t n_ops, n_fetched;

@@ -2,7 +2,7 @@
  *
  * Every record after the applied sequence number goes into the tables again, merged by version, as
  * it did the first time; that some of them are on disk already does no harm, for the apply decides
- * by version too, and reads look at both until then. What the last pass had behind it (pass_place)
+ * by version too, and reads look at both until then. What passes had behind them (pass_place)
  * is left where it is, on disk: its memory had been given to others. A wipe hides the entries
  * before it, whether it is done on disk or not; one that is done (its number is in the zone's
  * summary) does not hide what the disk holds, for that came later. The number of workers may have
@@ -56,7 +56,7 @@ static int replay_state(struct recovery *rec, uint64_t seq, uint64_t lsn, struct
     max = &s->zone_max[zone_of(token)];
     if (version_compare(state.version, *max) > 0)
         *max = state.version;
-    if (pass_place_is_behind(&s->found_place, token, seq))
+    if (pass_place_is_behind(&s->apply.pass.place, token, seq))
         return 0;
     if (p->active->n_wipes > 0 && table_find(p->active, token, store_key, &e) == 1 &&
         version_compare(e->version, state.version) >= 0)
@@ -140,9 +140,9 @@ static int read_number(struct store_log *s, const char *name, uint64_t *ret)
 static int read_place(struct store_log *s)
 {
     struct slice value;
-    int r = lmdb_env_fact(&s->env, 0, slice_str(META_NAME_PASS), &value);
+    int r = lmdb_env_fact(&s->env, 0, slice_str(META_NAME_PLACE), &value);
 
-    return r == 0 ? pass_place_decode(value, &s->found_place) : r < 0 ? r : 0;
+    return r == 0 ? pass_place_decode(value, &s->apply.pass.place) : r < 0 ? r : 0;
 }
 
 /* A summary that cannot be read is made anew when its zone is written next; until then nothing in

@@ -281,38 +281,46 @@ static int finish_pass(struct slice_run *run, struct pass *pass)
     return rc;
 }
 
-/* Where the pass is: a replay goes around what lies behind it. */
+/* A replay goes around what passes have behind them. */
 static int put_place(struct slice_run *run, const struct pass *pass)
 {
-    uint8_t bytes[PASS_PLACE_BYTES_MAX];
-    struct pass_place place = {.n_owners = run->s->n_owners, .zone = pass->zone};
+    uint8_t bytes[PASS_PLACE_BYTES];
 
-    memcpy(place.seq_of, pass->seq_of, sizeof(place.seq_of));
-    return lmdb_txn_fact_put(&run->txn, slice_str(META_NAME_PASS),
-                             pass_place_encode(&place, bytes));
+    return lmdb_txn_fact_put(&run->txn, slice_str(META_NAME_PLACE),
+                             pass_place_encode(&pass->place, bytes));
+}
+
+/* Nothing of the table is left to be done in the zone. */
+static void end_zone(struct pass *pass, uint32_t part)
+{
+    pass_place_raise(&pass->place, pass->zone, pass->seq_of[part]);
+    pass_to_zone(pass, pass->zone + 1);
 }
 
 static int fill(struct slice_run *run, struct pass *pass)
 {
+    uint32_t begin = pass->zone;
     bool more = false;
-    int rc;
+    int rc = 0;
 
+    if (pass->after_len == 0)
+        pass_to_zone(pass, pass->zone);
     while (pass->zone < ZONES && !run_is_full(run)) {
-        const struct table *t = pass->tables[part_of(run->s, zone_range(pass->zone).first)];
+        uint32_t part = part_of(run->s, zone_range(pass->zone).first);
+        const struct table *t = pass->tables[part];
 
-        if (pass->after_len == 0)
-            pass_to_zone(pass, pass->zone);
         if (zone_is_quiet(t, pass)) {
-            pass_to_zone(pass, pass->zone + 1);
+            end_zone(pass, part);
             continue;
         }
         rc = apply_zone(run, t, pass, &more);
         if (rc != 0)
             return rc;
         if (!more)
-            pass_to_zone(pass, pass->zone + 1);
+            end_zone(pass, part);
     }
-    rc = put_place(run, pass);
+    if (pass->zone > begin)
+        rc = put_place(run, pass);
     return rc == 0 && pass->zone == ZONES ? finish_pass(run, pass) : rc;
 }
 

@@ -585,11 +585,9 @@ static void half_set_up(struct rig *rig)
     log_shim_wait_held();
 }
 
-static void half_check(struct rig *rig)
+/* Returns how many keys there are. */
+static size_t half_check_keys(struct rig *rig)
 {
-    static struct wire_record items[HALF_KEYS + 1];
-    struct store_range all = {0, UINT64_MAX};
-    struct store_info info;
     char name[16];
     size_t n = 0;
 
@@ -601,6 +599,16 @@ static void half_check(struct rig *rig)
         if (i % 16 == 0)
             rig->s->ops->read_end(rig->s, 0);
     }
+    return n;
+}
+
+static void half_check(struct rig *rig)
+{
+    static struct wire_record items[HALF_KEYS + 1];
+    struct store_range all = {0, UINT64_MAX};
+    struct store_info info;
+    size_t n = half_check_keys(rig);
+
     n += get(rig, "loaded", NULL);
     assert_int_equal(scan_all(rig, items, HALF_KEYS + 1).n, n);
     assert_int_equal(rig->s->ops->vnode_info(rig->s, 0, all, &info), 0);
@@ -659,6 +667,40 @@ static void a_replay_brings_back_only_what_the_pass_had_before_it(void **state)
     half_check(&rig);
     rig_reopen(&rig);
     half_check(&rig);
+    half_end(&rig);
+}
+
+/* What the pass before the crash had given back does not come again when the next one, which has
+ * hardly begun, dies as well. */
+static void a_replay_brings_back_nothing_that_any_pass_had_behind_it(void **state)
+{
+    struct store_item item = item_of("again", 1);
+    char name[16];
+    struct rig rig;
+    uint64_t n;
+
+    half_set_up(&rig);
+    for (unsigned i = 1; i < HALF_KEYS; i += 4) /* for the next pass, on both sides of this one */
+        rig_put(&rig, half_key(HALF_KEYS + i, name), 1, "more");
+    make_copy(&rig, ".killed");
+    log_shim_let_go();
+    rig_stop(&rig);
+    replace_by_copy(&rig, ".killed");
+    rig_start(&rig);
+    log_shim_hold_data_sync(1);
+    rig_wipe(&rig, UINT64_MAX, UINT64_MAX);
+    assert_int_equal(rig.s->ops->load(rig.s, 0, 7, &item, 1), 0); /* freezes */
+    log_shim_wait_held();
+    n = half_n_records(&rig);
+    make_copy(&rig, ".killed");
+    log_shim_let_go();
+    rig_stop(&rig);
+    replace_by_copy(&rig, ".killed");
+    rig_start(&rig);
+    assert_in_range(half_n_records(&rig), HALF_KEYS, n);
+    for (unsigned i = 1; i < HALF_KEYS; i += 4)
+        assert_int_equal(get(&rig, half_key(HALF_KEYS + i, name), NULL), 1);
+    half_check_keys(&rig);
     half_end(&rig);
 }
 
@@ -1318,6 +1360,7 @@ int main(void)
         cmocka_unit_test(a_load_behind_a_wipe_is_done_when_the_store_is_closed),
         cmocka_unit_test(a_frozen_table_is_given_back_range_by_range),
         cmocka_unit_test(a_replay_brings_back_only_what_the_pass_had_before_it),
+        cmocka_unit_test(a_replay_brings_back_nothing_that_any_pass_had_behind_it),
         cmocka_unit_test(a_pass_that_was_cut_off_is_not_begun_again),
         cmocka_unit_test(a_pass_that_was_cut_off_before_its_end_is_ended),
         cmocka_unit_test(memory_of_a_hot_partition),

@@ -1,64 +1,60 @@
-/* Where the apply is in its walk around the ring, as bytes and as an answer. */
+/* What of the log is on disk, as bytes and as an answer. */
 #include "test.h"
 
 #include "proto/err.h"
-#include "proto/token.h"
-#include "storage/bytes.h"
 #include "storage/pass_place.h"
-#include "storage/zone.h"
 
-static struct slice some(uint8_t out[PASS_PLACE_BYTES_MAX], struct pass_place *ret)
+static struct pass_place some(void)
 {
-    *ret = (struct pass_place){.zone = 40, .n_owners = 2, .seq_of = {10, 20}};
-    return pass_place_encode(ret, out);
+    struct pass_place p = {0};
+
+    for (uint32_t zone = 0; zone < ZONES; zone++)
+        pass_place_raise(&p, zone, zone < 40 ? 10 + zone : 0);
+    pass_place_raise(&p, ZONES - 1, UINT64_MAX);
+    return p;
 }
 
 static void what_is_written_is_read(void **state)
 {
-    struct pass_place p, back, full = {.zone = ZONES, .n_owners = LIMIT_WORKERS_MAX};
-    uint8_t bytes[PASS_PLACE_BYTES_MAX];
+    struct pass_place p = some(), back;
+    uint8_t bytes[PASS_PLACE_BYTES];
 
-    assert_int_equal(pass_place_decode(some(bytes, &p), &back), 0);
+    assert_int_equal(pass_place_decode(pass_place_encode(&p, bytes), &back), 0);
     assert_memory_equal(&p, &back, sizeof(p));
-    full.seq_of[LIMIT_WORKERS_MAX - 1] = UINT64_MAX;
-    assert_int_equal(pass_place_decode(pass_place_encode(&full, bytes), &back), 0);
-    assert_memory_equal(&full, &back, sizeof(full));
 }
 
-static void what_makes_no_sense_is_refused(void **state)
+static void what_is_too_short_or_too_long_is_refused(void **state)
 {
-    uint8_t bytes[PASS_PLACE_BYTES_MAX] = {0};
-    struct pass_place p, back = {.zone = 77};
-    struct slice good = some(bytes, &p);
+    static const uint8_t bytes[PASS_PLACE_BYTES + 1];
+    struct pass_place back = some(), before = back;
 
-    for (size_t len = 0; len < sizeof(bytes); len++)
-        if (len != good.len)
+    for (size_t len = 0; len <= sizeof(bytes); len++)
+        if (len != PASS_PLACE_BYTES)
             assert_int_equal(pass_place_decode(slice_of(bytes, len), &back), -ERR_CORRUPT);
-    bytes_put_le(bytes, ZONES + 1, 4);
-    assert_int_equal(pass_place_decode(good, &back), -ERR_CORRUPT);
-    good = some(bytes, &p);
-    bytes_put_le(bytes + 4, 0, 4);
-    assert_int_equal(pass_place_decode(slice_of(bytes, 8), &back), -ERR_CORRUPT);
-    bytes_put_le(bytes + 4, LIMIT_WORKERS_MAX + 1, 4);
-    assert_int_equal(pass_place_decode(good, &back), -ERR_CORRUPT);
-    assert_int_equal(back.zone, 77);
+    assert_memory_equal(&back, &before, sizeof(back));
 }
 
-/* By the owner of its token, in zones that are done, in groups that the pass holds whole. */
-static void only_what_the_pass_has_behind_it_is_behind(void **state)
+static void a_number_never_falls(void **state)
 {
-    struct pass_place p, none = {0};
-    uint8_t bytes[PASS_PLACE_BYTES_MAX];
+    struct pass_place p = some();
 
-    some(bytes, &p);
+    pass_place_raise(&p, 7, 16);
+    assert_int_equal(p.seq_of[7], 17);
+    pass_place_raise(&p, 7, 18);
+    assert_int_equal(p.seq_of[7], 18);
+}
+
+static void each_zone_is_behind_up_to_its_number(void **state)
+{
+    struct pass_place p = some();
+
     for (uint32_t zone = 0; zone < 80; zone++) {
-        uint64_t token = zone_range(zone).last;
-        uint64_t seq = p.seq_of[token_worker(token, p.n_owners)];
+        struct store_range range = zone_range(zone);
 
-        assert_int_equal(pass_place_is_behind(&p, token, seq), zone < 40);
-        assert_int_equal(pass_place_is_behind(&p, token, 1), zone < 40);
-        assert_false(pass_place_is_behind(&p, token, seq + 1));
-        assert_false(pass_place_is_behind(&none, token, 0));
+        for (uint64_t seq = 1; seq < 60; seq++) {
+            assert_int_equal(pass_place_is_behind(&p, range.first, seq), seq <= p.seq_of[zone]);
+            assert_int_equal(pass_place_is_behind(&p, range.last, seq), seq <= p.seq_of[zone]);
+        }
     }
 }
 
@@ -66,8 +62,9 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_written_is_read),
-        cmocka_unit_test(what_makes_no_sense_is_refused),
-        cmocka_unit_test(only_what_the_pass_has_behind_it_is_behind),
+        cmocka_unit_test(what_is_too_short_or_too_long_is_refused),
+        cmocka_unit_test(a_number_never_falls),
+        cmocka_unit_test(each_zone_is_behind_up_to_its_number),
     };
 
     return cmocka_run_group_tests_name("pass_place", tests, NULL, NULL);
