@@ -1,8 +1,8 @@
 /* log_disk: see log_disk.h.
  *
  * The model is the weakest that POSIX allows: what a sync of the file covered is there; anything
- * written since may be there or not, sector by sector; a rename is certain after a sync of the
- * directory, and may have happened before.
+ * written since may be there or not, sector by sector; that a file was made, renamed or removed is
+ * certain after a sync of the directory, and may have happened before.
  */
 #include "tests/model/log_disk.h"
 
@@ -13,9 +13,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "storage/clean_mark.h"
+
 static bool is_ours(const char *name)
 {
-    return strncmp(name, "log.", 4) == 0 || strcmp(name, "data.mdb") == 0;
+    return strncmp(name, "log.", 4) == 0 || strcmp(name, "data.mdb") == 0 ||
+           strcmp(name, CLEAN_MARK_NAME) == 0;
+}
+
+static bool is_gone(const struct log_disk_file *f)
+{
+    return !*f->name && !*f->name_old;
 }
 
 static struct log_disk_file *find(struct log_disk *d, const char *name)
@@ -26,8 +34,10 @@ static struct log_disk_file *find(struct log_disk *d, const char *name)
         if (strcmp(d->files[i].name, name) == 0)
             return &d->files[i];
     }
-    assert_true(d->n_files < LOG_DISK_FILES_MAX);
-    f = &d->files[d->n_files++];
+    for (f = d->files; f < d->files + d->n_files && !is_gone(f); f++)
+        ;
+    assert_true(f < d->files + LOG_DISK_FILES_MAX);
+    d->n_files += f == d->files + d->n_files;
     *f = (struct log_disk_file){0};
     snprintf(f->name, sizeof(f->name), "%s", name);
     return f;
@@ -92,6 +102,15 @@ static void forget(struct log_disk_file *f)
     *f = (struct log_disk_file){0};
 }
 
+static void sync_names(struct log_disk *d)
+{
+    for (size_t i = 0; i < d->n_files; i++) {
+        memcpy(d->files[i].name_old, d->files[i].name, LOG_SHIM_NAME_BYTES);
+        if (is_gone(&d->files[i]))
+            forget(&d->files[i]);
+    }
+}
+
 void log_disk_event(struct log_disk *d, size_t at)
 {
     const struct log_shim_event *e = &d->journal->events[at];
@@ -100,6 +119,7 @@ void log_disk_event(struct log_disk *d, size_t at)
     case LOG_SHIM_GROUP:
     case LOG_SHIM_ZERO:
     case LOG_SHIM_DATA:
+    case LOG_SHIM_CLEAN:
         wait_for_sync(find(d, e->name), at);
         break;
     case LOG_SHIM_META:
@@ -112,11 +132,10 @@ void log_disk_event(struct log_disk *d, size_t at)
         snprintf(find(d, e->name)->name, LOG_SHIM_NAME_BYTES, "%s", (const char *)e->data);
         break;
     case LOG_SHIM_UNLINK:
-        forget(find(d, e->name));
+        find(d, e->name)->name[0] = 0;
         break;
     case LOG_SHIM_DIR_SYNC:
-        for (size_t i = 0; i < d->n_files; i++)
-            memcpy(d->files[i].name_old, d->files[i].name, LOG_SHIM_NAME_BYTES);
+        sync_names(d);
         break;
     case LOG_SHIM_SYNC_NEW:
     case LOG_SHIM_DATA_SYNC:

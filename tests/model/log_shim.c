@@ -16,6 +16,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "storage/clean_mark.h"
+
 #define PUBLIC __attribute__((visibility("default")))
 #define PATH_BYTES 4096
 #define DATA_NAME "data.mdb"
@@ -41,8 +43,13 @@ static struct {
     bool lose_log, lose_data;
 } shim = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
-/* The name of a segment's or the data file, or "." for a directory (of whatever name: only the log
- * syncs one); false: not ours. */
+static bool is_ours(const char *name)
+{
+    return strncmp(name, "log.", 4) == 0 || strcmp(name, DATA_NAME) == 0 ||
+           strcmp(name, CLEAN_MARK_NAME) == 0;
+}
+
+/* The name of a file of ours, or "." for a directory (of whatever name); false: neither. */
 static bool name_of(int fd, char name[LOG_SHIM_NAME_BYTES], char dir[PATH_BYTES])
 {
     char link[64], path[PATH_BYTES], *slash;
@@ -55,8 +62,7 @@ static bool name_of(int fd, char name[LOG_SHIM_NAME_BYTES], char dir[PATH_BYTES]
         return false;
     path[n] = 0;
     slash = strrchr(path, '/');
-    if (slash && (strncmp(slash, "/log.", 5) == 0 || strcmp(slash, "/" DATA_NAME) == 0) &&
-        strlen(slash) < LOG_SHIM_NAME_BYTES) {
+    if (slash && is_ours(slash + 1) && strlen(slash) < LOG_SHIM_NAME_BYTES) {
         found = slash + 1;
         *slash = 0;
     }
@@ -73,6 +79,11 @@ static bool is_file(const char *name)
 static bool is_data(const char *name)
 {
     return strcmp(name, DATA_NAME) == 0;
+}
+
+static bool is_clean_mark(const char *name)
+{
+    return strcmp(name, CLEAN_MARK_NAME) == 0;
 }
 
 static enum log_shim_kind data_kind(int fd)
@@ -198,6 +209,40 @@ PUBLIC ssize_t writev(int fd, const struct iovec *iov, int n_iov)
     return n;
 }
 
+/* How the clean mark is written, which is new then. */
+PUBLIC ssize_t write(int fd, const void *data, size_t len)
+{
+    char name[LOG_SHIM_NAME_BYTES], dir[PATH_BYTES];
+    ssize_t n;
+
+    if (!name_of(fd, name, dir) || !is_clean_mark(name))
+        return syscall(SYS_write, fd, data, len);
+    pthread_mutex_lock(&shim.lock);
+    n = syscall(SYS_write, fd, data, len);
+    if (n > 0)
+        record(LOG_SHIM_CLEAN, dir, name, 0, data, (size_t)n);
+    pthread_mutex_unlock(&shim.lock);
+    return n;
+}
+
+/* How it is taken away. */
+PUBLIC int unlink(const char *path)
+{
+    char dir[PATH_BYTES];
+    const char *slash = strrchr(path, '/');
+    int r;
+
+    if (!slash || !is_clean_mark(slash + 1))
+        return (int)syscall(SYS_unlink, path);
+    snprintf(dir, sizeof(dir), "%.*s", (int)(slash - path), path);
+    pthread_mutex_lock(&shim.lock);
+    r = (int)syscall(SYS_unlink, path);
+    if (r == 0)
+        record(LOG_SHIM_UNLINK, dir, slash + 1, 0, NULL, 0);
+    pthread_mutex_unlock(&shim.lock);
+    return r;
+}
+
 static void hold_if_told(enum log_shim_kind kind)
 {
     pthread_mutex_lock(&shim.lock);
@@ -219,6 +264,8 @@ static enum log_shim_kind sync_kind(const char *name)
         return LOG_SHIM_DIR_SYNC;
     if (is_data(name))
         return LOG_SHIM_DATA_SYNC;
+    if (is_clean_mark(name))
+        return LOG_SHIM_CLEAN;
     return strstr(name, ".new") ? LOG_SHIM_SYNC_NEW : LOG_SHIM_SYNC;
 }
 

@@ -1,10 +1,10 @@
 /* log_shim: stands between the program and the kernel for the files of the log, and for the data
  * file beside them.
  *
- * Linked into a test, it takes the place of the calls by which storage/log_segment.c and LMDB
- * change files. It can keep a journal of them, from which the disk at a power cut can be rebuilt
- * (log_disk.h), and it can let calls fail. Files with other names are passed through untouched. See
- * log_shim.c.
+ * Linked into a test, it takes the place of the calls by which storage/log_segment.c, LMDB and
+ * storage/clean_mark.c change files. It can keep a journal of them, from which the disk at a power
+ * cut can be rebuilt (log_disk.h), and it can let calls fail. Files with other names are passed
+ * through untouched. See log_shim.c.
  */
 #ifndef QUOIT_TESTS_MODEL_LOG_SHIM_H
 #define QUOIT_TESTS_MODEL_LOG_SHIM_H
@@ -25,6 +25,7 @@ enum log_shim_kind {
     LOG_SHIM_DATA,      /* a write to the data file, on disk after the next sync */
     LOG_SHIM_META,      /* through an O_DSYNC descriptor: on disk when it returns */
     LOG_SHIM_DATA_SYNC, /* of the data file; in the journal it is a SYNC */
+    LOG_SHIM_CLEAN,     /* of the clean mark: a write; a sync, which in the journal is a SYNC */
     LOG_SHIM_MARK       /* the test's own remark */
 };
 
