@@ -86,6 +86,7 @@ struct log_replay {
     uint64_t log_id;      /* as the store remembers it; 0: a new store, the directory must hold no
                              segment with groups */
     uint64_t applied_seq; /* groups up to here need no replay */
+    uint64_t known_seq;   /* this group was durable: a log that ends before it is an older copy */
     /* The store knows that nothing was written behind this group, applied_seq: no search. */
     struct log_place last;
 };

@@ -15,10 +15,12 @@
  * the files, as fast as the disk reads. Blocks inside a torn group hold what clients wrote, and are
  * looked at too: without the log's id nothing there passes.
  *
- * A log that ends below applied_seq is the wrong one, or a part of it is gone: the last durable
- * group is never overwritten before the next is durable (log.c), so one at or above applied_seq is
- * always there. Groups of another log are recognised in block 0 only, where clients cannot write;
- * anything that looks so further inside may be a client's invention.
+ * A log that ends below applied_seq, or below another group of which the store knows that it was
+ * durable, is the wrong one, or a part of it is gone: the last durable group is never overwritten
+ * before the next is durable (log.c), so one at or above them is always there. To go on there would
+ * give the numbers of groups that were lost to others, and what the store remembers of those would
+ * be taken for these. Groups of another log are recognised in block 0 only, where clients cannot
+ * write; anything that looks so further inside may be a client's invention.
  *
  * After a clean stop nothing is left to be found, and the store knows where the last group stands
  * (log_replay.last): if it is there, whole, and nothing that looks like a later one where the next
@@ -327,6 +329,10 @@ static int judge_walk(struct search *s)
 
 static int judge(struct search *s)
 {
+    uint64_t known = s->replay->known_seq > s->replay->applied_seq ? s->replay->known_seq
+                                                                   : s->replay->applied_seq;
+    uint64_t end;
+
     if (s->log_id == 0)
         return 0;
     if (s->l->n_segments == 0)
@@ -337,12 +343,13 @@ static int judge(struct search *s)
     if (s->n)
         qsort(s->found, s->n, sizeof(*s->found), by_seq);
     drop_doubles(s);
-    if (s->n == 0 && s->base.group.seq < s->replay->applied_seq) {
+    end = s->n ? s->found[s->n - 1].group.seq : s->base.group.seq;
+    if (end < known) {
         snprintf(s->why, LOG_WHY_BYTES,
                  "the log ends with group %llu, but the store has applied group %llu: the log is "
                  "an older copy or a part of it is lost, and with it perhaps what the node "
                  "acknowledged last. Restore it, or remove the node's data and let it be replaced",
-                 (unsigned long long)s->base.group.seq, (unsigned long long)s->replay->applied_seq);
+                 (unsigned long long)end, (unsigned long long)known);
         return -ERR_CORRUPT;
     }
     return judge_walk(s);

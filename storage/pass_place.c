@@ -13,6 +13,15 @@ void pass_place_raise(struct pass_place *p, uint32_t zone, uint64_t seq)
         p->seq_of[zone] = seq;
 }
 
+uint64_t pass_place_last(const struct pass_place *p)
+{
+    uint64_t last = 0;
+
+    for (uint32_t zone = 0; zone < ZONES; zone++)
+        last = p->seq_of[zone] > last ? p->seq_of[zone] : last;
+    return last;
+}
+
 struct slice pass_place_encode(const struct pass_place *p, uint8_t out[PASS_PLACE_BYTES])
 {
     for (uint32_t zone = 0; zone < ZONES; zone++)

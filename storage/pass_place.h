@@ -23,6 +23,8 @@ struct pass_place {
 
 /* The records of the zone are on disk, up to there. */
 void pass_place_raise(struct pass_place *p, uint32_t zone, uint64_t seq);
+/* The highest group in it. */
+uint64_t pass_place_last(const struct pass_place *p);
 /* The bytes, in out. */
 struct slice pass_place_encode(const struct pass_place *p, uint8_t out[PASS_PLACE_BYTES]);
 /* 0, -ERR_CORRUPT. */

@@ -228,6 +228,7 @@ static int recover(struct recovery *rec, const struct log_options *options, char
     }
     replay.log_id = s->log_id;
     replay.applied_seq = s->applied_seq;
+    replay.known_seq = pass_place_last(&s->apply.pass.place);
     clean_mark_read(s->dir, s->log_id, &replay.last);
     r = log_open(options, &replay, &s->log, &id, log_why);
     if (r < 0) {

@@ -6,12 +6,14 @@
  * store is wrapped; nothing waits for time to pass.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "storage/bytes.h"
 #include "storage/clean_mark.h"
 #include "storage/cold.h"
 #include "storage/log_group.h"
@@ -704,6 +706,59 @@ static void a_replay_brings_back_nothing_that_any_pass_had_behind_it(void **stat
     half_end(&rig);
 }
 
+/* Flips a bit of the group with the highest number. */
+static void damage_last_group(const struct rig *rig)
+{
+    char name[LOG_FILE_NAME_BYTES], path[128], last[128] = "";
+    uint64_t seq, last_seq = 0;
+    off_t at = 0;
+    int fd;
+
+    for (uint32_t i = 1;; i++) {
+        uint8_t head[LOG_GROUP_HEADER_BYTES];
+
+        log_segment_name(i, name);
+        snprintf(path, sizeof(path), "%s/log/%s", rig->dir, name);
+        fd = open(path, O_RDONLY);
+        if (fd < 0)
+            break;
+        for (off_t o = 0; pread(fd, head, sizeof(head), o) == sizeof(head); o += LOG_BLOCK_BYTES) {
+            if (!log_group_claims(slice_of(head, sizeof(head)), bytes_get_le(head + 16, 8), &seq) ||
+                seq <= last_seq)
+                continue;
+            last_seq = seq;
+            at = o;
+            memcpy(last, path, sizeof(last));
+        }
+        close(fd);
+    }
+    fd = open(last, O_WRONLY);
+    assert_true(fd >= 0 && pwrite(fd, "Q", 1, at) == 1);
+    close(fd);
+}
+
+/* To take it for torn would give its number to what comes, and the next replay would go around
+ * that. */
+static void a_log_that_ends_before_what_a_pass_has_written_is_refused(void **state)
+{
+    char why[STORE_WHY_BYTES];
+    struct fault_store f;
+    struct rig rig;
+
+    half_set_up(&rig);
+    make_copy(&rig, ".killed");
+    log_shim_let_go();
+    rig_stop(&rig);
+    replace_by_copy(&rig, ".killed");
+    damage_last_group(&rig);
+    assert_int_equal(fault_store_open(&f, rig.dir, RIG_MAP_BYTES, false, why), -ERR_CORRUPT);
+    assert_non_null(strstr(why, "older copy"));
+    sem_destroy(&f.woken);
+    rig_dir_remove(rig.dir);
+    rig_slice_records = 0;
+    rig_segment_bytes = SEGMENT_BYTES;
+}
+
 void __real_log_stop(struct log *l);
 void __wrap_log_stop(struct log *l);
 
@@ -1361,6 +1416,7 @@ int main(void)
         cmocka_unit_test(a_frozen_table_is_given_back_range_by_range),
         cmocka_unit_test(a_replay_brings_back_only_what_the_pass_had_before_it),
         cmocka_unit_test(a_replay_brings_back_nothing_that_any_pass_had_behind_it),
+        cmocka_unit_test(a_log_that_ends_before_what_a_pass_has_written_is_refused),
         cmocka_unit_test(a_pass_that_was_cut_off_is_not_begun_again),
         cmocka_unit_test(a_pass_that_was_cut_off_before_its_end_is_ended),
         cmocka_unit_test(memory_of_a_hot_partition),

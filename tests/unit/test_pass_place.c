@@ -42,6 +42,9 @@ static void a_number_never_falls(void **state)
     assert_int_equal(p.seq_of[7], 17);
     pass_place_raise(&p, 7, 18);
     assert_int_equal(p.seq_of[7], 18);
+    assert_int_equal(pass_place_last(&p), UINT64_MAX);
+    p.seq_of[ZONES - 1] = 0;
+    assert_int_equal(pass_place_last(&p), 49);
 }
 
 static void each_zone_is_behind_up_to_its_number(void **state)
