@@ -312,6 +312,7 @@ bool pair_next(struct worker *w, struct session *s)
 {
     struct antientropy *a = w->antientropy;
     uint64_t next_ms = UINT64_MAX;
+    bool waiting = false; /* for a session to end */
     bool resting = a->rest_us > w->now_ms * 1000;
 
     for (size_t n = n_pairs(a); n > 0; n--) {
@@ -321,15 +322,18 @@ bool pair_next(struct worker *w, struct session *s)
         a->cursor = at + 1 < n_pairs(a) ? at + 1 : 0;
         if (!owned(w, partition))
             continue;
-        if (p->due_ms <= w->now_ms && (p->urgent || !resting) && pair_take(w, partition, slot, s)) {
-            a->more_due = true;
-            return true;
+        if (p->due_ms <= w->now_ms && (p->urgent || !resting)) {
+            if (pair_take(w, partition, slot, s)) {
+                a->more_due = true;
+                return true;
+            }
+            waiting |= p->due_ms <= w->now_ms;
         }
         next_ms = p->due_ms < next_ms ? p->due_ms : next_ms;
     }
     /* Nothing now. What is due and waits for the session of its partition, or until we may work
      * again, is looked at after the batch too. */
-    a->more_due = false;
+    a->more_due = waiting;
     a->look_ms =
         next_ms > w->now_ms + ANTIENTROPY_BATCH_MS ? next_ms : w->now_ms + ANTIENTROPY_BATCH_MS;
     return false;

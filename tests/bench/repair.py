@@ -201,7 +201,9 @@ class Case:
     def behind_its_back(self, how, n, message):
         self.c.stop(2)
         self.tamper(how, n)
+        self.c.options = ["--scrub-rate", "1TiB"]  # all records are read at once, not in a day
         seconds, traffic = self.come_back(n, message)
+        self.c.options = []
         self.say(how, n, n * (KEY_BYTES + self.o.value_size), seconds, traffic)
         self.read_alone()
 
@@ -216,6 +218,9 @@ class Case:
 
     def idle(self):
         """After what was written has long been applied and compared."""
+        self.c.stop(2)
+        self.c.start(2)  # without the scrub's rate
+        self.c.wait_serving(2)
         time.sleep(20)
         before = [self.c.cpu_s(i) for i in range(3)]
         seconds = 60
@@ -231,13 +236,6 @@ def run(options, names):
     with tempfile.TemporaryDirectory(prefix="quoit-repair-", dir=options.build) as directory:
         with Cluster(options.build, directory) as cluster:
             cluster.load(options.keys, options.value_size)
-            for i in range(3):  # one scrub after the other: what was removed is found at once
-                cluster.stop(i)
-            cluster.options = ["--scrub-rate", "1TiB"]
-            for i in range(3):
-                cluster.start(i)
-            for i in range(3):
-                cluster.wait_serving(i)
             case = Case(options, cluster, cluster.contents())
             for name in names:
                 yield name, lambda name=name: getattr(case, name.replace("-", "_"))()
