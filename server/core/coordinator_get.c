@@ -17,7 +17,7 @@
  *
  * Each change of stage starts a new round, so that answers to the stage before match nothing.
  */
-#include "server/core/op.h"
+#include "server/core/hedge.h"
 #include "storage/merge.h"
 
 static void get_decide(struct worker *w, struct op *op, struct effects *out);
@@ -27,11 +27,13 @@ static void get_decide(struct worker *w, struct op *op, struct effects *out);
 /* Somebody has sent the whole state, or was asked for it a moment ago. */
 static bool get_has_full(const struct worker *w, const struct op *op)
 {
+    uint32_t delay = hedge_delay_ms(w, op);
+
     for (uint32_t i = 0; i < op->entry.n_slots; i++) {
         const struct op_slot *s = &op->slots[i];
 
-        if (s->full && (s->phase == PHASE_DONE || (s->phase == PHASE_ASKED &&
-                                                   w->now_ms < s->asked_ms + COORDINATOR_HEDGE_MS)))
+        if (s->full && (s->phase == PHASE_DONE ||
+                        (s->phase == PHASE_ASKED && w->now_ms < s->asked_ms + delay)))
             return true;
     }
     return false;
@@ -83,7 +85,7 @@ static void get_fetch(struct worker *w, struct op *op, uint32_t slot, struct eff
     get_new_round(op, STAGE_FETCH);
     op->slots[slot].tries = 0;
     get_ask(w, op, slot, out);
-    op_arm(w, op, w->now_ms + COORDINATOR_HEDGE_MS);
+    op_arm(w, op, w->now_ms + COORDINATOR_FETCH_HEDGE_MS);
 }
 
 static void get_back_ask(struct worker *w, struct op *op, uint32_t slot, struct effects *out)
@@ -234,6 +236,8 @@ static void get_recv_read(struct worker *w, struct op *op, uint32_t slot,
     bool whole = msg->u.get_reply.found == FOUND_STATE ||
                  (msg->u.get_reply.found == FOUND_DIGEST && state->deleted);
 
+    if (op->stage == STAGE_READ)
+        hedge_answered(w, op, slot);
     op->slots[slot].phase = PHASE_DONE;
     get_take(op, slot, msg);
     /* The last answer goes out as it lies in the store's map or in the message; earlier ones wait
@@ -320,13 +324,13 @@ static void get_review_fetch(struct worker *w, struct op *op, struct effects *ou
             continue;
         if (s->asked_ms + op_resend_ms(s) <= w->now_ms)
             get_ask(w, op, i, out);
-        else if (s->tries == 1 && s->asked_ms + COORDINATOR_HEDGE_MS <= w->now_ms &&
-                 (other = read_pick(w, op)) >= 0)
+        else if (s->tries == 1 && s->asked_ms + COORDINATOR_FETCH_HEDGE_MS <= w->now_ms &&
+                 (other = read_pick(w, op)) >= 0 && hedge_take(w))
             get_ask(w, op, (uint32_t)other, out);
     }
     for (uint32_t i = 0; i < op->entry.n_slots; i++) {
         const struct op_slot *s = &op->slots[i];
-        uint64_t hedge = s->asked_ms + COORDINATOR_HEDGE_MS;
+        uint64_t hedge = s->asked_ms + COORDINATOR_FETCH_HEDGE_MS;
         uint64_t due = s->asked_ms + op_resend_ms(s);
 
         if (s->phase != PHASE_ASKED)

@@ -1,23 +1,13 @@
 /* coordinator_read: which slots a read asks, shared by get and scan.
  *
- * A read asks W slots, the nearest first: this node's own, then the primary, then the others in
- * turn from a random start (so that readers spread), and those suspected to be down last. A slot
- * that goes down or refuses is replaced by the next; one that is slow is hedged: after
- * COORDINATOR_HEDGE_MS the next is asked as well and whoever answers counts; one that stays silent
+ * A read asks W slots, this node's own first and then those that are alive, near and primary
+ * (hedge.c). A slot that goes down or refuses is replaced by the next; one that is slow is hedged:
+ * after the recent p95 the next is asked as well and whoever answers counts; one that stays silent
  * is asked again, for messages can be lost without their node going down. When fewer than W answers
  * can still come, the read ends with NO_QUORUM or the most telling refusal. Reads have no effect,
  * so they may be asked anywhere, any number of times.
  */
-#include "server/core/op.h"
-
-static bool is_better(const struct worker *w, const struct op *op, uint32_t slot, uint32_t than)
-{
-    bool suspect = w->nodes[op->entry.slots[slot].node].suspect;
-
-    if (suspect != w->nodes[op->entry.slots[than].node].suspect)
-        return !suspect;
-    return slot == op->entry.primary;
-}
+#include "server/core/hedge.h"
 
 int read_pick(struct worker *w, const struct op *op)
 {
@@ -33,7 +23,7 @@ int read_pick(struct worker *w, const struct op *op)
             continue;
         if (op->entry.slots[s].node == w->node)
             return (int)s;
-        if (best < 0 || is_better(w, op, s, (uint32_t)best))
+        if (best < 0 || hedge_rank(w, op, s) > hedge_rank(w, op, (uint32_t)best))
             best = (int)s;
     }
     return best;
@@ -72,15 +62,31 @@ static bool read_ask_one(struct worker *w, struct op *op, read_ask_fn *ask, stru
     return true;
 }
 
-/* When the slowest outstanding answer deserves a hedge; UINT64_MAX if none is outstanding. */
-static uint64_t read_hedge_ms(const struct op *op)
+/* When the slowest outstanding answer deserves a hedge; UINT64_MAX if none is outstanding, or
+ * nobody is left to ask. */
+static uint64_t read_hedge_ms(const struct worker *w, const struct op *op)
 {
+    uint32_t delay = hedge_delay_ms(w, op);
     uint64_t last = 0;
 
     for (uint32_t i = 0; i < op->entry.n_slots; i++)
         if (op->slots[i].phase == PHASE_ASKED && op->slots[i].asked_ms > last)
             last = op->slots[i].asked_ms;
-    return last ? last + COORDINATOR_HEDGE_MS : UINT64_MAX;
+    return last && delay != UINT32_MAX ? last + delay : UINT64_MAX;
+}
+
+/* Asks one more slot, if there is credit for it; returns when the next hedge is due. */
+static uint64_t read_hedge(struct worker *w, struct op *op, read_ask_fn *ask, struct effects *out)
+{
+    for (uint32_t i = 0; i < op->entry.n_slots; i++)
+        if (op->slots[i].phase == PHASE_ASKED)
+            hedge_late(w, op, i);
+    if (!hedge_take(w))
+        return UINT64_MAX; /* until a silent slot is asked again */
+    read_ask_one(w, op, ask, out);
+    w->stats.n_hedges++;
+    worker_trace(out, TRACE_HEDGE, op->partition, op_tally(op).done);
+    return read_hedge_ms(w, op);
 }
 
 /* Asks silent slots again; returns when the next one is due. */
@@ -115,16 +121,9 @@ void read_review(struct worker *w, struct op *op, read_ask_fn *ask, struct effec
                        t.refusal && !op_refusal_passes(t.refusal) ? t.refusal : ERR_NO_QUORUM, out);
         return;
     }
-    hedge = read_hedge_ms(op);
-    if (t.done < op->need && hedge <= w->now_ms) {
-        if (read_ask_one(w, op, ask, out)) {
-            w->stats.n_hedges++;
-            worker_trace(out, TRACE_HEDGE, op->partition, t.done);
-            hedge = w->now_ms + COORDINATOR_HEDGE_MS;
-        } else {
-            hedge = UINT64_MAX;
-        }
-    }
+    hedge = read_hedge_ms(w, op);
+    if (t.done < op->need && hedge <= w->now_ms)
+        hedge = read_hedge(w, op, ask, out);
     resend = read_resend(w, op, ask, out);
     next = resend < next ? resend : next;
     op_arm(w, op, hedge < next ? hedge : next);
@@ -138,6 +137,7 @@ void read_start(struct worker *w, struct op *op, read_ask_fn *ask, struct effect
         op_reply_error(w, op, ERR_NO_QUORUM, out); /* "all" cannot be had while one is filling */
         return;
     }
+    hedge_earn(w);
     read_review(w, op, ask, out);
 }
 

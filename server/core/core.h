@@ -20,6 +20,7 @@
 #include "server/base/prng.h"
 #include "server/base/wheel.h"
 #include "server/core/clock.h"
+#include "server/core/latency.h"
 #include "server/core/quorum.h"
 #include "server/core/ring.h"
 #include "server/core/worker.h"
@@ -38,12 +39,22 @@ struct pending;
 struct antientropy;
 struct heals;
 
+/* What is known of a node's answers to reads: hedge.c. */
+struct hedge_node {
+    struct latency latency;
+    uint32_t n_late;        /* in a row */
+    uint64_t late_since_ms; /* the first of them */
+    uint64_t slow_until_ms; /* asked after the others until then */
+};
+
 struct node_state {
     bool up;      /* there is a link */
     bool gone;    /* the cluster takes it for down or stopped, whatever the link says */
     bool suspect; /* asked last */
+    bool near;    /* in our zone, by the ring */
     uint32_t n_workers;
     uint64_t mute_ms; /* has not answered a comparison: is not asked for one before this */
+    struct hedge_node reads;
 };
 
 struct self_message {
@@ -77,6 +88,7 @@ struct worker {
     struct list expired;
     struct list stamping;
     struct sweep sweep;
+    uint32_t hedge_credit; /* hundredths of a hedge that may be made now */
 
     struct pending *pendings;
     uint32_t pendings_free, pendings_used, pendings_high;

@@ -5,6 +5,7 @@
  * operation, armed for whatever comes first.
  */
 #include "server/core/op.h"
+#include "server/core/hedge.h"
 #include <stdio.h>
 
 /* ---- table --------------------------------------------------------------------------------- */
@@ -38,6 +39,8 @@ struct op *op_new(struct worker *w)
 
 void op_free(struct worker *w, struct op *op)
 {
+    if (op->kind == OP_GET && op->stage == STAGE_READ)
+        hedge_ended(w, op);
     wheel_cancel(&op->timer);
     list_remove(&op->stamping);
     worker_bury(w, op->bytes);
@@ -141,6 +144,7 @@ void op_ask(struct worker *w, struct op *op, uint32_t slot, struct wire_peer *ms
                                          .fence = op->entry.fence};
     op->slots[slot].phase = PHASE_ASKED;
     op->slots[slot].asked_ms = w->now_ms;
+    op->slots[slot].late = op->slots[slot].late && op->slots[slot].tries > 0;
     if (op->slots[slot].tries < UINT8_MAX)
         op->slots[slot].tries++;
     worker_send(w, op_slot_addr(w, op, slot), msg, op->bytes, out);

@@ -12,9 +12,9 @@
 
 #include "server/core/core.h"
 
-/* A get whose answers are late asks one more slot after this long: longer than a busy node's
- * wake-up, shorter than anybody's patience. */
-#define COORDINATOR_HEDGE_MS 50u
+/* A whole state that was asked for and does not come is asked for elsewhere as well after this long:
+ * it may be large. */
+#define COORDINATOR_FETCH_HEDGE_MS 50u
 /* A write that a slot has not answered is sent again (same version: harmless) after this long, then
  * after twice as long, and so on. */
 #define COORDINATOR_RESEND_MS 250u
@@ -49,6 +49,7 @@ struct op_slot {
     bool maybe;      /* put: the slot may hold this write, in some version */
     bool lost;       /* put: an earlier message went unanswered, so a refusal clears nothing */
     bool full;       /* get: asked for the whole state */
+    bool late;       /* get: has not answered when it should have: hedge.c */
     uint8_t tries;
     uint16_t refusal; /* REFUSED, RETRY: err number */
     uint64_t asked_ms;

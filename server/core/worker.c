@@ -7,6 +7,7 @@
 #include "server/core/antientropy.h"
 #include "server/core/coordinator.h"
 #include "server/core/heal.h"
+#include "server/core/hedge.h"
 #include "server/core/op.h"
 #include "server/core/replica.h"
 #include <assert.h>
@@ -185,12 +186,28 @@ static void recv_seen(struct worker *w, uint32_t node, enum wire_member_state st
     node_changed(w, node);
 }
 
+/* Who lives in this node's zone. */
+static void note_zones(struct worker *w)
+{
+    const struct wire_ring *ring = ring_wire(w->ring);
+    int own = ring_member_of(w->ring, &w->node_id);
+
+    for (uint32_t i = 0; i < ring->n_members; i++) {
+        uint32_t node = ring_member_node(w->ring, i);
+
+        if (node < WORKER_NODES_MAX)
+            w->nodes[node].near =
+                own >= 0 && slice_equal(ring->members[i].zone, ring->members[own].zone);
+    }
+}
+
 static void recv_ring(struct worker *w, struct ring *ring)
 {
     if (w->ring && ring_epoch(ring) <= ring_epoch(w->ring))
         return;
     ring_unref(w->ring);
     w->ring = ring_ref(ring);
+    note_zones(w);
     antientropy_recv_ring(w);
     start_sweep(w);
 }
@@ -341,6 +358,7 @@ struct worker *worker_new(const struct worker_config *config)
     w->inflight_bytes_max = config->inflight_bytes_max ? config->inflight_bytes_max
                                                        : WORKER_INFLIGHT_BYTES(config->n_workers);
     prng_init(&w->prng, config->seed);
+    hedge_init(w);
     clock_init(&w->clock, actor_of(config, false), config->clock_bound_ms);
     w->forced_actor = actor_of(config, true);
     wheel_init(&w->wheel, 0);

@@ -174,7 +174,8 @@ void story_expect_(struct story *s, const char *text, const char *file, int line
 
 /* ---- life ---------------------------------------------------------------------------------- */
 
-static void make_ring(struct story *s, uint32_t n_nodes, uint32_t replicas)
+static void make_ring(struct story *s, uint32_t n_nodes, uint32_t replicas,
+                      const char *const zones[])
 {
     static const char *names[] = {"n0", "n1", "n2", "n3", "n4"};
     struct wire_member members[5] = {0};
@@ -187,6 +188,8 @@ static void make_ring(struct story *s, uint32_t n_nodes, uint32_t replicas)
         members[i].client_address = slice_str("127.0.0.1:1");
         members[i].peer_address = slice_str("127.0.0.1:2");
         members[i].weight = 1;
+        if (zones[i])
+            members[i].zone = slice_str(zones[i]);
     }
     in.cluster_id.b[0] = 7;
     arena_init(&s->arena, WIRE_ARENA_BUDGET_RING);
@@ -206,7 +209,7 @@ void story_start(struct story *s, const struct story_options *given)
     s->now_ms = 1000;
     s->wall_ms = 1700000000000;
     s->quiet_clock = true;
-    make_ring(s, o.n_nodes, o.replicas);
+    make_ring(s, o.n_nodes, o.replicas, o.zones);
     config.node_id.b[0] = 1;
     config.n_workers = o.n_workers ? o.n_workers : 1;
     config.clock_bound_ms = o.clock_bound_ms;

@@ -48,6 +48,7 @@ struct story_options {
     uint64_t clock_bound_ms;
     uint32_t ops_max;
     bool no_ring;
+    const char *zones[5]; /* of the nodes; NULL: none */
 };
 
 void story_start(struct story *s, const struct story_options *options); /* all nodes up */

@@ -1,4 +1,5 @@
 /* test_coordinator: stories of single requests, told by their effects (story.h). */
+#include "server/core/hedge.h"
 #include "tests/unit/story.h"
 #include "tests/unit/test.h"
 
@@ -460,6 +461,25 @@ static void test_a_suspect_is_asked_last(void **state)
     story_end(s);
 }
 
+static void test_the_same_zone_is_asked_before_another(void **state)
+{
+    for (uint32_t near = 1; near <= 2; near++) { /* one of the two may be primary */
+        struct story_options o = {.zones = {"a", "b", "b"}};
+        struct story *s;
+
+        o.zones[near] = "a";
+        s = begin(&o);
+        for (int i = 0; i < 20; i++) {
+            story_get(s, 7, LEVEL_QUORUM);
+            assert_int_equal(s->sent[s->n_sent - 1].node, near);
+        }
+        story_seen(s, near, MEMBER_SUSPECT); /* but alive before near */
+        story_get(s, 8, LEVEL_QUORUM);
+        assert_int_equal(s->sent[s->n_sent - 1].node, 3 - near);
+        story_end(s);
+    }
+}
+
 static void test_get_hedges_a_slow_slot(void **state)
 {
     struct story *s = warm();
@@ -476,6 +496,117 @@ static void test_get_hedges_a_slow_slot(void **state)
                                : "send n2 get digest\ntrace HEDGE\n");
     story_answer_get(s, other, 0, &v);
     story_expect(s, "reply 7 found \"v\"\n");
+    story_end(s);
+}
+
+/* Answers that both other nodes gave at once, so that their recent p95 is known. */
+static void teach(struct story *s, uint32_t answers)
+{
+    struct state v = story_state(5, "v");
+
+    for (uint32_t i = 0; i < answers; i++) {
+        s->n_sent = s->n_gets = 0;
+        story_get(s, 100 + i, LEVEL_ALL);
+        story_got(s, 1, 0, &v, 0);
+        story_answer_get(s, 1, 0, &v);
+        story_answer_get(s, 2, 0, &v);
+        s->lines[0] = '\0';
+    }
+    s->n_sent = s->n_gets = 0;
+}
+
+static void test_get_hedges_after_the_recent_p95(void **state)
+{
+    struct story *s = warm();
+    struct state v = story_state(5, "v");
+    uint32_t asked, other;
+
+    teach(s, LATENCY_COUNT_MIN);
+    story_get(s, 7, LEVEL_QUORUM);
+    asked = s->sent[s->n_sent - 1].node;
+    other = 3 - asked;
+    story_got(s, 1, 0, &v, 0);
+    s->lines[0] = '\0';
+    story_pass(s, HEDGE_MIN_MS - 1);
+    story_expect(s, "");
+    story_pass(s, 1);
+    story_expect(s, other == 1 ? "send n1 get digest\ntrace HEDGE\n"
+                               : "send n2 get digest\ntrace HEDGE\n");
+    story_answer_get(s, other, 0, &v);
+    story_expect(s, "reply 7 found \"v\"\n");
+    story_end(s);
+}
+
+static void test_a_slow_whole_answer_is_asked_whole_elsewhere(void **state)
+{
+    struct story *s = warm();
+    struct state v = story_state(5, "v");
+
+    teach(s, LATENCY_COUNT_MIN);
+    story_get(s, 7, LEVEL_ONE);
+    s->lines[0] = '\0';
+    story_pass(s, HEDGE_MIN_MS);
+    assert_non_null(strstr(s->lines, "get full\ntrace HEDGE\n"));
+    s->lines[0] = '\0';
+    story_answer_get(s, s->sent[s->n_sent - 1].node, 0, &v);
+    story_expect(s, "reply 7 found \"v\"\n");
+    story_end(s);
+}
+
+/* Where all are slow, hedges must not make it worse. */
+static void test_hedges_are_a_small_share_of_the_reads(void **state)
+{
+    struct story *s = warm();
+    struct worker_stats stats;
+
+    for (uint32_t i = 0; i < 2000; i++) {
+        s->n_sent = s->n_gets = 0;
+        story_get(s, 7, LEVEL_QUORUM);
+        story_pass(s, 200);
+        s->lines[0] = '\0';
+        story_pass(s, 800); /* its deadline */
+        s->lines[0] = '\0';
+    }
+    worker_stats(s->worker, &stats);
+    assert_in_range(stats.n_hedges, 2000 * HEDGE_SHARE_PERCENT / 100,
+                    2000 * HEDGE_SHARE_PERCENT / 100 + HEDGE_BURST);
+    story_end(s);
+}
+
+/* A replica that hangs costs a few reads a hedge, and the others nothing. */
+static void test_a_node_that_is_late_again_and_again_is_asked_last(void **state)
+{
+    struct story *s = warm();
+    struct state v = story_state(5, "v");
+    uint32_t n_slow = 0, n_late = 0;
+
+    teach(s, LATENCY_COUNT_MIN);
+    for (uint32_t i = 0; i < 200; i++) {
+        uint32_t asked;
+
+        s->n_sent = s->n_gets = 0;
+        story_get(s, 7, LEVEL_QUORUM);
+        asked = s->sent[s->n_sent - 1].node;
+        story_got(s, 1, 0, &v, 0);
+        n_slow += asked == 1;
+        if (asked == 1) { /* n1 hangs */
+            story_pass(s, HEDGE_MIN_MS);
+            n_late++;
+        }
+        story_answer_get(s, 2, 0, &v);
+        assert_non_null(strstr(s->lines, "reply 7 found"));
+        s->lines[0] = '\0';
+        story_pass(s, 1);
+    }
+    assert_in_range(n_slow, HEDGE_LATE_MIN, 20);
+    story_pass(s, HEDGE_SLOW_MS); /* and it is tried again */
+    for (uint32_t i = 0; i < 50 && n_late > 0; i++) {
+        s->n_sent = s->n_gets = 0;
+        story_get(s, 8, LEVEL_QUORUM);
+        n_late = s->sent[s->n_sent - 1].node == 1 ? 0 : n_late;
+        s->lines[0] = '\0';
+    }
+    assert_int_equal(n_late, 0);
     story_end(s);
 }
 
@@ -679,7 +810,12 @@ int main(void)
         cmocka_unit_test(test_get_replaces_a_slot_that_goes_down),
         cmocka_unit_test(test_who_is_taken_for_down_is_not_asked),
         cmocka_unit_test(test_a_suspect_is_asked_last),
+        cmocka_unit_test(test_the_same_zone_is_asked_before_another),
         cmocka_unit_test(test_get_hedges_a_slow_slot),
+        cmocka_unit_test(test_get_hedges_after_the_recent_p95),
+        cmocka_unit_test(test_a_slow_whole_answer_is_asked_whole_elsewhere),
+        cmocka_unit_test(test_hedges_are_a_small_share_of_the_reads),
+        cmocka_unit_test(test_a_node_that_is_late_again_and_again_is_asked_last),
         cmocka_unit_test(test_get_asks_another_slot_when_a_record_is_corrupt),
         cmocka_unit_test(test_get_alone_with_a_corrupt_record_says_so),
         cmocka_unit_test(test_get_without_answers_ends_at_the_deadline),
