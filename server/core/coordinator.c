@@ -71,11 +71,19 @@ static bool overloaded(const struct worker *w, const struct wire_request *req)
     return w->inflight_bytes + req->value.len > w->inflight_bytes_max && w->ops_used > 0;
 }
 
-static void start_data(struct worker *w, uint64_t conn, const struct wire_request *req,
-                       struct effects *out)
+/* How long the client waits from its sending on. */
+static uint64_t request_patience_ms(const struct wire_request *req)
 {
-    int err = request_refusal(w, req);
     uint32_t ms = req->deadline_ms ? req->deadline_ms : LIMIT_DEADLINE_DEFAULT_MS;
+
+    return ms < LIMIT_DEADLINE_MAX_MS ? ms : LIMIT_DEADLINE_MAX_MS;
+}
+
+static void start_data(struct worker *w, uint64_t conn, const struct wire_request *req,
+                       uint64_t waited_ms, struct effects *out)
+{
+    uint64_t ms = request_patience_ms(req);
+    int err = waited_ms >= ms ? ERR_DEADLINE : request_refusal(w, req);
     struct op *op = err || overloaded(w, req) ? NULL : op_new(w);
 
     if (!op) {
@@ -88,7 +96,7 @@ static void start_data(struct worker *w, uint64_t conn, const struct wire_reques
     op->level = (uint8_t)req->level;
     op->conn = conn;
     op->id = req->id;
-    op->deadline_ms = w->now_ms + (ms < LIMIT_DEADLINE_MAX_MS ? ms : LIMIT_DEADLINE_MAX_MS);
+    op->deadline_ms = w->now_ms + ms - waited_ms;
     op->key.bucket = req->key.bucket;
     op->entry.n_slots = 0;
     if (op_keep_bytes(w, op, req) < 0) {
@@ -156,7 +164,7 @@ static void reply_ring(struct worker *w, uint64_t conn, const struct wire_reques
 }
 
 void coordinator_recv_request(struct worker *w, uint64_t conn, const struct wire_request *req,
-                              struct effects *out)
+                              uint64_t waited_ms, struct effects *out)
 {
     w->stats.n_requests++;
     switch (req->op) {
@@ -173,7 +181,7 @@ void coordinator_recv_request(struct worker *w, uint64_t conn, const struct wire
     case OP_PUT:
     case OP_DELETE:
     case OP_SCAN:
-        start_data(w, conn, req, out);
+        start_data(w, conn, req, waited_ms, out);
         return;
     case OP_NONE:
         break;

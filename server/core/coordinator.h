@@ -4,8 +4,9 @@
 
 #include "server/core/core.h"
 
+/* waited_ms: on this node, before this step. */
 void coordinator_recv_request(struct worker *w, uint64_t conn, const struct wire_request *req,
-                              struct effects *out);
+                              uint64_t waited_ms, struct effects *out);
 /* An answer of a slot; dropped when it is nobody's. */
 void coordinator_recv_reply(struct worker *w, uint32_t node, const struct wire_peer *msg,
                             struct effects *out);

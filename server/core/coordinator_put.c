@@ -76,6 +76,7 @@ static void put_renew_clock(struct worker *w, struct effects *out)
     e = worker_emit(out, EFFECT_STORE);
     e->u.store.type = STORE_OP_CLOCK;
     e->u.store.cookie = COOKIE_CLOCK;
+    e->u.store.until_ms = 0;
     e->u.store.clock = bound;
     e->u.store.owner = NULL;
 }

@@ -15,6 +15,11 @@
  * A full list is not an error: the step keeps what is left, returns STEP_MORE and wants to be
  * called again with EVENT_MORE once the list is carried out. Lists are never cleared, only n = 0.
  *
+ * Deadlines. A message says how many milliseconds were left when it was sent, and its event how long
+ * it has waited on this node since: in a sibling's mailbox, behind a connection's hold. What has
+ * waited too long is not worked on. An effect that still waits somewhere when its time is over
+ * (until_ms) need not be carried out: its done event says -ERR_DEADLINE.
+ *
  * Reads are effects with done events as well. The edge carries a read out inline, appends the done
  * event to a ring, and steps the worker with each after the effect list; a get that would wait for
  * the disk comes later, in any order. The simulator delays and reorders them all.
@@ -72,6 +77,7 @@ struct event {
             uint64_t conn; /* never reused within a worker */
             const struct wire_request *request;
             struct blob *owner; /* holds the request's bytes, or NULL */
+            uint64_t waited_ms; /* on this node */
         } request;
         struct {
             uint64_t conn;
@@ -81,6 +87,7 @@ struct event {
             uint32_t node;    /* which node said it (own node for a sibling) */
             const struct wire_peer *msg;
             struct blob *owner;
+            uint64_t waited_ms; /* on this node, since it came or a sibling sent it */
         } peer;
         struct {
             uint32_t node;
@@ -164,6 +171,7 @@ struct effect {
         struct {
             uint64_t cookie, token;
             struct key key;
+            uint64_t until_ms; /* monotonic; 0: never too late */
         } get;
         struct {
             uint64_t cookie;
@@ -175,7 +183,7 @@ struct effect {
             uint64_t cookie;
             struct store_range range; /* whole leaves */
         } leaves;
-        struct store_op store;
+        struct store_op store; /* with until_ms */
         struct {
             enum trace_type type;
             uint64_t a, b;

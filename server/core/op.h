@@ -12,8 +12,8 @@
 
 #include "server/core/core.h"
 
-/* A whole state that was asked for and does not come is asked for elsewhere as well after this long:
- * it may be large. */
+/* A whole state that was asked for and does not come is asked for elsewhere as well after this
+ * long: it may be large. */
 #define COORDINATOR_FETCH_HEDGE_MS 50u
 /* A write that a slot has not answered is sent again (same version: harmless) after this long, then
  * after twice as long, and so on. */

@@ -11,6 +11,12 @@
  * reveals, and waits, its bytes copied, until the store's durable LSN covers it. Outcomes of puts
  * come when they are durable, so they need no gate.
  *
+ * Deadlines: what nobody waits for any more is dropped before the store is asked, and a read that
+ * comes back too late is not answered. Dropped means that nothing at all is said, least of all a
+ * refusal: whoever sent a put goes on taking this slot for one that may hold it, and says so at its
+ * own deadline. Only a sibling that relayed the request is told, to forget it. A put that the store
+ * has taken is answered however late it is.
+ *
  * First-hand puts (stamped by a coordinator for a client) from a clock too far ahead of ours are
  * refused; what arrives as state is merged whatever its time and moves no clock.
  */
@@ -52,6 +58,7 @@ struct pending *pending_new(struct worker *w, enum pending_kind kind, struct add
     }
     p->kind = (uint8_t)kind;
     p->from = from;
+    p->until_ms = 0;
     p->id = msg->id;
     p->replica = msg->replica;
     p->bytes = NULL;
@@ -156,6 +163,35 @@ void pending_refuse(struct worker *w, struct pending *p, int err, struct effects
     pending_free(w, p);
 }
 
+/* A relaying sibling keeps an entry until it hears of it. */
+static bool is_relayed(struct addr from, uint64_t id)
+{
+    return from.kind == ADDR_WORKER && (id & RELAY_BIT);
+}
+
+/* Nobody waits for it any more. */
+static void drop(struct worker *w, struct addr from, const struct wire_peer *msg,
+                 struct effects *out)
+{
+    w->stats.n_dropped++;
+    if (is_relayed(from, msg->id))
+        replica_refuse(w, from, msg, ERR_DEADLINE, out);
+}
+
+static bool pending_is_late(const struct worker *w, const struct pending *p)
+{
+    return p->until_ms && p->until_ms <= w->now_ms;
+}
+
+static void pending_drop(struct worker *w, struct pending *p, struct effects *out)
+{
+    w->stats.n_dropped++;
+    if (is_relayed(p->from, p->id))
+        pending_refuse(w, p, ERR_DEADLINE, out);
+    else
+        pending_free(w, p);
+}
+
 /* ---- may we answer? ------------------------------------------------------------------------ */
 
 int replica_check(const struct worker *w, const struct wire_replica *r)
@@ -197,10 +233,11 @@ static struct slice key_pack(const struct key *key, struct blob *into)
 }
 
 static void recv_get(struct worker *w, struct addr from, const struct wire_peer *msg,
-                     struct effects *out)
+                     uint64_t until_ms, struct effects *out)
 {
     const struct key *key = &msg->u.get.key;
-    struct pending *p = pending_new(w, msg->u.get.digest ? PENDING_DIGEST : PENDING_GET, from, msg);
+    enum pending_kind kind = msg->u.get.digest ? PENDING_DIGEST : PENDING_GET;
+    struct pending *p = pending_new(w, kind, from, msg);
     struct effect *e;
 
     if (!p) {
@@ -218,14 +255,16 @@ static void recv_get(struct worker *w, struct addr from, const struct wire_peer 
         p->partition_len = (uint16_t)key->partition.len;
     }
     p->token = ring_token(w->ring, key);
+    p->until_ms = until_ms;
     e = worker_emit(out, EFFECT_GET);
     e->u.get.cookie = pending_cookie(w, p);
     e->u.get.token = p->token;
     e->u.get.key = *key;
+    e->u.get.until_ms = until_ms;
 }
 
 static void recv_put(struct worker *w, struct addr from, const struct wire_peer *msg,
-                     struct blob *owner, struct effects *out)
+                     uint64_t until_ms, struct blob *owner, struct effects *out)
 {
     const struct state *state = &msg->u.put.state;
     struct pending *p;
@@ -246,6 +285,7 @@ static void recv_put(struct worker *w, struct addr from, const struct wire_peer 
         return;
     }
     p->token = ring_token(w->ring, &msg->u.put.key);
+    p->until_ms = until_ms;
     e = worker_emit(out, EFFECT_STORE);
     e->u.store.type = STORE_OP_MERGE;
     e->u.store.cookie = pending_cookie(w, p);
@@ -254,10 +294,11 @@ static void recv_put(struct worker *w, struct addr from, const struct wire_peer 
     e->u.store.state = *state;
     e->u.store.owner = owner;
     e->u.store.heal = false;
+    e->u.store.until_ms = until_ms;
 }
 
 static void recv_scan(struct worker *w, struct addr from, const struct wire_peer *msg,
-                      struct effects *out)
+                      uint64_t until_ms, struct effects *out)
 {
     uint32_t n_partitions = ring_wire(w->ring)->n_partitions;
     uint32_t partition = msg->replica.partition;
@@ -269,6 +310,7 @@ static void recv_scan(struct worker *w, struct addr from, const struct wire_peer
         replica_refuse(w, from, msg, ERR_OVERLOADED, out);
         return;
     }
+    p->until_ms = until_ms;
     e = worker_emit(out, EFFECT_SCAN);
     e->u.scan.cookie = pending_cookie(w, p);
     e->u.scan.range.first = token_partition_first(partition, n_partitions);
@@ -278,12 +320,16 @@ static void recv_scan(struct worker *w, struct addr from, const struct wire_peer
 }
 
 void replica_recv(struct worker *w, struct addr from, const struct wire_peer *msg,
-                  struct blob *owner, struct effects *out)
+                  uint64_t until_ms, struct blob *owner, struct effects *out)
 {
     int err = replica_check(w, &msg->replica);
 
     if (reply_type(msg->type) == PEER_NONE)
         return; /* a message of the future */
+    if (until_ms && until_ms <= w->now_ms) {
+        drop(w, from, msg, out);
+        return;
+    }
     if (!err && w->stopping && from.kind != ADDR_SELF)
         err = ERR_SHUTTING_DOWN;
     if (err) {
@@ -291,7 +337,7 @@ void replica_recv(struct worker *w, struct addr from, const struct wire_peer *ms
         return;
     }
     if (worker_owner(w, msg->replica.partition, w->n_workers) != w->index) {
-        replica_relay(w, from, msg, owner, out);
+        replica_relay(w, from, msg, until_ms, owner, out);
         return;
     }
     if (!key_belongs(w, msg)) {
@@ -299,21 +345,21 @@ void replica_recv(struct worker *w, struct addr from, const struct wire_peer *ms
         return;
     }
     if (msg->type == PEER_GET)
-        recv_get(w, from, msg, out);
+        recv_get(w, from, msg, until_ms, out);
     else if (msg->type == PEER_PUT)
-        recv_put(w, from, msg, owner, out);
+        recv_put(w, from, msg, until_ms, owner, out);
     else if (msg->type == PEER_COMPARE)
         replica_compare(w, from, msg, out);
     else if (msg->type == PEER_PULL)
         replica_pull(w, from, msg, out);
     else
-        recv_scan(w, from, msg, out);
+        recv_scan(w, from, msg, until_ms, out);
 }
 
 /* ---- relays -------------------------------------------------------------------------------- */
 
 void replica_relay(struct worker *w, struct addr from, const struct wire_peer *msg,
-                   struct blob *owner, struct effects *out)
+                   uint64_t until_ms, struct blob *owner, struct effects *out)
 {
     struct addr to = {.kind = ADDR_WORKER,
                       .node = w->node,
@@ -331,6 +377,7 @@ void replica_relay(struct worker *w, struct addr from, const struct wire_peer *m
         return;
     }
     copy.id = pending_cookie(w, p) | RELAY_BIT;
+    copy.deadline_ms = until_ms ? (uint32_t)(until_ms - w->now_ms) : 0;
     worker_send(w, to, &copy, owner, out);
 }
 
@@ -342,7 +389,7 @@ void replica_relayed(struct worker *w, const struct wire_peer *msg, struct blob 
 
     if (!p || p->kind != PENDING_RELAY)
         return;
-    if (msg->error != ERR_UNKNOWN_OUTCOME) { /* see replica_stored */
+    if (msg->error != ERR_UNKNOWN_OUTCOME && msg->error != ERR_DEADLINE) { /* not answered there */
         copy.id = p->id;
         worker_send(w, p->from, &copy, owner, out);
     }
@@ -387,6 +434,10 @@ void replica_release(struct worker *w, struct pending *p, struct effects *out)
 {
     int err = replica_check(w, &p->replica);
 
+    if (pending_is_late(w, p)) {
+        pending_drop(w, p, out);
+        return;
+    }
     if (err) {
         pending_refuse(w, p, err, out);
         return;
@@ -435,6 +486,10 @@ void replica_got(struct worker *w, const struct event *in, struct effects *out)
     err = in->u.got.error ? -in->u.got.error : replica_check(w, &p->replica);
     if (err == ERR_CORRUPT)
         heal_token(w, p->token);
+    if (pending_is_late(w, p)) {
+        pending_drop(w, p, out);
+        return;
+    }
     if (err) {
         pending_refuse(w, p, err, out);
         return;
@@ -465,6 +520,10 @@ void replica_scanned(struct worker *w, const struct event *in, struct effects *o
     err = in->u.scanned.error ? -in->u.scanned.error : replica_check(w, &p->replica);
     if (err == ERR_CORRUPT && page && page->cursor_len > 0)
         heal_record(w, slice_of(page->cursor, page->cursor_len));
+    if (pending_is_late(w, p)) {
+        pending_drop(w, p, out);
+        return;
+    }
     /* A page that shows what is not durable yet is asked for again rather than copied: NOT_YET is
      * retried by the coordinator, and by then it is. */
     if (!err && page->lsn > w->durable_lsn)
@@ -492,6 +551,10 @@ void replica_stored(struct worker *w, const struct event *in, struct effects *ou
         return;
     if (done->error == -ERR_CORRUPT)
         heal_token(w, p->token);
+    if (done->error == -ERR_DEADLINE) {
+        pending_drop(w, p, out);
+        return;
+    }
     if (done->error) {
         pending_refuse(w, p, -done->error, out);
         return;
@@ -499,7 +562,7 @@ void replica_stored(struct worker *w, const struct event *in, struct effects *ou
     if (replica_check(w, &p->replica)) {
         /* Stored, and no answer for this slot any more: not a refusal. A sibling that relayed it is
          * told to forget it. */
-        if (p->from.kind == ADDR_WORKER && (p->id & RELAY_BIT))
+        if (is_relayed(p->from, p->id))
             pending_refuse(w, p, ERR_UNKNOWN_OUTCOME, out);
         else
             pending_free(w, p);

@@ -26,8 +26,9 @@ struct pending {
     uint32_t generation;
     uint32_t next_free;
     struct addr from;
-    uint64_t id;    /* as the requester sent it */
-    uint64_t token; /* GET, DIGEST, PUT */
+    uint64_t id;       /* as the requester sent it */
+    uint64_t token;    /* GET, DIGEST, PUT */
+    uint64_t until_ms; /* nobody waits for the answer any more; 0: never */
     struct wire_replica replica;
     struct blob *bytes;     /* DIGEST: the key, both parts; COMPARE: what is asked; gated: what the
                                answer consists of */
@@ -42,8 +43,9 @@ struct pending {
 /* store_done cookies: pending index and generation, or this. */
 #define COOKIE_CLOCK UINT64_MAX
 
+/* until_ms: when it is too late for it; 0: never. */
 void replica_recv(struct worker *w, struct addr from, const struct wire_peer *msg,
-                  struct blob *owner, struct effects *out);
+                  uint64_t until_ms, struct blob *owner, struct effects *out);
 void replica_got(struct worker *w, const struct event *in, struct effects *out);
 void replica_scanned(struct worker *w, const struct event *in, struct effects *out);
 void replica_stored(struct worker *w, const struct event *in, struct effects *out);
@@ -51,7 +53,7 @@ void replica_stored(struct worker *w, const struct event *in, struct effects *ou
 void replica_release(struct worker *w, struct pending *p, struct effects *out);
 /* Hands a request on to the sibling that owns its partition. */
 void replica_relay(struct worker *w, struct addr from, const struct wire_peer *msg,
-                   struct blob *owner, struct effects *out);
+                   uint64_t until_ms, struct blob *owner, struct effects *out);
 /* The sibling's answer to such a request. */
 void replica_relayed(struct worker *w, const struct wire_peer *msg, struct blob *owner,
                      struct effects *out);

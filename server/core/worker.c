@@ -41,12 +41,21 @@ static void adopt_time(struct worker *w, uint64_t hlc, struct effects *out)
     }
 }
 
+/* When it is too late for a message; 0: never. */
+static uint64_t until_ms_of(const struct worker *w, const struct wire_peer *msg, uint64_t waited_ms)
+{
+    if (!msg->deadline_ms)
+        return 0;
+    return waited_ms < msg->deadline_ms ? w->now_ms + (msg->deadline_ms - waited_ms) : w->now_ms;
+}
+
 static void recv_peer(struct worker *w, struct addr from, uint32_t node,
-                      const struct wire_peer *msg, struct blob *owner, struct effects *out)
+                      const struct wire_peer *msg, uint64_t waited_ms, struct blob *owner,
+                      struct effects *out)
 {
     adopt_time(w, msg->hlc, out);
     if (!is_reply(msg->type))
-        replica_recv(w, from, msg, owner, out);
+        replica_recv(w, from, msg, until_ms_of(w, msg, waited_ms), owner, out);
     else if ((msg->id & RELAY_BIT) && from.kind == ADDR_WORKER)
         replica_relayed(w, msg, owner, out);
     else if (msg->id & HEAL_ID)
@@ -65,7 +74,7 @@ static void drain_self(struct worker *w, struct effects *out)
     while (w->self_at < w->self_n) {
         struct self_message m = w->self[w->self_at++];
 
-        recv_peer(w, self, w->node, &m.msg, m.owner, out);
+        recv_peer(w, self, w->node, &m.msg, 0, m.owner, out);
     }
     w->self_n = w->self_at = 0;
 }
@@ -250,13 +259,15 @@ static void recv_event(struct worker *w, const struct event *in, struct effects 
         break;
     case EVENT_REQUEST:
         adopt_time(w, in->u.request.request->hlc, out);
-        coordinator_recv_request(w, in->u.request.conn, in->u.request.request, out);
+        coordinator_recv_request(w, in->u.request.conn, in->u.request.request,
+                                 in->u.request.waited_ms, out);
         break;
     case EVENT_GONE:
         break; /* its operations end by themselves; their replies are dropped */
     case EVENT_PEER:
         w->stats.n_peer_in++;
-        recv_peer(w, in->u.peer.from, in->u.peer.node, in->u.peer.msg, in->u.peer.owner, out);
+        recv_peer(w, in->u.peer.from, in->u.peer.node, in->u.peer.msg, in->u.peer.waited_ms,
+                  in->u.peer.owner, out);
         break;
     case EVENT_NODE_UP:
         recv_node(w, in->u.node_up.node, true, in->u.node_up.n_workers);

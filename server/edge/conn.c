@@ -219,7 +219,9 @@ void conn_resume(struct conn *c)
     if (c->state != CONN_OPEN || c->holds)
         return;
     if (c->in.len > 0) {
+        c->waited_ms = loop_now_ms(c->loop) - c->active_ms;
         size_t used = conn_drain(c, buf_slice(&c->in), &want);
+        c->waited_ms = 0;
         if (c->state != CONN_OPEN)
             return;
         buf_consume(&c->in, used);

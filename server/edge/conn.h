@@ -112,6 +112,7 @@ struct conn {
     size_t answer_size; /* of the large answers of late: a maximum that fades */
 
     uint64_t active_ms;   /* last bytes in */
+    uint64_t waited_ms;   /* while on_frame is called: the frame has lain here so long, at least */
     uint64_t frame_ms;    /* when the incomplete frame began; 0 = none */
     uint64_t progress_ms; /* the kernel last took bytes */
     size_t progress_left; /* what was left to write then */

@@ -109,7 +109,8 @@ static void recv_message(struct link *link, const struct wire_peer *msg)
         .type = EVENT_PEER,
         .u.peer = {.from = {.kind = ADDR_LINK, .node = link->node, .link = link->conn.id},
                    .node = link->node,
-                   .msg = msg}};
+                   .msg = msg,
+                   .waited_ms = link->conn.waited_ms}};
     if (!link->greeted) {
         conn_close(&link->conn, -ERR_BAD_REQUEST);
         return;

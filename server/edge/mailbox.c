@@ -245,6 +245,7 @@ struct letter *letter_peer(uint32_t from, const struct wire_peer *msg, struct bl
     l->from = from;
     l->u.peer.msg = *msg;
     l->u.peer.owner = blob_ref(owner);
+    l->u.peer.sent_ms = 0;
     c.at = (uint8_t *)l + head;
     c.len = 0;
     copy_peer(&c, &l->u.peer.msg);

@@ -40,6 +40,7 @@ struct letter {
         struct {
             struct wire_peer msg; /* its bytes follow the letter, or lie in owner */
             struct blob *owner;   /* a reference, or NULL */
+            uint64_t sent_ms;     /* the sender's loop time; all loops have one clock */
         } peer;
         struct {
             enum socket_kind kind;
@@ -86,7 +87,8 @@ void letters_free(struct list *letters);
 void mailbox_take(struct mailbox *m, struct list *out);
 
 struct letter *letter_new(enum letter_type type, uint32_t from); /* NULL: out of memory */
-/* A letter with a deep copy of a peer message. Bytes that lie in owner are shared by reference. */
+/* A letter with a deep copy of a peer message. Bytes that lie in owner are shared by reference.
+ * sent_ms is the caller's to set. */
 struct letter *letter_peer(uint32_t from, const struct wire_peer *msg, struct blob *owner);
 /* Frees the letter and what it still owns (owner, fd, unread, ring). */
 void letter_free(struct letter *letter);

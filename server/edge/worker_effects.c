@@ -9,6 +9,9 @@
  * out when the store says that it will not wait. Merges may overtake each other so; a META
  * overtakes none, for it may say that no more of them are taken.
  *
+ * A read or merge that has waited here (parked, or for room in the store) past the time until which
+ * it is of use is not made: its done event says DEADLINE.
+ *
  * What cannot be carried out comes back as a done event that says so, if it is the store's or a
  * request (no memory for a copy, a link with too much before it). Otherwise (no connection, no
  * link) it is dropped: the core hears of that by itself.
@@ -75,11 +78,12 @@ static void send_sibling(struct worker_loop *wl, const struct effect *e)
     struct letter *letter = letter_peer(wl->index, &e->u.send.msg, e->u.send.owner);
 
     assert(to < wl->node->n_workers && to != wl->index);
-    if (letter)
+    if (letter) {
+        letter->u.peer.sent_ms = loop_now_ms(&wl->loop);
         list_append(&wl->outboxes[to], &letter->link);
-    else if (peer_is_request(&e->u.send.msg)) /* as if its mailbox were full */
+    } else if (peer_is_request(&e->u.send.msg)) { /* as if its mailbox were full */
         dones_refuse(&wl->dones, &e->u.send.to, 0, &e->u.send.msg);
-    /* else like a lost message: its deadline ends it */
+    } /* else like a lost message: its deadline ends it */
 }
 
 static void run_send(struct worker_loop *wl, const struct effect *e)
@@ -210,21 +214,21 @@ static void get_now(struct worker_loop *wl, const struct store_op *op)
     wl->read = true;
 }
 
-/* The core asks again a little later. */
-static void get_refused(struct worker_loop *wl, uint64_t cookie)
+static void get_failed(struct worker_loop *wl, uint64_t cookie, int error)
 {
     struct event *ev = &dones_add(&wl->dones, EVENT_GOT)->event;
 
     ev->u.got.cookie = cookie;
     ev->u.got.lsn = 0;
     ev->u.got.state = (struct state){0};
-    ev->u.got.error = -ERR_OVERLOADED;
+    ev->u.got.error = error;
 }
 
 static void run_get(struct worker_loop *wl, const struct effect *e)
 {
     struct store_op op = {.type = STORE_OP_MERGE, /* as far as its bytes go */
                           .cookie = e->u.get.cookie,
+                          .until_ms = e->u.get.until_ms,
                           .token = e->u.get.token,
                           .key = e->u.get.key};
 
@@ -235,7 +239,7 @@ static void run_get(struct worker_loop *wl, const struct effect *e)
     case STORE_FETCH_LATER:
         break;
     case STORE_FETCH_FULL:
-        get_refused(wl, op.cookie);
+        get_failed(wl, op.cookie, -ERR_OVERLOADED); /* it is asked again a little later */
         break;
     }
 }
@@ -340,6 +344,31 @@ static void run_store(struct worker_loop *wl, const struct effect *e)
     store_failed(wl, op.cookie, -ERR_OVERLOADED);
 }
 
+/* Nobody waits for it any more. */
+static bool op_is_late(struct worker_loop *wl, const struct store_op *op)
+{
+    return op->until_ms && op->until_ms <= loop_now_ms(&wl->loop);
+}
+
+static void fetched_get(struct worker_loop *wl, struct store_op *op)
+{
+    if (op_is_late(wl, op))
+        get_failed(wl, op->cookie, -ERR_DEADLINE);
+    else
+        get_now(wl, op);
+    batch_drop(&wl->batch, op);
+}
+
+static void fetched_merge(struct worker_loop *wl, struct store_op *op)
+{
+    if (!op_is_late(wl, op)) {
+        batch_add(wl, op);
+        return;
+    }
+    batch_drop(&wl->batch, op);
+    store_failed(wl, op->cookie, -ERR_DEADLINE);
+}
+
 size_t worker_effects_fetched(struct worker_loop *wl)
 {
     struct store *s = wl->node->store;
@@ -351,14 +380,29 @@ size_t worker_effects_fetched(struct worker_loop *wl)
     size_t n = s->ops->fetched(s, wl->index, cookies, FETCHED_MAX);
     for (size_t i = 0; i < n; i++) {
         enum parked_kind kind = parked_take(&wl->parked, cookies[i], &op);
-        if (kind == PARKED_GET) {
-            get_now(wl, &op);
-            batch_drop(&wl->batch, &op);
-        } else if (kind == PARKED_MERGE) {
-            batch_add(wl, &op);
-        }
+        if (kind == PARKED_GET)
+            fetched_get(wl, &op);
+        else if (kind == PARKED_MERGE)
+            fetched_merge(wl, &op);
     }
     return n;
+}
+
+/* Of what the store had no room for, drops what came too late to be stored. */
+static void batch_drop_late(struct worker_loop *wl)
+{
+    struct store_batch *b = &wl->batch;
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < b->n; i++) {
+        if (i >= b->n_waiting || !op_is_late(wl, &b->ops[i])) {
+            b->ops[kept++] = b->ops[i];
+            continue;
+        }
+        batch_drop(b, &b->ops[i]);
+        store_failed(wl, b->ops[i].cookie, -ERR_DEADLINE);
+    }
+    b->n = kept;
 }
 
 /* The store takes all that it is offered or nothing, and its bound is in bytes: what is too much
@@ -371,8 +415,8 @@ void worker_effects_submit(struct worker_loop *wl)
     uint32_t at = 0, offer = STORE_SUBMIT_MAX;
     uint64_t lsn;
 
-    if (b->n == 0)
-        return;
+    if (b->n_waiting > 0)
+        batch_drop_late(wl);
     while (at < b->n) {
         uint32_t n = b->n - at < offer ? b->n - at : offer;
         int rc = s->ops->submit(s, wl->index, b->ops + at, n, &lsn);
@@ -391,7 +435,9 @@ void worker_effects_submit(struct worker_loop *wl)
         at += n;
     }
     b->n -= at;
-    memmove(b->ops, b->ops + at, b->n * sizeof(*b->ops));
+    b->n_waiting = b->n;
+    if (b->n > 0)
+        memmove(b->ops, b->ops + at, b->n * sizeof(*b->ops));
 }
 
 /* ---- traces -------------------------------------------------------------------------------- */

@@ -157,10 +157,12 @@ static void take_ring(struct worker_loop *wl, struct ring *ring)
 
 static void take_peer(struct worker_loop *wl, const struct letter *letter)
 {
+    uint64_t now_ms = loop_now_ms(&wl->loop), sent_ms = letter->u.peer.sent_ms;
     struct event event = {.type = EVENT_PEER,
                           .u.peer = {.from = {.kind = ADDR_WORKER, .worker = letter->from},
                                      .msg = &letter->u.peer.msg,
-                                     .owner = letter->u.peer.owner}};
+                                     .owner = letter->u.peer.owner,
+                                     .waited_ms = now_ms > sent_ms ? now_ms - sent_ms : 0}};
     worker_loop_feed(wl, &event);
 }
 

@@ -13,6 +13,8 @@
  *              (not claimed when a network repeats requests by itself, which TCP does not)
  *   answered   each request is answered by its deadline, unless its node had an excuse; once all is
  *              healed, each is answered with success
+ *   in time    what has waited in a mailbox past its deadline is not worked on, and nobody is told
+ *              that it was refused
  *   clock      a node's clock is never further ahead of its wall clock than the guard allows, and
  * no process of a node stamps at or below what an earlier one has stamped bounded    operations in
  * flight stay within their limit; at the end nothing is in flight
@@ -174,6 +176,8 @@ void check_message(struct world *w, const struct node *n, const struct wire_peer
     if (version_wall_ms(msg->hlc) > n->wall_most_ms + LIMIT_CLOCK_AHEAD_MS)
         sim_fail(w, "%s says it is %llu ms ahead of its wall clock", n->name,
                  (unsigned long long)(version_wall_ms(msg->hlc) - n->wall_most_ms));
+    if (msg->error == ERR_DEADLINE)
+        sim_fail(w, "%s says that it did not work on a message in time", n->name);
     if (msg->type != PEER_PUT || !msg->u.put.first_hand)
         return;
     by = stamper(w, v);
@@ -188,6 +192,17 @@ void check_message(struct world *w, const struct node *n, const struct wire_peer
     if (version_wall_ms(v.hlc) > n->disk.store->ops->clock_bound(n->disk.store))
         sim_fail(w, "%s stamps beyond the lease on its disk", n->name);
     by->stamp_most = v.hlc > by->stamp_most ? v.hlc : by->stamp_most;
+}
+
+void check_waited(struct world *w, const struct node *n, const struct wire_peer *msg,
+                  uint64_t waited_ms, uint64_t n_dropped)
+{
+    bool request = msg->type == PEER_GET || msg->type == PEER_PUT || msg->type == PEER_SCAN;
+
+    w->stats.covers[COVER_DROPPED] += n_dropped;
+    if (request && waited_ms >= msg->deadline_ms && n_dropped == 0)
+        sim_fail(w, "%s works on a message that came %llu ms ago and had %u", n->name,
+                 (unsigned long long)waited_ms, msg->deadline_ms);
 }
 
 static uint32_t needed(const struct world *w, enum wire_level level)

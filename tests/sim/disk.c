@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 struct read {
-    uint64_t cookie, token;
+    uint64_t cookie, token, until_ms;
     uint32_t worker;
     bool scan, leaves, made;
     struct blob *bytes; /* key: partition, sort; or cursor */
@@ -118,12 +118,31 @@ static void heal(struct world *w, struct node *n, uint32_t key)
     w->stats.covers[COVER_HEALED]++;
 }
 
+/* There was no room for it until it was too late. */
+static bool is_held_up(struct world *w, struct node *n, uint32_t worker, const struct store_op *op)
+{
+    uint64_t now_ms = node_mono_ms(w, n);
+
+    if (!op->until_ms || !sim_chance(w, w->healed ? 0 : 2))
+        return false;
+    sim_push(w, w->now_us + (op->until_ms > now_ms ? op->until_ms - now_ms : 0) * MS + 1,
+             (struct item){.type = ITEM_REFUSED,
+                           .node = (uint16_t)n->index,
+                           .worker = (uint16_t)worker,
+                           .a = op->cookie,
+                           .b = ERR_DEADLINE});
+    return true;
+}
+
 void disk_submit(struct world *w, struct node *n, uint32_t worker, const struct store_op *ops,
                  size_t n_ops)
 {
     struct disk *d = &n->disk;
     uint64_t lsn;
     int r;
+
+    if (n_ops == 1 && is_held_up(w, n, worker, ops))
+        return;
 
     if (d->near_full) {
         d->full = sim_chance(w, 700);
@@ -242,6 +261,7 @@ void disk_read(struct world *w, struct node *n, uint32_t worker, const struct ef
     } else {
         r->cookie = e->u.get.cookie;
         r->token = e->u.get.token;
+        r->until_ms = e->u.get.until_ms;
         r->bytes = blob_new(e->u.get.key.partition.len + e->u.get.key.sort.len);
         at = r->bytes->data;
         r->key.bucket = e->u.get.key.bucket;
@@ -312,6 +332,10 @@ static void make_read(struct world *w, struct node *n, struct item *item)
         return;
     }
     r->error = s->ops->get(s, r->worker, r->token, &r->key, &r->state, &r->lsn);
+    if (r->until_ms && r->until_ms <= node_mono_ms(w, n)) { /* it was parked: no need to make it */
+        r->error = -ERR_DEADLINE;
+        r->state = (struct state){0};
+    }
     if (sim_chance(w, 700)) { /* inline: the worker sees the store's own bytes */
         hand_over(w, n, r);
     } else {

@@ -39,7 +39,8 @@ static const char *const cover_text[COVER_TRACE] = {"writes acknowledged",
                                                     "scans",
                                                     "reads of what was not durable yet",
                                                     "operations lost in crashes",
-                                                    "damaged records healed"};
+                                                    "damaged records healed",
+                                                    "dropped past their deadline"};
 static const char *const trace_text[] = {"",
                                          "remote clocks not adopted",
                                          "waits for the clock",

@@ -118,6 +118,16 @@ MUTANTS = [
      "    if (h->state.kind != STATE_NONE)\n        return true;"),
     ("never heals", "server/core",
      "        if (!is_due(h, w->now_ms) || w->stopping)", "        if (true)"),
+    ("works on what is past its deadline", "server/core",
+     "if (until_ms && until_ms <= w->now_ms) {", "if (false) {"),
+    ("a put that is dropped for its deadline is told as refused", "server/core",
+     "w->stats.n_dropped++;\n    if (is_relayed(from, msg->id))", "w->stats.n_dropped++;"),
+    ("a relayed request that is dropped is never forgotten", "server/core",
+     "w->stats.n_dropped++;\n    if (is_relayed(from, msg->id))",
+     "w->stats.n_dropped++;\n    if (false)"),
+    ("what the edge drops is never forgotten", "server/core",
+     "if (done->error == -ERR_DEADLINE) {\n        pending_drop(w, p, out);",
+     "if (done->error == -ERR_DEADLINE) {"),
 ]
 
 

@@ -93,7 +93,9 @@ static struct blob *pack(struct world *w, const struct wire_peer *msg)
 static void send_mail(struct world *w, struct node *n, uint32_t worker, uint32_t to,
                       struct blob *bytes)
 {
-    uint64_t *last = &n->mail_us[1 + worker][to], at = w->now_us + sim_delay(w, 200);
+    uint64_t *last = &n->mail_us[1 + worker][to];
+    /* Mostly at once; a sibling that is behind looks later. */
+    uint64_t at = w->now_us + sim_delay(w, sim_chance(w, 20) ? 50 * MS + n->slow_us : 200);
 
     if (to >= n->n_workers) {
         sim_fail(w, "%s mails its worker %u of %u", n->name, to, n->n_workers);
@@ -106,6 +108,7 @@ static void send_mail(struct world *w, struct node *n, uint32_t worker, uint32_t
                            .node = (uint16_t)n->index,
                            .worker = (uint16_t)to,
                            .a = worker,
+                           .b = node_mono_ms(w, n),
                            .bytes = bytes});
 }
 

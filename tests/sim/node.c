@@ -145,6 +145,7 @@ void node_publish(struct world *w, struct node *n, uint32_t ring)
 static void recv_mail(struct world *w, struct node *n, struct item *item)
 {
     struct event in = {.type = EVENT_PEER};
+    struct worker_stats before, after;
     struct wire_peer msg;
     struct slice body = slice_of(item->bytes->data + LIMIT_FRAME_HEADER_BYTES,
                                  item->bytes->len - LIMIT_FRAME_HEADER_BYTES);
@@ -158,7 +159,11 @@ static void recv_mail(struct world *w, struct node *n, struct item *item)
         (struct addr){.kind = ADDR_WORKER, .node = n->index, .worker = (uint32_t)item->a};
     in.u.peer.node = n->index;
     in.u.peer.msg = &msg;
+    in.u.peer.waited_ms = node_mono_ms(w, n) - item->b;
+    worker_stats(n->workers[item->worker], &before);
     node_step(w, n, item->worker, &in);
+    worker_stats(n->workers[item->worker], &after);
+    check_waited(w, n, &msg, in.u.peer.waited_ms, after.n_dropped - before.n_dropped);
 }
 
 static void recv_request(struct world *w, struct node *n, struct item *item)

@@ -78,6 +78,7 @@ enum cover {
     COVER_GATED,
     COVER_LOST_UNSYNCED,
     COVER_HEALED,
+    COVER_DROPPED,
     COVER_TRACE, /* + enum trace_type */
     N_COVERS = COVER_TRACE + 8
 };
@@ -93,7 +94,7 @@ enum item_type {
     ITEM_NONE,
     /* of a node's process: dropped if it has been restarted since, held while it is paused */
     ITEM_TICK,
-    ITEM_MAIL,    /* a = sending worker; bytes */
+    ITEM_MAIL,    /* a = sending worker, b = when it was sent, monotonic ms; bytes */
     ITEM_MESSAGE, /* a = link id, b = sending node << 8 | 1 if it is a request; bytes */
     ITEM_NODE_UP, /* a = node */
     ITEM_NODE_DOWN,
@@ -327,6 +328,9 @@ void check_started(struct world *w, struct call *c);
 void check_stored(struct world *w, uint32_t node, const struct store_op *op, bool kept);
 /* A node says something to another: its clock, its stamps. */
 void check_message(struct world *w, const struct node *n, const struct wire_peer *msg);
+/* A message had waited so long in a mailbox; so many were dropped for it. */
+void check_waited(struct world *w, const struct node *n, const struct wire_peer *msg,
+                  uint64_t waited_ms, uint64_t n_dropped);
 /* A node is about to answer. */
 void check_reply(struct world *w, const struct node *n, uint64_t id,
                  const struct wire_response *res);

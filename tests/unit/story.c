@@ -280,6 +280,7 @@ static void request(struct story *s, struct wire_request *r, enum wire_op op, ui
     r->key = story_key;
     e.u.request.conn = 1;
     e.u.request.request = r;
+    e.u.request.waited_ms = s->waited_ms;
     story_step(s, &e);
 }
 

@@ -30,6 +30,7 @@ struct story {
     struct arena arena;
     struct effects effects;
     uint64_t now_ms, wall_ms;
+    uint64_t waited_ms; /* of client requests, on this node */
     char lines[1 << 14];
     struct story_sent sent[STORY_SENT_MAX];
     uint32_t n_sent;

@@ -716,6 +716,23 @@ static void test_get_without_answers_ends_at_the_deadline(void **state)
     story_end(s);
 }
 
+static void test_a_request_that_waited_has_less_time_left(void **state)
+{
+    struct story *s = warm();
+
+    s->waited_ms = 1000;
+    story_put(s, 7, LEVEL_ONE, "v");
+    story_get(s, 8, LEVEL_ONE);
+    story_expect(s, "reply 7 DEADLINE\nreply 8 DEADLINE\n"); /* not begun */
+    s->waited_ms = 400;
+    story_get(s, 9, LEVEL_ALL);
+    assert_int_equal(s->sent[s->n_sent - 1].msg.deadline_ms, 600);
+    s->lines[0] = '\0';
+    story_pass(s, 600);
+    story_expect(s, "reply 9 DEADLINE\n");
+    story_end(s);
+}
+
 static void test_requests_without_a_ring(void **state)
 {
     struct story *s = begin(&(struct story_options){.no_ring = true});
@@ -819,6 +836,7 @@ int main(void)
         cmocka_unit_test(test_get_asks_another_slot_when_a_record_is_corrupt),
         cmocka_unit_test(test_get_alone_with_a_corrupt_record_says_so),
         cmocka_unit_test(test_get_without_answers_ends_at_the_deadline),
+        cmocka_unit_test(test_a_request_that_waited_has_less_time_left),
         cmocka_unit_test(test_requests_without_a_ring),
         cmocka_unit_test(test_requests_beyond_the_table_are_refused),
         cmocka_unit_test(test_a_stopping_node_takes_nothing_new),

@@ -165,6 +165,8 @@ static void rig_free(struct rig *r)
     free(r);
 }
 
+static uint64_t until_ms; /* of the effects that follow */
+
 static void put(struct rig *r, uint64_t cookie, struct slice value)
 {
     r->effects.n = 1;
@@ -172,6 +174,7 @@ static void put(struct rig *r, uint64_t cookie, struct slice value)
         (struct effect){.type = EFFECT_STORE,
                         .u.store = {.type = STORE_OP_MERGE,
                                     .cookie = cookie,
+                                    .until_ms = until_ms,
                                     .key = {.bucket = 1, .partition = slice_str("key")},
                                     .state = {.kind = STATE_LWW, .value = value}}};
     worker_effects_run(&r->wl, &r->effects);
@@ -182,9 +185,11 @@ static void get(struct rig *r, uint64_t cookie)
     char name[4] = "key"; /* gone when it is read */
 
     r->effects.n = 1;
-    r->effects.list[0] = (struct effect){
-        .type = EFFECT_GET,
-        .u.get = {.cookie = cookie, .token = 7, .key = {.partition = slice_str(name)}}};
+    r->effects.list[0] = (struct effect){.type = EFFECT_GET,
+                                         .u.get = {.cookie = cookie,
+                                                   .token = 7,
+                                                   .key = {.partition = slice_str(name)},
+                                                   .until_ms = until_ms}};
     worker_effects_run(&r->wl, &r->effects);
     memset(name, 0, sizeof(name));
 }
@@ -310,6 +315,61 @@ static void too_much_that_waits_is_refused(void **state)
     assert_int_equal(done.event.type, EVENT_STORED);
     assert_int_equal(done.event.u.stored.cookie, 91);
     assert_int_equal(done.event.u.stored.error, -ERR_OVERLOADED);
+    assert_int_equal(r->wl.batch.n + r->wl.batch.bytes, 0);
+    rig_free(r);
+}
+
+static void what_was_parked_too_long_is_not_made(void **state)
+{
+    struct rig *r = rig_new();
+    struct done done;
+
+    r->store.bytes_max = SIZE_MAX;
+    fetching.says = STORE_FETCH_LATER;
+    until_ms = loop_now_ms(&r->wl.loop); /* by the time it is fetched */
+    get(r, 90);
+    put(r, 91, slice_str("a"));
+    until_ms += 60000;
+    get(r, 92);
+    for (unsigned i = 0; i < 3; i++)
+        fetch_is_done(i);
+    assert_int_equal(worker_effects_fetched(&r->wl), 3);
+    assert_true(dones_take(&r->wl.dones, &done));
+    assert_int_equal(done.event.type, EVENT_GOT);
+    assert_int_equal(done.event.u.got.cookie, 90);
+    assert_int_equal(done.event.u.got.error, -ERR_DEADLINE);
+    assert_true(dones_take(&r->wl.dones, &done));
+    assert_int_equal(done.event.type, EVENT_STORED);
+    assert_int_equal(done.event.u.stored.cookie, 91);
+    assert_int_equal(done.event.u.stored.error, -ERR_DEADLINE);
+    assert_got(r, 92);
+    assert_int_equal(r->wl.batch.n + r->wl.batch.bytes, 0);
+    until_ms = 0;
+    rig_free(r);
+}
+
+static void what_waited_too_long_for_the_store_is_not_stored(void **state)
+{
+    struct rig *r = rig_new();
+    struct done done;
+
+    put(r, 0, slice_str("a"));
+    until_ms = loop_now_ms(&r->wl.loop);
+    put(r, 90, slice_str("b"));
+    until_ms = 0;
+    put(r, 1, slice_str("c"));
+    worker_effects_submit(&r->wl); /* full: nothing is taken */
+    assert_int_equal(r->wl.batch.n, 3);
+    until_ms = loop_now_ms(&r->wl.loop);
+    put(r, 2, slice_str("d")); /* late as well, but it has not waited */
+    until_ms = 0;
+    r->store.bytes_max = SIZE_MAX;
+    worker_effects_submit(&r->wl);
+    assert_int_equal(r->store.n_taken, 3);
+    assert_int_equal(r->store.sum, 'a' + 'c' + 'd');
+    assert_true(dones_take(&r->wl.dones, &done));
+    assert_int_equal(done.event.u.stored.cookie, 90);
+    assert_int_equal(done.event.u.stored.error, -ERR_DEADLINE);
     assert_int_equal(r->wl.batch.n + r->wl.batch.bytes, 0);
     rig_free(r);
 }
@@ -604,6 +664,8 @@ int main(void)
         cmocka_unit_test(a_fact_overtakes_no_merge),
         cmocka_unit_test(without_memory_to_park_it_is_read_at_once),
         cmocka_unit_test(too_much_that_waits_is_refused),
+        cmocka_unit_test(what_was_parked_too_long_is_not_made),
+        cmocka_unit_test(what_waited_too_long_for_the_store_is_not_stored),
         cmocka_unit_test(places_are_bounded),
         cmocka_unit_test(a_batch_larger_than_the_stores_bound_drains),
         cmocka_unit_test(the_batch_is_bounded_and_says_so),

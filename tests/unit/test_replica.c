@@ -43,14 +43,20 @@ static struct wire_peer request(struct story *s, enum wire_peer_type type, uint6
     return m;
 }
 
-static void feed(struct story *s, const struct wire_peer *m)
+static void feed_waited(struct story *s, const struct wire_peer *m, uint64_t waited_ms)
 {
     struct event e = {.type = EVENT_PEER};
 
     e.u.peer.from = (struct addr){.kind = ADDR_LINK, .link = 42};
     e.u.peer.node = 1;
     e.u.peer.msg = m;
+    e.u.peer.waited_ms = waited_ms;
     story_step(s, &e);
+}
+
+static void feed(struct story *s, const struct wire_peer *m)
+{
+    feed_waited(s, m, 0);
 }
 
 static void test_put_is_answered_when_durable(void **state)
@@ -212,6 +218,157 @@ static void test_a_request_for_a_sibling_is_relayed_both_ways(void **state)
     story_end(&s);
 }
 
+/* ---- deadlines ------------------------------------------------------------------------------- */
+
+static void test_what_waited_past_its_deadline_is_not_worked_on(void **state)
+{
+    static const enum wire_peer_type types[] = {PEER_GET, PEER_PUT, PEER_SCAN};
+    struct story *s = begin();
+    struct worker_stats stats;
+
+    for (size_t i = 0; i < 3; i++) {
+        struct wire_peer m = request(s, types[i], 5);
+
+        feed_waited(s, &m, 1000);
+        story_expect(s, ""); /* not even a refusal: the sender goes on expecting the worst */
+        assert_true(worker_idle(s->worker));
+        feed_waited(s, &m, 999);
+        assert_false(worker_idle(s->worker));
+        s->lines[0] = '\0';
+        story_end(s);
+        s = begin();
+    }
+    for (size_t i = 0; i < 3; i++) {
+        struct wire_peer m = request(s, types[i], 5);
+
+        feed_waited(s, &m, 5000);
+    }
+    worker_stats(s->worker, &stats);
+    assert_int_equal(stats.n_dropped, 3);
+    story_end(s);
+}
+
+static void test_a_read_that_comes_back_too_late_is_not_answered(void **state)
+{
+    struct story *s = begin();
+    struct wire_peer m = request(s, PEER_GET, 5);
+    struct state v = story_state(5, "v");
+
+    feed_waited(s, &m, 400);
+    story_pass(s, 600);
+    s->lines[0] = '\0';
+    story_got(s, 1, 0, &v, 0);
+    story_expect(s, "");
+    assert_true(worker_idle(s->worker));
+    story_end(s);
+}
+
+static void test_a_read_that_was_gated_too_long_is_not_answered(void **state)
+{
+    struct story *s = begin();
+    struct wire_peer m = request(s, PEER_GET, 5);
+    struct state v = story_state(5, "v");
+    struct event e = {.type = EVENT_DURABLE, .u.durable.lsn = 9};
+
+    feed(s, &m);
+    story_got(s, 1, 0, &v, 9);
+    story_pass(s, 1000);
+    s->lines[0] = '\0';
+    story_step(s, &e);
+    story_expect(s, "");
+    assert_true(worker_idle(s->worker));
+    story_end(s);
+}
+
+static void test_a_put_that_is_stored_is_answered_however_late(void **state)
+{
+    struct story *s = begin();
+    struct wire_peer m = request(s, PEER_PUT, 5);
+
+    feed(s, &m);
+    story_pass(s, 5000);
+    s->lines[0] = '\0';
+    story_stored(s, 1, 0, ACK);
+    story_expect(s, "answer 42 stored\n");
+    story_end(s);
+}
+
+static void test_a_put_that_the_edge_dropped_is_no_refusal(void **state)
+{
+    struct story *s = begin();
+    struct wire_peer m = request(s, PEER_PUT, 5);
+
+    feed(s, &m);
+    s->lines[0] = '\0';
+    story_stored(s, 1, -ERR_DEADLINE, OUTCOME_NONE, (struct version){0});
+    story_expect(s, "");
+    assert_true(worker_idle(s->worker));
+    story_end(s);
+}
+
+/* A message for the other of two workers. */
+static struct wire_peer request_of_sibling(struct story *s, enum wire_peer_type type)
+{
+    struct wire_peer m = request(s, type, 5);
+    struct ring_entry entry;
+
+    if (token_worker(ring_token(s->ring, &story_key), 2) != 0)
+        return m;
+    m.replica.partition ^= 1024 / 64;
+    ring_lookup(s->ring, m.replica.partition, &entry);
+    for (uint32_t i = 0; i < entry.n_slots; i++)
+        if (entry.slots[i].node == 0) {
+            m.replica.slot = i;
+            m.replica.incarnation = entry.slots[i].incarnation;
+        }
+    return m;
+}
+
+static void test_a_relayed_request_has_less_time_and_its_end_is_told(void **state)
+{
+    static struct story s;
+    struct event e = {.type = EVENT_PEER};
+    struct wire_peer m, back;
+
+    story_start(&s, &(struct story_options){.n_workers = 2});
+    m = request_of_sibling(&s, PEER_PUT);
+    feed_waited(&s, &m, 300);
+    story_expect(&s, "mail worker 1\n");
+    assert_int_equal(s.sent[0].msg.deadline_ms, 700);
+    back = s.sent[0].msg;
+    back.type = PEER_PUT_REPLY;
+    back.error = ERR_DEADLINE;
+    memset(&back.u, 0, sizeof back.u);
+    e.u.peer.from = (struct addr){.kind = ADDR_WORKER, .worker = 1};
+    e.u.peer.msg = &back;
+    story_step(&s, &e);
+    story_expect(&s, ""); /* the other node hears nothing */
+    assert_true(worker_idle(s.worker));
+    story_end(&s);
+}
+
+static void test_who_relays_is_told_of_a_drop_and_who_coordinates_is_not(void **state)
+{
+    struct story *s = begin();
+    struct wire_peer m = request(s, PEER_PUT, (uint64_t)1 << 63 | 5);
+    struct event e = {.type = EVENT_PEER, .u.peer.waited_ms = 1000};
+
+    e.u.peer.from = (struct addr){.kind = ADDR_WORKER, .worker = 1};
+    e.u.peer.msg = &m;
+    story_step(s, &e);
+    story_expect(s, "mail worker 1\n");
+    assert_int_equal(s->sent[0].msg.error, ERR_DEADLINE);
+    m.id = 5;
+    e = (struct event){.type = EVENT_PEER, .u.peer.waited_ms = 1000};
+    e.u.peer.from = (struct addr){.kind = ADDR_WORKER, .worker = 1};
+    e.u.peer.msg = &m;
+    story_step(s, &e);
+    story_expect(s, "");
+    story_end(s);
+}
+
+/* ---- scans ----------------------------------------------------------------------------------- */
+
 static struct wire_record record(const char *key, uint64_t hlc, const char *value)
 {
     struct wire_record r = {.key = {.bucket = 1, .partition = slice_str(key)}};
@@ -310,6 +467,13 @@ int main(void)
         cmocka_unit_test(test_corrupt_is_an_error_and_not_absent),
         cmocka_unit_test(test_without_a_ring_nothing_is_owned),
         cmocka_unit_test(test_a_request_for_a_sibling_is_relayed_both_ways),
+        cmocka_unit_test(test_what_waited_past_its_deadline_is_not_worked_on),
+        cmocka_unit_test(test_a_read_that_comes_back_too_late_is_not_answered),
+        cmocka_unit_test(test_a_read_that_was_gated_too_long_is_not_answered),
+        cmocka_unit_test(test_a_put_that_is_stored_is_answered_however_late),
+        cmocka_unit_test(test_a_put_that_the_edge_dropped_is_no_refusal),
+        cmocka_unit_test(test_a_relayed_request_has_less_time_and_its_end_is_told),
+        cmocka_unit_test(test_who_relays_is_told_of_a_drop_and_who_coordinates_is_not),
         cmocka_unit_test(test_scan_merges_pages_up_to_where_one_breaks_off),
     };
 
