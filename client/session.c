@@ -88,6 +88,7 @@ int session_init(struct session *s, const struct session_config *config)
                           .done = list_empty,
                           .dirty_head = POOL_NONE,
                           .dirty_tail = POOL_NONE,
+                          .repeat_credit = SESSION_REPEAT_BURST * SESSION_REPEAT_PER_SUCCESSES,
                           .wake_ms = SESSION_WAIT_FOREVER};
     pool_init(&s->pool, config->lanes, config->seed);
     /* one more than the caller may use: the fetch of the ring is never refused */

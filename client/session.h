@@ -41,6 +41,11 @@
                                      */
 #define SESSION_BACKOFF_FIRST_MS 4u /* after a refusal */
 #define SESSION_BACKOFF_MAX_MS 250u
+/* Where nodes refuse because they are overloaded, repeating is what keeps them so. Repeats may be
+ * one for so many successes, beyond a burst; further ones wait this long, or half. */
+#define SESSION_REPEAT_PER_SUCCESSES 5u
+#define SESSION_REPEAT_BURST 100u
+#define SESSION_OVERLOADED_MS 1000u
 #define SESSION_ATTEMPT_SHARE 3u      /* a read moves on after this share of its timeout */
 #define SESSION_WIDEN_MS 250u         /* no connection after this: try all nodes at once */
 #define SESSION_LOOK_AGAIN_MS 20u     /* a silent node, and another is being connected to */
@@ -121,7 +126,8 @@ struct session {
     struct wire_id cluster_id; /* zero: none met yet */
     uint64_t hlc, epoch_seen;
     uint64_t n_submitted;
-    uint64_t ring_next_ms; /* no fetch before */
+    uint32_t repeat_credit; /* for requests refused as too many; in parts of one */
+    uint64_t ring_next_ms;  /* no fetch before */
     bool ring_fetching, ring_wanted, closed;
     uint32_t rotor;
 };

@@ -164,6 +164,21 @@ static int refusal_repeats(struct session_slot *r, const struct wire_error *e)
     }
 }
 
+/* Whether a node that is overloaded may be asked again soon. */
+static bool repeat_take(struct session *s)
+{
+    if (s->repeat_credit < SESSION_REPEAT_PER_SUCCESSES)
+        return false;
+    s->repeat_credit -= SESSION_REPEAT_PER_SUCCESSES;
+    return true;
+}
+
+static void repeat_earn(struct session *s)
+{
+    if (s->repeat_credit < SESSION_REPEAT_BURST * SESSION_REPEAT_PER_SUCCESSES)
+        s->repeat_credit++;
+}
+
 static uint32_t refusal_pause(struct session *s, const struct session_slot *r)
 {
     uint32_t shift = r->attempts < 8 ? r->attempts : 8;
@@ -171,6 +186,8 @@ static uint32_t refusal_pause(struct session *s, const struct session_slot *r)
 
     if (pause > SESSION_BACKOFF_MAX_MS)
         pause = SESSION_BACKOFF_MAX_MS;
+    if (r->code == ERR_OVERLOADED && !repeat_take(s))
+        pause = SESSION_OVERLOADED_MS;
     return pause / 2 + pool_random(&s->pool, pause / 2 + 1);
 }
 
@@ -213,6 +230,7 @@ static int answer_ok(struct session *s, struct session_slot *r, const struct wir
         slot_free(s, r);
         return 0;
     }
+    repeat_earn(s);
     slot_finish(s, r, ret);
     ret->response = res;
     return 1;

@@ -527,6 +527,40 @@ static void test_refusals_that_wrote_nothing_are_tried_again(void **state)
     }
 }
 
+/* Repeating soon is for nodes that were overloaded for a moment. */
+static void test_nodes_that_stay_overloaded_are_asked_seldom(void **state)
+{
+    struct story t;
+    uint32_t i, n_soon = 0;
+
+    (void)state;
+    begin(&t, "a", true, 16);
+    get(&t, "ok");
+    run(&t);
+    up(&t, 'a');
+    run(&t);
+    answer(&t, "ok", 0);
+    for (i = 0; i < 2 * SESSION_REPEAT_BURST; i++) {
+        t.n_sent = 0;
+        get(&t, "k");
+        run(&t);
+        answer(&t, "k", ERR_OVERLOADED);
+        forget(&t);
+        at(&t, t.now + SESSION_BACKOFF_MAX_MS);
+        run(&t);
+        n_soon += t.len > 0;
+        if (t.len == 0)
+            at(&t, t.now + SESSION_OVERLOADED_MS - SESSION_BACKOFF_MAX_MS);
+        EXPECT(&t, "send a k");
+        answer(&t, "k", 0);
+        EXPECT(&t, "k=OK");
+    }
+    /* a burst, and then one for so many successes */
+    assert_in_range(n_soon, SESSION_REPEAT_BURST,
+                    SESSION_REPEAT_BURST + i / SESSION_REPEAT_PER_SUCCESSES + 1);
+    end(&t);
+}
+
 static void test_not_ready_moves_on_at_once_if_another_node_is_up(void **state)
 {
     struct story t;
@@ -1298,6 +1332,7 @@ int main(void)
         cmocka_unit_test(test_a_silent_node_is_left_for_another_by_reads_and_new_requests),
         cmocka_unit_test(test_a_late_answer_to_an_abandoned_attempt_is_ignored),
         cmocka_unit_test(test_refusals_that_wrote_nothing_are_tried_again),
+        cmocka_unit_test(test_nodes_that_stay_overloaded_are_asked_seldom),
         cmocka_unit_test(test_not_ready_moves_on_at_once_if_another_node_is_up),
         cmocka_unit_test(test_a_node_that_shuts_down_is_left_alone_until_it_says_hello_again),
         cmocka_unit_test(
