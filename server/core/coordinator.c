@@ -66,9 +66,22 @@ static int request_refusal(const struct worker *w, const struct wire_request *re
     return ring_has_bucket(w->ring, req->key.bucket) ? 0 : ERR_UNKNOWN_BUCKET;
 }
 
-static bool overloaded(const struct worker *w, const struct wire_request *req)
+static bool overloaded(struct worker *w, const struct wire_request *req)
 {
+    if (!admission_takes(&w->admission, w->ops_used))
+        return true;
     return w->inflight_bytes + req->value.len > w->inflight_bytes_max && w->ops_used > 0;
+}
+
+/* Refusing must cost little: a line of the log each would cost more than the request. */
+static void tell_overloaded(struct worker *w, struct effects *out)
+{
+    w->n_refused++;
+    if (w->refused_told_ms && w->now_ms - w->refused_told_ms < COORDINATOR_TELL_MS)
+        return;
+    worker_trace(out, TRACE_OVERLOADED, w->ops_used, w->n_refused);
+    w->refused_told_ms = w->now_ms;
+    w->n_refused = 0;
 }
 
 /* How long the client waits from its sending on. */
@@ -88,7 +101,7 @@ static void start_data(struct worker *w, uint64_t conn, const struct wire_reques
 
     if (!op) {
         if (!err)
-            worker_trace(out, TRACE_OVERLOADED, w->ops_used, w->inflight_bytes);
+            tell_overloaded(w, out);
         worker_reply_error(w, conn, req->id, err ? err : ERR_OVERLOADED, out);
         return;
     }
@@ -96,6 +109,7 @@ static void start_data(struct worker *w, uint64_t conn, const struct wire_reques
     op->level = (uint8_t)req->level;
     op->conn = conn;
     op->id = req->id;
+    op->begun_ms = w->now_ms;
     op->deadline_ms = w->now_ms + ms - waited_ms;
     op->key.bucket = req->key.bucket;
     op->entry.n_slots = 0;

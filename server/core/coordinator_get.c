@@ -322,7 +322,7 @@ static void get_review_fetch(struct worker *w, struct op *op, struct effects *ou
 
         if (s->phase != PHASE_ASKED)
             continue;
-        if (s->asked_ms + op_resend_ms(s) <= w->now_ms)
+        if (s->asked_ms + op_resend_ms(w, op, i) <= w->now_ms)
             get_ask(w, op, i, out);
         else if (s->tries == 1 && s->asked_ms + COORDINATOR_FETCH_HEDGE_MS <= w->now_ms &&
                  (other = read_pick(w, op)) >= 0 && hedge_take(w))
@@ -331,7 +331,7 @@ static void get_review_fetch(struct worker *w, struct op *op, struct effects *ou
     for (uint32_t i = 0; i < op->entry.n_slots; i++) {
         const struct op_slot *s = &op->slots[i];
         uint64_t hedge = s->asked_ms + COORDINATOR_FETCH_HEDGE_MS;
-        uint64_t due = s->asked_ms + op_resend_ms(s);
+        uint64_t due = s->asked_ms + op_resend_ms(w, op, i);
 
         if (s->phase != PHASE_ASKED)
             continue;

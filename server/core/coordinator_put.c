@@ -52,12 +52,12 @@ static uint64_t put_ask_due(struct worker *w, struct op *op, struct effects *out
         if (s->phase == PHASE_RETRY) {
             due = s->asked_ms + op_backoff_ms(s);
         } else if (s->phase == PHASE_ASKED) {
-            due = s->asked_ms + op_resend_ms(s);
+            due = s->asked_ms + op_resend_ms(w, op, i);
         }
         if (due <= w->now_ms) {
             s->lost = s->lost || s->phase == PHASE_ASKED;
             put_ask(w, op, i, out);
-            due = w->now_ms + COORDINATOR_RESEND_MS;
+            due = w->now_ms + op_resend_ms(w, op, i);
         }
         next = due < next ? due : next;
     }
@@ -299,6 +299,9 @@ void put_recv(struct worker *w, struct op *op, uint32_t slot, const struct wire_
     if (msg->error) {
         put_refused(op, slot, msg->error);
     } else {
+        if (s->tries == 1 && s->phase == PHASE_ASKED)
+            latency_add(&w->nodes[op->entry.slots[slot].node].writes, w->now_ms,
+                        w->now_ms - s->asked_ms);
         s->phase = PHASE_DONE;
         s->outcome = (uint8_t)msg->u.put_reply.outcome;
         s->answer.version = msg->u.put_reply.version;

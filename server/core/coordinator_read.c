@@ -100,9 +100,9 @@ static uint64_t read_resend(struct worker *w, struct op *op, read_ask_fn *ask, s
 
         if (s->phase != PHASE_ASKED)
             continue;
-        if (s->asked_ms + op_resend_ms(s) <= w->now_ms)
+        if (s->asked_ms + op_resend_ms(w, op, i) <= w->now_ms)
             ask(w, op, i, out);
-        due = s->asked_ms + op_resend_ms(s);
+        due = s->asked_ms + op_resend_ms(w, op, i);
         next = due < next ? due : next;
     }
     return next;

@@ -19,6 +19,7 @@
 #include "server/base/list.h"
 #include "server/base/prng.h"
 #include "server/base/wheel.h"
+#include "server/core/admission.h"
 #include "server/core/clock.h"
 #include "server/core/latency.h"
 #include "server/core/quorum.h"
@@ -48,10 +49,11 @@ struct hedge_node {
 };
 
 struct node_state {
-    bool up;      /* there is a link */
-    bool gone;    /* the cluster takes it for down or stopped, whatever the link says */
-    bool suspect; /* asked last */
-    bool near;    /* in our zone, by the ring */
+    struct latency writes; /* of its answers to puts */
+    bool up;               /* there is a link */
+    bool gone;             /* the cluster takes it for down or stopped, whatever the link says */
+    bool suspect;          /* asked last */
+    bool near;             /* in our zone, by the ring */
     uint32_t n_workers;
     uint64_t mute_ms; /* has not answered a comparison: is not asked for one before this */
     struct hedge_node reads;
@@ -99,6 +101,10 @@ struct worker {
     /* References given back at the start of the next step: effects may still point into them. */
     struct blob *graves[WORKER_GRAVES_MAX];
     uint32_t graves_n;
+
+    struct admission admission;
+    uint64_t refused_told_ms; /* a trace of refusals was made; 0: never */
+    uint64_t n_refused;       /* since */
 
     struct node_state nodes[WORKER_NODES_MAX];
     struct antientropy *antientropy;

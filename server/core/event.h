@@ -152,7 +152,7 @@ enum trace_type {
     TRACE_RESTAMP,         /* a put was superseded and stamped anew; a = partition */
     TRACE_READ_REPAIR,     /* a get wrote the merged state back; a = partition, b = slots */
     TRACE_CORRUPT,         /* a record failed its checksum; a = partition, b = token */
-    TRACE_OVERLOADED,      /* a request was refused; a = requests in flight, b = bytes */
+    TRACE_OVERLOADED,      /* requests were refused; a = in flight, b = how many, since the last */
     TRACE_HEDGE            /* a slow slot was not waited for; a = partition, b = slot */
 };
 

@@ -164,10 +164,17 @@ uint64_t op_backoff_ms(const struct op_slot *slot)
     return ms < COORDINATOR_RETRY_MAX_MS ? ms : COORDINATOR_RETRY_MAX_MS;
 }
 
-uint64_t op_resend_ms(const struct op_slot *slot)
+uint64_t op_resend_ms(const struct worker *w, const struct op *op, uint32_t slot)
 {
-    uint32_t shift = slot->tries > 1 ? slot->tries - 1u : 0;
-    uint64_t ms = (uint64_t)COORDINATOR_RESEND_MS << (shift < 4 ? shift : 4);
+    const struct node_state *n = &w->nodes[op->entry.slots[slot].node];
+    bool writes = op->stage == STAGE_WRITE || op->stage == STAGE_BACK;
+    uint32_t p95 = latency_p95_ms(writes ? &n->writes : &n->reads.latency);
+    uint32_t tries = op->slots[slot].tries;
+    uint64_t ms = COORDINATOR_RESEND_MS;
+
+    if (p95 != LATENCY_UNKNOWN && 2 * p95 > ms)
+        ms = 2 * p95;
+    ms <<= tries < 2 ? 0 : tries < 5 ? tries - 1 : 4;
 
     return ms < COORDINATOR_RESEND_MAX_MS ? ms : COORDINATOR_RESEND_MAX_MS;
 }
@@ -243,6 +250,7 @@ struct op_tally op_tally(const struct op *op)
 void op_reply(struct worker *w, struct op *op, struct wire_response *res, struct effects *out)
 {
     res->id = op->id;
+    admission_ended(&w->admission, w->now_ms, op->begun_ms, op->deadline_ms - op->begun_ms);
     worker_reply(w, op->conn, res, out);
     op_free(w, op);
 }

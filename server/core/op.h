@@ -15,13 +15,16 @@
 /* A whole state that was asked for and does not come is asked for elsewhere as well after this
  * long: it may be large. */
 #define COORDINATOR_FETCH_HEDGE_MS 50u
-/* A write that a slot has not answered is sent again (same version: harmless) after this long, then
- * after twice as long, and so on. */
+/* What a slot has not answered is asked again (writes with their version: harmless) after this long,
+ * or after twice what its node takes of late: questions repeated because a node is slow make it
+ * slower. Then after twice as long, and so on. */
 #define COORDINATOR_RESEND_MS 250u
 #define COORDINATOR_RESEND_MAX_MS 2000u
 /* After NOT_YET, OVERLOADED and the like. */
 #define COORDINATOR_RETRY_MS 1u
 #define COORDINATOR_RETRY_MAX_MS 64u
+/* Between two traces of requests that were refused as too many. */
+#define COORDINATOR_TELL_MS 1000u
 /* Times that one operation stamps anew after being superseded by a purge floor. */
 #define COORDINATOR_ROUNDS_MAX 8u
 
@@ -84,7 +87,7 @@ struct op {
     uint8_t round; /* of stamps (put), of write-backs (get) */
     uint8_t need;  /* W */
     uint64_t conn, id;
-    uint64_t deadline_ms;
+    uint64_t begun_ms, deadline_ms;
     uint32_t partition;
     uint64_t token;
     struct ring_entry entry;
@@ -124,8 +127,8 @@ bool op_slot_reachable(const struct worker *w, const struct op *op, uint32_t slo
 /* Whether the refusal may pass within the deadline. */
 bool op_refusal_passes(int err);
 uint64_t op_backoff_ms(const struct op_slot *slot);
-/* How long an unanswered message is waited for before it is sent again. */
-uint64_t op_resend_ms(const struct op_slot *slot);
+/* How long the slot's unanswered message is waited for before it is sent again. */
+uint64_t op_resend_ms(const struct worker *w, const struct op *op, uint32_t slot);
 void op_reply_error(struct worker *w, struct op *op, int err, struct effects *out);
 void op_reply(struct worker *w, struct op *op, struct wire_response *res, struct effects *out);
 /* Charges bytes that the operation keeps to the worker's budget; they are given back with it.

@@ -370,6 +370,7 @@ struct worker *worker_new(const struct worker_config *config)
                                                        : WORKER_INFLIGHT_BYTES(config->n_workers);
     prng_init(&w->prng, config->seed);
     hedge_init(w);
+    admission_init(&w->admission, w->ops_max);
     clock_init(&w->clock, actor_of(config, false), config->clock_bound_ms);
     w->forced_actor = actor_of(config, true);
     wheel_init(&w->wheel, 0);

@@ -52,7 +52,7 @@ struct worker_stats {
     uint64_t n_requests, n_replies, n_errors; /* of clients */
     uint64_t n_peer_in, n_restamped, n_repairs, n_hedges, n_clock_refused, n_corrupt;
     uint64_t n_dropped; /* of nodes: past their deadline before they were worked on, or answered */
-    uint32_t n_ops; /* in flight now */
+    uint32_t n_ops;     /* in flight now */
     size_t inflight_bytes;
 };
 

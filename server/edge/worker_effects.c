@@ -467,7 +467,7 @@ static void run_trace(struct worker_loop *wl, const struct effect *e)
                   "partition=%" PRIu64 " token=%016" PRIx64, a, b);
         break;
     case TRACE_OVERLOADED:
-        log_warn(log, "refusing requests: overloaded", "in_flight=%" PRIu64 " bytes=%" PRIu64, a,
+        log_warn(log, "refusing requests: overloaded", "in_flight=%" PRIu64 " refused=%" PRIu64, a,
                  b);
         break;
     case TRACE_HEDGE:
