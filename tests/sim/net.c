@@ -187,6 +187,8 @@ void net_send(struct world *w, struct node *n, uint32_t worker, const struct add
 {
     struct blob *bytes = pack(w, msg);
 
+    if (msg->error == ERR_DEADLINE && (to->kind != ADDR_WORKER || !(msg->id >> 63)))
+        sim_fail(w, "%s tells more than a relaying worker that it dropped a message", n->name);
     if (to->kind != ADDR_WORKER) /* which may be relaying what another node said */
         check_message(w, n, msg);
     if (w->options.trace)
