@@ -18,6 +18,7 @@
  */
 #include "server/core/coordinator.h"
 #include "server/core/op.h"
+#include "server/core/repair.h"
 
 /* ---- requests ------------------------------------------------------------------------------ */
 
@@ -229,7 +230,7 @@ void coordinator_recv_reply(struct worker *w, uint32_t node, const struct wire_p
     struct op *op = op_of_message(w, msg, &slot);
     const struct ring_slot *s;
 
-    if (!op || !is_answer_to(op, msg->type))
+    if (repair_recv(w, msg) || !op || !is_answer_to(op, msg->type))
         return;
     s = &op->entry.slots[slot];
     if (s->node != node || msg->replica.partition != op->partition || msg->replica.slot != slot ||

@@ -9,7 +9,8 @@
  * One slot is asked for the whole state and the others for a digest. A get at quorum or all answers
  * a value only once W slots hold it: then no later quorum read can return an older one, although
  * the write that it saw may never have been acknowledged. What is written back is the state as it
- * is, under its own version: merging it anywhere is harmless.
+ * is, under its own version: merging it anywhere is harmless. Slots beyond W get it after the
+ * answer, within bounds: repair.c.
  *
  * A fetch that is slow is hedged like any read: the next slot is asked for its whole state in the
  * same round, and the announced one is still waited for. Only a slot that goes down or refuses is
@@ -18,6 +19,7 @@
  * Each change of stage starts a new round, so that answers to the stage before match nothing.
  */
 #include "server/core/hedge.h"
+#include "server/core/repair.h"
 #include "storage/merge.h"
 
 static void get_decide(struct worker *w, struct op *op, struct effects *out);
@@ -99,30 +101,27 @@ static void get_back_ask(struct worker *w, struct op *op, uint32_t slot, struct 
     op_ask(w, op, slot, &msg, out);
 }
 
-/* Holders become DONE; slots that answered with less are written to; the rest stands by. */
+/* Holders become DONE; of the slots that answered with less, as many as are needed are written to;
+ * the rest stands by. */
 static void get_back(struct worker *w, struct op *op, const struct quorum_answer *newest,
                      struct effects *out)
 {
     uint32_t n = op->entry.n_slots;
     struct quorum_answer top = *newest;
-    uint32_t written = 0;
+    uint32_t written = 0, done = 0;
 
     get_new_round(op, STAGE_BACK);
     for (uint32_t i = 0; i < n; i++) {
-        struct op_slot *s = &op->slots[i];
-
-        s->tries = 0;
-        if (quorum_holds(&s->answer, &top)) {
-            s->phase = PHASE_DONE;
+        op->slots[i].tries = 0;
+        op->slots[i].phase = quorum_holds(&op->slots[i].answer, &top) ? PHASE_DONE : PHASE_IDLE;
+        done += op->slots[i].phase == PHASE_DONE && op->entry.slots[i].state == SLOT_READY;
+    }
+    for (uint32_t i = 0; i < n && done + written < op->need; i++) {
+        if (op->slots[i].phase != PHASE_IDLE || !op->slots[i].answer.answered ||
+            op->entry.slots[i].state != SLOT_READY || !op_slot_reachable(w, op, i))
             continue;
-        }
-        s->phase = PHASE_IDLE;
-        if (!s->answer.answered || op->entry.slots[i].state != SLOT_READY)
-            continue;
-        if (op_slot_reachable(w, op, i)) {
-            get_back_ask(w, op, i, out);
-            written++;
-        }
+        get_back_ask(w, op, i, out);
+        written++;
     }
     w->stats.n_repairs++;
     worker_trace(out, TRACE_READ_REPAIR, op->partition, written);
@@ -202,10 +201,12 @@ static void get_decide(struct worker *w, struct op *op, struct effects *out)
         return;
     }
     t = op_tally(op);
-    if (t.done >= op->need)
-        get_reply(w, op, &op->state, t.done, out);
-    else
+    if (t.done < op->need) {
         read_review(w, op, get_back_ask, out);
+        return;
+    }
+    repair_rest(w, op, out);
+    get_reply(w, op, &op->state, t.done, out);
 }
 
 /* ---- answers ------------------------------------------------------------------------------- */

@@ -32,6 +32,11 @@
 #define WORKER_NODES_MAX (LIMIT_MEMBERS_MAX + 64u)
 #define WORKER_GRAVES_MAX 1024u
 
+/* Write-backs that no client waits for, under way at a time, and their bytes (repair.c). Small beside
+ * what clients may have in flight. */
+#define REPAIRS_MAX 32u
+#define REPAIR_BYTES_MAX (4u << 20)
+
 /* End of a free list. */
 #define OP_NONE_INDEX UINT32_MAX
 
@@ -57,6 +62,13 @@ struct node_state {
     uint32_t n_workers;
     uint64_t mute_ms; /* has not answered a comparison: is not asked for one before this */
     struct hedge_node reads;
+};
+
+struct repair {
+    uint32_t number; /* of the place's uses */
+    bool busy;
+    uint64_t sent_ms;
+    size_t bytes;
 };
 
 struct self_message {
@@ -102,6 +114,10 @@ struct worker {
     struct blob *graves[WORKER_GRAVES_MAX];
     uint32_t graves_n;
 
+    struct {
+        struct repair all[REPAIRS_MAX];
+        size_t bytes;
+    } repairs;
     struct admission admission;
     uint64_t refused_told_ms; /* a trace of refusals was made; 0: never */
     uint64_t n_refused;       /* since */

@@ -128,26 +128,35 @@ static struct addr op_slot_addr(const struct worker *w, const struct op *op, uin
     return to;
 }
 
-void op_ask(struct worker *w, struct op *op, uint32_t slot, struct wire_peer *msg,
-            struct effects *out)
+void op_address(const struct worker *w, const struct op *op, uint32_t slot, struct wire_peer *msg)
 {
-    const struct ring_slot *s = &op->entry.slots[slot];
-
-    msg->id = op_message_id(w, op, slot);
-    msg->deadline_ms = op->deadline_ms > w->now_ms ? (uint32_t)(op->deadline_ms - w->now_ms) : 1;
     msg->hlc = w->clock.last;
     msg->ring_epoch = ring_epoch(w->ring);
     msg->error = 0;
     msg->replica = (struct wire_replica){.partition = op->partition,
                                          .slot = slot,
-                                         .incarnation = s->incarnation,
+                                         .incarnation = op->entry.slots[slot].incarnation,
                                          .fence = op->entry.fence};
+}
+
+void op_send(struct worker *w, const struct op *op, uint32_t slot, const struct wire_peer *msg,
+             struct effects *out)
+{
+    worker_send(w, op_slot_addr(w, op, slot), msg, op->bytes, out);
+}
+
+void op_ask(struct worker *w, struct op *op, uint32_t slot, struct wire_peer *msg,
+            struct effects *out)
+{
+    op_address(w, op, slot, msg);
+    msg->id = op_message_id(w, op, slot);
+    msg->deadline_ms = op->deadline_ms > w->now_ms ? (uint32_t)(op->deadline_ms - w->now_ms) : 1;
     op->slots[slot].phase = PHASE_ASKED;
     op->slots[slot].asked_ms = w->now_ms;
     op->slots[slot].late = op->slots[slot].late && op->slots[slot].tries > 0;
     if (op->slots[slot].tries < UINT8_MAX)
         op->slots[slot].tries++;
-    worker_send(w, op_slot_addr(w, op, slot), msg, op->bytes, out);
+    op_send(w, op, slot, msg, out);
 }
 
 bool op_refusal_passes(int err)

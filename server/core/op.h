@@ -112,7 +112,12 @@ void op_arm(struct worker *w, struct op *op, uint64_t at_ms);
 /* Takes the entry of the operation's partition from the present ring. */
 void op_enter(struct worker *w, struct op *op);
 uint64_t op_message_id(const struct worker *w, const struct op *op, uint32_t slot);
-/* Fills the envelope of a message to a slot and sends it. */
+/* Fills the envelope of a message to a slot, but for its id and deadline. */
+void op_address(const struct worker *w, const struct op *op, uint32_t slot, struct wire_peer *msg);
+/* Sends what is addressed. */
+void op_send(struct worker *w, const struct op *op, uint32_t slot, const struct wire_peer *msg,
+             struct effects *out);
+/* Addresses a message to a slot and sends it: a question of this round. */
 void op_ask(struct worker *w, struct op *op, uint32_t slot, struct wire_peer *msg,
             struct effects *out);
 /* Counts of slots by what may still come of them. */

@@ -51,6 +51,8 @@ struct worker_repair_stats {
 struct worker_stats {
     uint64_t n_requests, n_replies, n_errors; /* of clients */
     uint64_t n_peer_in, n_restamped, n_repairs, n_hedges, n_clock_refused, n_corrupt;
+    uint64_t n_repairs_rest,
+        n_repairs_left; /* write-backs beyond W: sent, and not for want of room */
     uint64_t n_dropped; /* of nodes: past their deadline before they were worked on, or answered */
     uint32_t n_ops;     /* in flight now */
     size_t inflight_bytes;

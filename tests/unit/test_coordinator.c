@@ -1,5 +1,6 @@
 /* test_coordinator: stories of single requests, told by their effects (story.h). */
 #include "server/core/hedge.h"
+#include "server/core/repair.h"
 #include "tests/unit/story.h"
 #include "tests/unit/test.h"
 
@@ -363,6 +364,97 @@ static void test_get_writes_the_newest_back_before_it_answers(void **state)
     story_expect(s, "send n1 put state \"new\"\ntrace REPAIR\n");
     story_answer_put(s, 1, 0, ACK);
     story_expect(s, "reply 7 found \"new\"\n");
+    story_end(s);
+}
+
+/* Own slot newer, the one asked older: it is written to, and with the ack the read is answered. */
+static uint32_t disagree(struct story *s, uint64_t id)
+{
+    struct state older = story_state(5, "old"), newer = story_state(6, "new");
+    uint32_t asked;
+
+    s->n_sent = s->n_gets = 0;
+    story_get(s, id, LEVEL_QUORUM);
+    asked = s->sent[s->n_sent - 1].node;
+    story_got(s, 1, 0, &newer, 0);
+    story_answer_get(s, asked, 0, &older);
+    s->lines[0] = '\0';
+    return asked;
+}
+
+static void test_slots_beyond_the_quorum_are_repaired_after_the_answer(void **state)
+{
+    struct story *s = warm();
+    uint32_t asked = disagree(s, 7), other = 3 - asked;
+
+    story_answer_put(s, asked, 0, ACK);
+    story_expect(s, other == 1 ? "send n1 put state \"new\"\nreply 7 found \"new\"\n"
+                               : "send n2 put state \"new\"\nreply 7 found \"new\"\n");
+    assert_true(worker_idle(s->worker));
+    story_pass(s, 5000); /* and nobody asks again */
+    story_expect(s, "");
+    story_end(s);
+}
+
+static void test_repairs_under_way_are_bounded(void **state)
+{
+    struct story *s = warm();
+    struct wire_peer last = {0};
+    uint32_t last_node = 0, n_left = 0;
+    struct worker_stats stats;
+
+    for (uint32_t i = 0; i < REPAIRS_MAX + 3; i++) {
+        uint32_t asked = disagree(s, i);
+
+        story_answer_put(s, asked, 0, ACK);
+        n_left += strstr(s->lines, "send n") == NULL;
+        if (i + 1 == REPAIRS_MAX) {
+            last = s->sent[s->n_sent - 1].msg;
+            last_node = s->sent[s->n_sent - 1].node;
+        }
+        s->lines[0] = '\0';
+    }
+    assert_int_equal(n_left, 3);
+    s->sent[0].msg = last; /* one is answered: there is room for one */
+    s->sent[0].node = last_node;
+    s->n_sent = 1;
+    story_answer_put(s, last_node, 0, ACK);
+    story_answer_put(s, last_node, 0, ACK); /* repeated: counts once */
+    for (uint32_t i = 0; i < 2; i++) {
+        story_answer_put(s, disagree(s, i), 0, ACK);
+        assert_int_equal(strstr(s->lines, "send n") != NULL, i == 0);
+    }
+    story_pass(s, REPAIR_PATIENCE_MS); /* the others are given up */
+    s->lines[0] = '\0';
+    story_answer_put(s, disagree(s, 9), 0, ACK);
+    assert_non_null(strstr(s->lines, "send n"));
+    worker_stats(s->worker, &stats);
+    assert_int_equal(stats.n_repairs_rest, REPAIRS_MAX + 2);
+    assert_int_equal(stats.n_repairs_left, 4);
+    story_end(s);
+}
+
+static void test_repairs_of_large_values_are_bounded_too(void **state)
+{
+    struct story *s = warm();
+    static char large[3 << 20];
+    struct state older = story_state(5, "old"), newer = story_state(6, "");
+    uint32_t n_sent = 0;
+
+    newer.value = slice_of(large, sizeof large);
+    for (uint32_t i = 0; i < 3; i++) {
+        uint32_t asked;
+
+        s->n_sent = s->n_gets = 0;
+        story_get(s, i, LEVEL_QUORUM);
+        asked = s->sent[s->n_sent - 1].node;
+        story_got(s, 1, 0, &newer, 0);
+        story_answer_get(s, asked, 0, &older);
+        s->lines[0] = '\0';
+        story_answer_put(s, asked, 0, ACK);
+        n_sent += strstr(s->lines, "send n") != NULL;
+    }
+    assert_int_equal(n_sent, 1);
     story_end(s);
 }
 
@@ -822,6 +914,9 @@ int main(void)
         cmocka_unit_test(test_get_at_one_asks_the_own_slot_alone),
         cmocka_unit_test(test_get_of_nothing),
         cmocka_unit_test(test_get_writes_the_newest_back_before_it_answers),
+        cmocka_unit_test(test_slots_beyond_the_quorum_are_repaired_after_the_answer),
+        cmocka_unit_test(test_repairs_under_way_are_bounded),
+        cmocka_unit_test(test_repairs_of_large_values_are_bounded_too),
         cmocka_unit_test(test_get_fetches_what_a_digest_announced),
         cmocka_unit_test(test_get_of_a_deletion_one_slot_missed),
         cmocka_unit_test(test_get_replaces_a_slot_that_goes_down),
