@@ -86,9 +86,8 @@ static enum conn_verdict on_frame(struct conn *c, struct slice body)
         return CONN_MOVE_WITH;
     cl->known = true;
     conn_owe_answer(c);
-    struct event event = {
-        .type = EVENT_REQUEST,
-        .u.request = {.conn = c->id, .request = &req, .waited_ms = c->waited_ms}};
+    struct event event = {.type = EVENT_REQUEST,
+                          .u.request = {.conn = c->id, .request = &req, .waited_ms = c->waited_ms}};
     worker_loop_feed(cl->wl, &event);
     return CONN_NEXT;
 }

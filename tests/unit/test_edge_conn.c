@@ -28,7 +28,8 @@ struct test {
     uint32_t hash;
     int broken, closed_with;
     uint64_t limit, actual;
-    bool owe; /* each frame owes an answer */
+    uint64_t waited_ms; /* of the last frame */
+    bool owe;           /* each frame owes an answer */
     bool echo;
 };
 
@@ -43,6 +44,7 @@ static enum conn_verdict on_frame(struct conn *c, struct slice body)
 {
     struct test *t = ((struct peer *)c)->test;
     t->n_frames++;
+    t->waited_ms = c->waited_ms;
     t->n_bytes += body.len;
     t->hash = hash_of(t->hash, body.data, body.len);
     if (t->owe)
@@ -335,6 +337,36 @@ static void who_does_not_read_is_not_read_either(void **state)
     end(&t);
 }
 
+/* Frames that came before a hold are older than those that come after it. */
+static void what_lay_here_under_a_hold_has_waited(void **state)
+{
+    struct test t;
+    struct buf bytes;
+    struct test_random r = {.s = 9};
+
+    begin(&t, 60000, 60000, 60000);
+    t.owe = true;
+    buf_init(&bytes);
+    make_frames(&bytes, CONN_ANSWERS_MAX + 2, 8, &r);
+    for (size_t sent = 0; sent < bytes.len;) {
+        ssize_t n = send(t.fd, bytes.data + sent, bytes.len - sent, MSG_NOSIGNAL);
+        sent += n > 0 ? (size_t)n : 0;
+        turn(&t);
+    }
+    assert_int_equal(t.n_frames, CONN_ANSWERS_MAX); /* the others lie here */
+    assert_true(t.peer->conn.in.len > 0);
+    assert_int_equal(t.waited_ms, 0);
+    t.peer->conn.active_ms -= 500; /* half a second ago */
+    while (t.peer->conn.n_answers > 0)
+        conn_answered(&t.peer->conn, 0);
+    for (int turns = 0; t.n_frames < CONN_ANSWERS_MAX + 2; turn(&t))
+        assert_true(turns++ < TURNS_MAX);
+    assert_in_range(t.waited_ms, 500, 60000);
+    assert_int_equal(t.peer->conn.waited_ms, 0);
+    buf_deinit(&bytes);
+    end(&t);
+}
+
 static void who_never_reads_is_closed(void **state)
 {
     struct test t;
@@ -548,6 +580,7 @@ int main(void)
         cmocka_unit_test(an_idle_connection_is_closed),
         cmocka_unit_test(one_that_waits_for_an_answer_is_not_idle),
         cmocka_unit_test(who_does_not_read_is_not_read_either),
+        cmocka_unit_test(what_lay_here_under_a_hold_has_waited),
         cmocka_unit_test(who_never_reads_is_closed),
         cmocka_unit_test(too_many_unanswered_requests_stop_the_reading),
         cmocka_unit_test(large_answers_owed_stop_the_reading),
