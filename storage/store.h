@@ -85,7 +85,7 @@ enum store_op_type {
 struct store_op {
     enum store_op_type type;
     uint64_t cookie;    /* the caller's; comes back in store_done */
-    uint64_t until_ms;  /* the caller's: when it is too late for it, 0: never; engines do not look */
+    uint64_t until_ms;  /* the caller's: when it is too late; 0: never. Engines do not look */
     uint64_t token;     /* MERGE */
     struct key key;     /* MERGE */
     struct state state; /* MERGE */

@@ -11,8 +11,8 @@
 /* The first limit, until answers have shown that more are done in time. */
 #define ADMISSION_FIRST 1024u
 /* A request is late once it has used up this part of its time: beyond, clients begin to ask
- * elsewhere, and what they asked here is done for nobody. But never before ADMISSION_LATE_MS: who is
- * in such a hurry must not make the node small for all. */
+ * elsewhere, and what they asked here is done for nobody. But never before ADMISSION_LATE_MS: who
+ * is in such a hurry must not make the node small for all. */
 #define ADMISSION_LATE_PART 4u
 #define ADMISSION_LATE_MS 100u
 /* Judged when so much time has passed and so many have ended. */

@@ -32,8 +32,8 @@
 #define WORKER_NODES_MAX (LIMIT_MEMBERS_MAX + 64u)
 #define WORKER_GRAVES_MAX 1024u
 
-/* Write-backs that no client waits for, under way at a time, and their bytes (repair.c). Small beside
- * what clients may have in flight. */
+/* Write-backs that no client waits for, under way at a time, and their bytes (repair.c). Small
+ * beside what clients may have in flight. */
 #define REPAIRS_MAX 32u
 #define REPAIR_BYTES_MAX (4u << 20)
 

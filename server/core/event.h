@@ -15,9 +15,9 @@
  * A full list is not an error: the step keeps what is left, returns STEP_MORE and wants to be
  * called again with EVENT_MORE once the list is carried out. Lists are never cleared, only n = 0.
  *
- * Deadlines. A message says how many milliseconds were left when it was sent, and its event how long
- * it has waited on this node since: in a sibling's mailbox, behind a connection's hold. What has
- * waited too long is not worked on. An effect that still waits somewhere when its time is over
+ * Deadlines. A message says how many milliseconds were left when it was sent, and its event how
+ * long it has waited on this node since: in a sibling's mailbox, behind a connection's hold. What
+ * has waited too long is not worked on. An effect that still waits somewhere when its time is over
  * (until_ms) need not be carried out: its done event says -ERR_DEADLINE.
  *
  * Reads are effects with done events as well. The edge carries a read out inline, appends the done

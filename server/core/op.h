@@ -15,9 +15,9 @@
 /* A whole state that was asked for and does not come is asked for elsewhere as well after this
  * long: it may be large. */
 #define COORDINATOR_FETCH_HEDGE_MS 50u
-/* What a slot has not answered is asked again (writes with their version: harmless) after this long,
- * or after twice what its node takes of late: questions repeated because a node is slow make it
- * slower. Then after twice as long, and so on. */
+/* What a slot has not answered is asked again (writes with their version: harmless) after this
+ * long, or after twice what its node takes of late: questions repeated because a node is slow make
+ * it slower. Then after twice as long, and so on. */
 #define COORDINATOR_RESEND_MS 250u
 #define COORDINATOR_RESEND_MAX_MS 2000u
 /* After NOT_YET, OVERLOADED and the like. */

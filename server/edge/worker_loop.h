@@ -29,7 +29,7 @@ struct store_batch {
     struct store_op *ops;
     uint32_t n, cap;
     uint32_t n_waiting; /* the first of them: the store had no room */
-    size_t bytes; /* of the blobs; at most about STORE_QUEUE_BYTES_MAX */
+    size_t bytes;       /* of the blobs; at most about STORE_QUEUE_BYTES_MAX */
 };
 
 /* Told to stop, a worker is done only after this long without a client's request: what was sent
