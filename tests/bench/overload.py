@@ -29,12 +29,12 @@ import compare
 PEAKS = ((32, 8), (32, 32))
 # The open loop: as many hands as it takes to have a timeout's worth of requests under way, so that
 # the client itself is not what slows the load down.
-CLIENTS, DEPTH = 64, 2048
+CLIENTS, DEPTH = 128, 1024
 
 
-def bench(args, endpoints, reads, more):
+def bench(args, endpoints, reads, more, timeout=None):
     argv = ["taskset", "-c", args.client_cpus, os.path.join(args.build, "client/quoit"),
-            "--endpoints", endpoints, "--timeout", args.timeout, "bench", "--keys",
+            "--endpoints", endpoints, "--timeout", timeout or args.timeout, "bench", "--keys",
             str(compare.KEYS), "--value-size", str(compare.VALUE), "--reads", str(reads),
             "--duration", f"{args.seconds}s", "-o", "json"] + more
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -52,7 +52,7 @@ def run_case(args, nodes, reads):
     os.sched_setaffinity(0, here)
     try:
         # the first run loads the keys
-        bench(args, endpoints, reads, ["--clients", str(compare.CLIENTS), "--depth", "16"])
+        bench(args, endpoints, reads, ["--clients", str(compare.CLIENTS), "--depth", "16"], "20s")
         peak = max(bench(args, endpoints, reads, ["--clients", str(clients), "--depth",
                                                   str(depth), "--no-load"])["ops_per_s"]
                    for clients, depth in PEAKS)

@@ -157,13 +157,14 @@ void disk_submit(struct world *w, struct node *n, uint32_t worker, const struct 
         return;
     }
     for (size_t i = 0; i < n_ops; i++) {
-        int key = ops[i].type == STORE_OP_MERGE ? client_key_index(w, &ops[i].key) : -1;
-        bool room = !d->full || ops[i].state.deleted;
+        bool merge = ops[i].type == STORE_OP_MERGE;
+        int key = merge ? client_key_index(w, &ops[i].key) : -1;
+        bool room = !merge || !d->full || ops[i].state.deleted;
 
         if (key >= 0 && ops[i].heal && room)
             heal(w, n, (uint32_t)key);
         room = room && (key < 0 || !d->rotten[key]);
-        if (ops[i].type != STORE_OP_MERGE)
+        if (!merge)
             continue;
         if (key < 0) {
             sim_fail(w, "%s was given a key that nobody wrote", n->name);
