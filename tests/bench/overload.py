@@ -29,7 +29,7 @@ import compare
 PEAKS = ((32, 8), (32, 32))
 # The open loop: as many hands as it takes to have a timeout's worth of requests under way, so that
 # the client itself is not what slows the load down.
-CLIENTS, DEPTH = 128, 1024
+CLIENTS, DEPTH = 64, 1024
 
 
 def bench(args, endpoints, reads, more, timeout=None):
