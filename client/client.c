@@ -324,6 +324,7 @@ static int fill_success(struct quoit *q, const struct wire_response *res, struct
         out->epoch = res->u.ring->epoch;
         out->n_partitions = res->u.ring->n_partitions;
         return 0;
+    case RESULT_STATUS:
     case RESULT_NONE:
     case RESULT_HELLO:
         break;

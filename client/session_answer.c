@@ -132,6 +132,8 @@ static bool answer_fits(const struct session_slot *r, const struct wire_response
         return res->type == RESULT_SCAN;
     case OP_RING:
         return res->type == RESULT_RING && res->u.ring;
+    case OP_STATUS:
+        return res->type == RESULT_STATUS && res->u.status;
     case OP_NONE:
     case OP_HELLO:
         break;

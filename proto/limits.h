@@ -57,6 +57,9 @@
 #define LIMIT_RUMOURS_MAX LIMIT_NODES_MAX
 #define LIMIT_BUCKETS_MAX 256u
 
+/* Problems told in one status: more than anybody reads before acting on the first. */
+#define LIMIT_PROBLEMS_MAX 64u
+
 /* Workers per node: the owner worker is a function of the top six bits of the token. */
 #define LIMIT_WORKERS_MAX 64u
 

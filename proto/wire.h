@@ -89,7 +89,8 @@ enum wire_op {
     OP_PUT,
     OP_DELETE,
     OP_SCAN,
-    OP_RING
+    OP_RING,
+    OP_STATUS
 };
 
 struct wire_hello_request {
@@ -116,6 +117,9 @@ struct wire_request {
     union {
         struct wire_hello_request hello;
         struct wire_scan_request scan;
+        struct {
+            bool ring;
+        } status;
     } u;
 };
 
@@ -162,6 +166,79 @@ struct wire_scan_result {
     struct slice cursor;
 };
 
+enum wire_load_flag {
+    LOAD_NO_SPACE = 1, /* refuses writes */
+    LOAD_CLOCK = 2     /* its clock is off: it stamps nothing */
+};
+
+/* What a node holds and does; quoit.proto says what each figure counts. */
+struct wire_load {
+    uint32_t number; /* 0: none */
+    uint64_t n_keys, n_bytes, ops_per_s;
+    uint32_t disk_percent;
+    uint64_t p99_us;
+    uint32_t flags; /* enum wire_load_flag, and those of later versions */
+};
+
+enum wire_member_state {
+    MEMBER_UNKNOWN = 0, /* never heard of; never in a rumour */
+    MEMBER_ALIVE = 1,
+    MEMBER_SUSPECT = 2,
+    MEMBER_DOWN = 3,
+    MEMBER_STOPPED = 4 /* it said so itself */
+};
+
+enum wire_verdict {
+    VERDICT_NONE = 0, /* never in a message */
+    VERDICT_HEALTHY = 1,
+    VERDICT_DEGRADED = 2,
+    VERDICT_UNAVAILABLE = 3
+};
+
+enum wire_problem_kind {
+    PROBLEM_NONE = 0, /* one of a later version */
+    PROBLEM_DOWN = 1,
+    PROBLEM_STOPPED = 2,
+    PROBLEM_NEVER_CAME = 3,
+    PROBLEM_NO_SPACE = 4,
+    PROBLEM_CLOCK = 5,
+    PROBLEM_MORE = 6 /* than LIMIT_PROBLEMS_MAX */
+};
+
+struct wire_problem {
+    enum wire_problem_kind kind;
+    uint32_t member; /* 1 + index in the members, 0: none of them */
+    struct slice text, advice;
+};
+
+struct wire_member_status {
+    struct wire_member member;
+    enum wire_member_state state;
+    uint64_t state_ms; /* for so long */
+    uint64_t heard_ms; /* 1 + time since; 0: never */
+    bool voter;
+    uint32_t n_slots, n_joining;
+    uint64_t boot;
+    struct slice software; /* empty: not known */
+    struct wire_load load; /* number 0: not known */
+};
+
+/* The cluster as one node sees it. */
+struct wire_status_result {
+    enum wire_verdict verdict;
+    struct slice text;
+    struct wire_id node_id, cluster_id;
+    uint64_t epoch;
+    uint32_t n_partitions, n_replicas, n_up;
+    uint32_t n_by_live[LIMIT_SLOTS_MAX + 1]; /* partitions with so many replicas up */
+    uint32_t n_no_quorum, n_no_write;
+    const struct wire_member_status *members; /* as in the ring; at most LIMIT_MEMBERS_MAX */
+    size_t n_members;
+    const struct wire_problem *problems; /* at most LIMIT_PROBLEMS_MAX */
+    size_t n_problems;
+    const struct wire_ring *ring; /* NULL unless asked for; then with the same members */
+};
+
 enum wire_result {
     RESULT_NONE,
     RESULT_HELLO,
@@ -169,7 +246,8 @@ enum wire_result {
     RESULT_GET,
     RESULT_WRITE,
     RESULT_SCAN,
-    RESULT_RING
+    RESULT_RING,
+    RESULT_STATUS
 };
 
 struct wire_response {
@@ -185,6 +263,7 @@ struct wire_response {
         struct wire_write_result write;
         struct wire_scan_result scan;
         const struct wire_ring *ring;
+        const struct wire_status_result *status;
     } u;
 };
 
@@ -256,19 +335,6 @@ struct wire_form {
     struct wire_member self;
     const struct wire_ring *ring; /* may be NULL */
     uint32_t replicas;
-};
-
-enum wire_member_state {
-    MEMBER_UNKNOWN = 0, /* never in a message */
-    MEMBER_ALIVE = 1,
-    MEMBER_SUSPECT = 2,
-    MEMBER_DOWN = 3,
-    MEMBER_STOPPED = 4 /* it said so itself */
-};
-
-struct wire_load {
-    uint32_t number; /* 0: none */
-    uint64_t n_keys, n_bytes, ops_per_s;
 };
 
 struct wire_profile {

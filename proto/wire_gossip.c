@@ -13,27 +13,15 @@ struct rumour_parts {
     Quoit__Peer__Rumour rumour;
     Quoit__Peer__Profile profile;
     Quoit__Member member;
-    Quoit__Peer__Load load;
+    Quoit__Load load;
 };
 
 struct gossip_parts {
-    Quoit__Peer__Load load;
+    Quoit__Load load;
     struct rumour_parts rumours[];
 };
 
 /* ---- packing ------------------------------------------------------------------------------- */
-
-static Quoit__Peer__Load *write_load(const struct wire_load *load, Quoit__Peer__Load *ret)
-{
-    if (!load->number)
-        return NULL;
-    quoit__peer__load__init(ret);
-    ret->number = load->number;
-    ret->n_keys = load->n_keys;
-    ret->n_bytes = load->n_bytes;
-    ret->ops_per_s = load->ops_per_s;
-    return ret;
-}
 
 static void write_rumour(const struct wire_rumour *from, struct rumour_parts *parts)
 {
@@ -45,7 +33,7 @@ static void write_rumour(const struct wire_rumour *from, struct rumour_parts *pa
     ret->refutation = from->refutation;
     ret->state = (uint32_t)from->state;
     ret->by = pb_id_or_none(&from->by);
-    ret->load = write_load(&from->load, &parts->load);
+    ret->load = pb_write_load(&from->load, &parts->load);
     if (!from->profile)
         return;
     quoit__peer__profile__init(&parts->profile);
@@ -75,7 +63,7 @@ int pb_write_gossip(const struct wire_gossip *gossip, Quoit__Peer__Gossip *ret, 
     ret->number = gossip->number;
     ret->target = pb_id_or_none(&gossip->target);
     ret->digest = gossip->digest;
-    ret->load = write_load(&gossip->load, &parts->load);
+    ret->load = pb_write_load(&gossip->load, &parts->load);
     ret->n_rumours = n;
     ret->rumours = pointers;
     *ret_block = parts;
@@ -83,15 +71,6 @@ int pb_write_gossip(const struct wire_gossip *gossip, Quoit__Peer__Gossip *ret, 
 }
 
 /* ---- unpacking ----------------------------------------------------------------------------- */
-
-static void read_load(const Quoit__Peer__Load *pb, struct wire_load *ret)
-{
-    if (pb)
-        *ret = (struct wire_load){.number = pb->number,
-                                  .n_keys = pb->n_keys,
-                                  .n_bytes = pb->n_bytes,
-                                  .ops_per_s = pb->ops_per_s};
-}
 
 static int read_profile(const Quoit__Peer__Profile *pb, const struct wire_id *id,
                         struct arena *arena, const struct wire_profile **ret)
@@ -116,7 +95,7 @@ static int read_rumour(const Quoit__Peer__Rumour *pb, struct arena *arena, struc
     if (pb_read_id(pb->id, &ret->id) < 0 || pb_read_id_or_none(pb->by, &ret->by) < 0 ||
         pb->state < MEMBER_ALIVE || pb->state > MEMBER_STOPPED)
         return -ERR_BAD_REQUEST;
-    read_load(pb->load, &ret->load);
+    pb_read_load(pb->load, &ret->load);
     return pb->profile ? read_profile(pb->profile, &ret->id, arena, &ret->profile) : 0;
 }
 
@@ -138,7 +117,7 @@ int pb_read_gossip(const Quoit__Peer__Gossip *pb, struct arena *arena,
                                    .digest = pb->digest,
                                    .rumours = rumours,
                                    .n_rumours = pb->n_rumours};
-    read_load(pb->load, &gossip->load);
+    pb_read_load(pb->load, &gossip->load);
     if (pb_read_id_or_none(pb->target, &gossip->target) < 0 ||
         (gossip->kind == GOSSIP_PING_REQUEST && wire_id_is_zero(&gossip->target)))
         return -ERR_BAD_REQUEST;

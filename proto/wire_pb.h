@@ -73,6 +73,16 @@ int pb_read_ring(const Quoit__Ring *pb, struct arena *arena, bool table_optional
                  struct wire_ring *ret);
 int pb_read_member(const Quoit__Member *pb, struct wire_member *ret);
 
+/* wire_status.c. Packing a status: free() *ret_block and ring->block afterwards, whatever is
+ * returned; both NULL before. 0 or -ERR_NO_MEMORY, -ERR_BAD_REQUEST. */
+Quoit__Load *pb_write_load(const struct wire_load *load,
+                           Quoit__Load *ret);                    /* NULL: there is none */
+void pb_read_load(const Quoit__Load *pb, struct wire_load *ret); /* pb may be NULL */
+int pb_write_status(const struct wire_status_result *status, Quoit__StatusResult *ret,
+                    struct pb_ring *ring, void **ret_block);
+int pb_read_status(const Quoit__StatusResult *pb, struct arena *arena,
+                   const struct wire_status_result **ret);
+
 /* wire_gossip.c. Packing: free() *ret_block afterwards. 0 or -ERR_NO_MEMORY, -ERR_BAD_REQUEST. */
 int pb_write_gossip(const struct wire_gossip *gossip, Quoit__Peer__Gossip *ret, void **ret_block);
 int pb_read_gossip(const Quoit__Peer__Gossip *pb, struct arena *arena,

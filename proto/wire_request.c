@@ -28,6 +28,7 @@ int wire_request_pack(const struct wire_request *req, struct buf *out)
         Quoit__DeleteRequest del;
         Quoit__ScanRequest scan;
         Quoit__RingRequest ring;
+        Quoit__StatusRequest status;
     } op;
 
     pb.id = req->id;
@@ -88,6 +89,12 @@ int wire_request_pack(const struct wire_request *req, struct buf *out)
         quoit__ring_request__init(&op.ring);
         pb.op_case = QUOIT__REQUEST__OP_RING;
         pb.ring = &op.ring;
+        break;
+    case OP_STATUS:
+        quoit__status_request__init(&op.status);
+        op.status.ring = req->u.status.ring;
+        pb.op_case = QUOIT__REQUEST__OP_STATUS;
+        pb.status = &op.status;
         break;
     }
     return pb_pack_frame(&pb.base, out);
@@ -160,6 +167,10 @@ static int request_read_op(const Quoit__Request *pb, struct wire_request *ret)
         return request_read_scan(pb->scan, ret);
     case QUOIT__REQUEST__OP_RING:
         ret->op = OP_RING;
+        return 0;
+    case QUOIT__REQUEST__OP_STATUS:
+        ret->op = OP_STATUS;
+        ret->u.status.ring = pb->status->ring;
         return 0;
     default:
         return pb->base.n_unknown_fields ? -ERR_UNSUPPORTED : -ERR_BAD_REQUEST;

@@ -24,9 +24,10 @@ struct response_parts {
         Quoit__WriteResult write;
         Quoit__ScanResult scan;
         Quoit__RingResult ring;
+        Quoit__StatusResult status;
     } result;
     struct pb_ring ring;
-    void *block; /* records of a scan */
+    void *block; /* records of a scan, the parts of a status */
 };
 
 static void response_write_version(struct version version, Quoit__Version *ret)
@@ -122,7 +123,6 @@ static int response_write_ring(const struct wire_ring *from, struct response_par
         return r;
     quoit__ring_result__init(&parts->result.ring);
     parts->result.ring.ring = &parts->ring.ring;
-    parts->block = parts->ring.block;
     return 0;
 }
 
@@ -167,6 +167,11 @@ static int response_write_result(const struct wire_response *res, struct respons
         pb->result_case = QUOIT__RESPONSE__RESULT_RING;
         pb->ring = &parts->result.ring;
         break;
+    case RESULT_STATUS:
+        r = pb_write_status(res->u.status, &parts->result.status, &parts->ring, &parts->block);
+        pb->result_case = QUOIT__RESPONSE__RESULT_STATUS;
+        pb->status = &parts->result.status;
+        break;
     }
     return r;
 }
@@ -177,7 +182,7 @@ int wire_response_pack(const struct wire_response *res, struct buf *out)
     struct response_parts parts;
     int r = 0;
 
-    parts.block = NULL;
+    parts.block = parts.ring.block = NULL;
     pb.id = res->id;
     pb.ring_epoch = res->ring_epoch;
     pb.hlc = res->hlc;
@@ -188,6 +193,7 @@ int wire_response_pack(const struct wire_response *res, struct buf *out)
     if (r == 0)
         r = pb_pack_frame(&pb.base, out);
     free(parts.block);
+    free(parts.ring.block);
     return r;
 }
 
@@ -306,6 +312,9 @@ static int response_read_result(const Quoit__Response *pb, struct arena *arena,
     case QUOIT__RESPONSE__RESULT_RING:
         ret->type = RESULT_RING;
         return response_read_ring(pb->ring, arena, &ret->u.ring);
+    case QUOIT__RESPONSE__RESULT_STATUS:
+        ret->type = RESULT_STATUS;
+        return pb_read_status(pb->status, arena, &ret->u.status);
     default:
         return 0;
     }

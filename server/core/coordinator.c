@@ -198,6 +198,7 @@ void coordinator_recv_request(struct worker *w, uint64_t conn, const struct wire
     case OP_SCAN:
         start_data(w, conn, req, waited_ms, out);
         return;
+    case OP_STATUS: /* of more than a worker knows: the edge answers it */
     case OP_NONE:
         break;
     }

@@ -84,6 +84,8 @@ static void repeated_fields_are_the_known_ones(void **state)
 {
     assert_int_equal(count_repeated(&quoit__ring__descriptor), 8);
     assert_int_equal(count_repeated(&quoit__scan_result__descriptor), 1);
+    assert_int_equal(count_repeated(&quoit__status_result__descriptor), 3);
+    assert_int_equal(count_repeated(&quoit__member_status__descriptor), 0);
     assert_int_equal(count_repeated(&quoit__peer__scan_reply__descriptor), 1);
     assert_int_equal(count_repeated(&quoit__request__descriptor), 0);
     assert_int_equal(count_repeated(&quoit__response__descriptor), 0);
@@ -124,10 +126,10 @@ static void field_numbers_never_change(void **state)
 {
     ASSERT_NUMBERS(quoit__request__descriptor, {"id", 1}, {"deadline_ms", 2}, {"ring_epoch", 3},
                    {"hlc", 4}, {"hello", 8}, {"ping", 9}, {"get", 10}, {"put", 11}, {"del", 12},
-                   {"scan", 13}, {"ring", 14});
+                   {"scan", 13}, {"ring", 14}, {"status", 15});
     ASSERT_NUMBERS(quoit__response__descriptor, {"id", 1}, {"ring_epoch", 2}, {"hlc", 3},
                    {"error", 4}, {"hello", 8}, {"ping", 9}, {"get", 10}, {"write", 11},
-                   {"scan", 12}, {"ring", 13});
+                   {"scan", 12}, {"ring", 13}, {"status", 14});
     ASSERT_NUMBERS(quoit__error__descriptor, {"code", 1}, {"text", 2}, {"retryable", 3},
                    {"limit", 4}, {"actual", 5});
     ASSERT_NUMBERS(quoit__key__descriptor, {"bucket", 1}, {"partition_key", 2}, {"sort_key", 3});
@@ -165,8 +167,18 @@ static void field_numbers_never_change(void **state)
     ASSERT_NUMBERS(quoit__peer__rumour__descriptor, {"id", 1}, {"boot", 2}, {"refutation", 3},
                    {"state", 4}, {"by", 5}, {"profile", 6}, {"load", 7});
     ASSERT_NUMBERS(quoit__peer__profile__descriptor, {"number", 1}, {"member", 2}, {"software", 3});
-    ASSERT_NUMBERS(quoit__peer__load__descriptor, {"number", 1}, {"n_keys", 2}, {"n_bytes", 3},
-                   {"ops_per_s", 4});
+    ASSERT_NUMBERS(quoit__load__descriptor, {"number", 1}, {"n_keys", 2}, {"n_bytes", 3},
+                   {"ops_per_s", 4}, {"disk_percent", 5}, {"p99_us", 6}, {"flags", 7});
+    ASSERT_NUMBERS(quoit__status_request__descriptor, {"ring", 1});
+    ASSERT_NUMBERS(quoit__status_result__descriptor, {"verdict", 1}, {"text", 2}, {"node_id", 3},
+                   {"cluster_id", 4}, {"epoch", 5}, {"n_partitions", 6}, {"n_replicas", 7},
+                   {"n_up", 8}, {"n_by_live", 9}, {"n_no_quorum", 10}, {"n_no_write", 11},
+                   {"members", 12}, {"problems", 13}, {"ring", 14});
+    ASSERT_NUMBERS(quoit__member_status__descriptor, {"member", 1}, {"state", 2}, {"state_ms", 3},
+                   {"heard_ms", 4}, {"voter", 5}, {"n_slots", 6}, {"n_joining", 7}, {"boot", 8},
+                   {"software", 9}, {"load", 10});
+    ASSERT_NUMBERS(quoit__problem__descriptor, {"kind", 1}, {"member", 2}, {"text", 3},
+                   {"advice", 4});
 }
 
 int main(void)

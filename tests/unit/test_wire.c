@@ -111,12 +111,62 @@ static void assert_request(const struct wire_request *a, const struct wire_reque
         assert_slice(a->u.hello.client, b->u.hello.client);
         assert_int_equal(a->u.hello.worker, b->u.hello.worker);
     }
+    if (a->op == OP_STATUS)
+        assert_int_equal(a->u.status.ring, b->u.status.ring);
     if (a->op == OP_SCAN) {
         assert_int_equal(a->u.scan.partition, b->u.scan.partition);
         assert_int_equal(a->u.scan.n_partitions, b->u.scan.n_partitions);
         assert_slice(a->u.scan.cursor, b->u.scan.cursor);
         assert_int_equal(a->u.scan.page_bytes, b->u.scan.page_bytes);
     }
+}
+
+static void assert_load(const struct wire_load *a, const struct wire_load *b)
+{
+    assert_int_equal(a->number, b->number);
+    assert_true(a->n_keys == b->n_keys && a->n_bytes == b->n_bytes);
+    assert_true(a->ops_per_s == b->ops_per_s && a->p99_us == b->p99_us);
+    assert_int_equal(a->disk_percent, b->disk_percent);
+    assert_int_equal(a->flags, b->flags);
+}
+
+static void assert_status(const struct wire_status_result *a, const struct wire_status_result *b)
+{
+    assert_int_equal(a->verdict, b->verdict);
+    assert_slice(a->text, b->text);
+    assert_id(&a->node_id, &b->node_id);
+    assert_id(&a->cluster_id, &b->cluster_id);
+    assert_true(a->epoch == b->epoch);
+    assert_int_equal(a->n_partitions, b->n_partitions);
+    assert_int_equal(a->n_replicas, b->n_replicas);
+    assert_int_equal(a->n_up, b->n_up);
+    assert_memory_equal(a->n_by_live, b->n_by_live, sizeof(a->n_by_live));
+    assert_int_equal(a->n_no_quorum, b->n_no_quorum);
+    assert_int_equal(a->n_no_write, b->n_no_write);
+    assert_int_equal(a->n_members, b->n_members);
+    for (size_t i = 0; i < a->n_members; i++) {
+        const struct wire_member_status *m = &a->members[i], *n = &b->members[i];
+
+        assert_member(&m->member, &n->member);
+        assert_int_equal(m->state, n->state);
+        assert_true(m->state_ms == n->state_ms && m->heard_ms == n->heard_ms);
+        assert_int_equal(m->voter, n->voter);
+        assert_int_equal(m->n_slots, n->n_slots);
+        assert_int_equal(m->n_joining, n->n_joining);
+        assert_true(m->boot == n->boot);
+        assert_slice(m->software, n->software);
+        assert_load(&m->load, &n->load);
+    }
+    assert_int_equal(a->n_problems, b->n_problems);
+    for (size_t i = 0; i < a->n_problems; i++) {
+        assert_int_equal(a->problems[i].kind, b->problems[i].kind);
+        assert_int_equal(a->problems[i].member, b->problems[i].member);
+        assert_slice(a->problems[i].text, b->problems[i].text);
+        assert_slice(a->problems[i].advice, b->problems[i].advice);
+    }
+    assert_int_equal(a->ring != NULL, b->ring != NULL);
+    if (a->ring)
+        assert_ring(a->ring, b->ring);
 }
 
 static void assert_result(const struct wire_response *a, const struct wire_response *b)
@@ -155,6 +205,9 @@ static void assert_result(const struct wire_response *a, const struct wire_respo
         break;
     case RESULT_RING:
         assert_ring(a->u.ring, b->u.ring);
+        break;
+    case RESULT_STATUS:
+        assert_status(a->u.status, b->u.status);
         break;
     }
 }
@@ -198,13 +251,6 @@ static void assert_form(const struct wire_form *a, const struct wire_form *b)
     assert_int_equal(a->ring != NULL, b->ring != NULL);
     if (a->ring)
         assert_ring(a->ring, b->ring);
-}
-
-static void assert_load(const struct wire_load *a, const struct wire_load *b)
-{
-    assert_int_equal(a->number, b->number);
-    assert_true(a->n_keys == b->n_keys && a->n_bytes == b->n_bytes);
-    assert_true(a->ops_per_s == b->ops_per_s);
 }
 
 static void assert_rumour(const struct wire_rumour *a, const struct wire_rumour *b)

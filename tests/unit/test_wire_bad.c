@@ -714,6 +714,85 @@ static void comparisons_are_checked(void **state)
     assert_int_equal(peer_through_the_wire(&compare), -ERR_BAD_REQUEST);
 }
 
+static int status_through_the_wire(const struct wire_status_result *status)
+{
+    struct wire_response msg = {.id = 1, .type = RESULT_STATUS, .u.status = status}, back;
+    struct arena arena;
+    struct buf b = {0};
+    int r;
+
+    assert_int_equal(wire_response_pack(&msg, &b), 0);
+    buf_consume(&b, LIMIT_FRAME_HEADER_BYTES);
+    arena_init(&arena, WIRE_ARENA_BUDGET(b.len));
+    r = wire_response_unpack(buf_slice(&b), &arena, &back);
+    arena_deinit(&arena);
+    buf_deinit(&b);
+    return r;
+}
+
+static void statuses_are_checked(void **state)
+{
+    struct wire_response answers[SAMPLE_RESPONSES];
+    struct wire_member_status members[5];
+    struct wire_problem problem = {.kind = PROBLEM_DOWN, .member = 5};
+    struct wire_status_result good, bad;
+
+    sample_responses(answers);
+    good = *answers[11].u.status; /* the one with a ring */
+    memcpy(members, good.members, sizeof(members));
+    good.members = members;
+    good.problems = &problem;
+    good.n_problems = 1;
+    assert_int_equal(status_through_the_wire(&good), 0);
+    problem.kind =
+        (enum wire_problem_kind)(PROBLEM_MORE + 1); /* of a later version: it has texts */
+    assert_int_equal(status_through_the_wire(&good), 0);
+    problem.member = 6;
+    assert_int_equal(status_through_the_wire(&good), -ERR_BAD_REQUEST);
+    problem.member = 0;
+    problem.advice = slice_str("\033[2J");
+    assert_int_equal(status_through_the_wire(&good), -ERR_BAD_REQUEST);
+    problem.advice = slice_str("");
+    members[2].state = (enum wire_member_state)(MEMBER_STOPPED + 1);
+    assert_int_equal(status_through_the_wire(&good), -ERR_BAD_REQUEST);
+    members[2].state = MEMBER_UNKNOWN;
+    bad = good;
+    bad.verdict = VERDICT_NONE;
+    assert_int_equal(status_through_the_wire(&bad), -ERR_BAD_REQUEST);
+    bad.verdict = (enum wire_verdict)(VERDICT_UNAVAILABLE + 1);
+    assert_int_equal(status_through_the_wire(&bad), -ERR_BAD_REQUEST);
+    bad = good;
+    bad.n_members = 4; /* and the ring has 5 */
+    assert_int_equal(status_through_the_wire(&bad), -ERR_BAD_REQUEST);
+    bad.ring = NULL;
+    assert_int_equal(status_through_the_wire(&bad), 0);
+}
+
+static void members_and_problems_of_a_status_are_bounded(void **state)
+{
+    size_t n = LIMIT_MEMBERS_MAX + 1;
+    struct wire_member_status *members = calloc(n, sizeof(*members));
+    struct wire_problem problems[LIMIT_PROBLEMS_MAX + 1] = {0};
+    struct wire_status_result status = {.verdict = VERDICT_HEALTHY,
+                                        .node_id = {{1}},
+                                        .cluster_id = {{1}},
+                                        .members = members,
+                                        .n_members = n,
+                                        .problems = problems};
+
+    assert_non_null(members);
+    for (size_t i = 0; i < n; i++)
+        members[i].member = (struct wire_member){.id = {{1}}, .name = slice_str("n")};
+    assert_int_equal(status_through_the_wire(&status), -ERR_BAD_REQUEST);
+    status.n_members--;
+    assert_int_equal(status_through_the_wire(&status), 0);
+    status.n_problems = LIMIT_PROBLEMS_MAX + 1;
+    assert_int_equal(status_through_the_wire(&status), -ERR_BAD_REQUEST);
+    status.n_problems--;
+    assert_int_equal(status_through_the_wire(&status), 0);
+    free(members);
+}
+
 /* ---- amplification ----------------------------------------------------------------------- */
 
 /* A frame of n empty records, tag and length 0 each: two bytes that become two hundred. */
@@ -815,6 +894,8 @@ int main(void)
         cmocka_unit_test(rumours_are_checked),
         cmocka_unit_test(rumours_are_bounded),
         cmocka_unit_test(comparisons_are_checked),
+        cmocka_unit_test(statuses_are_checked),
+        cmocka_unit_test(members_and_problems_of_a_status_are_bounded),
         cmocka_unit_test(empty_records_exhaust_the_budget_not_the_memory),
         cmocka_unit_test(unknown_fields_exhaust_the_budget_not_the_memory),
         cmocka_unit_test(more_records_than_a_page_are_refused),

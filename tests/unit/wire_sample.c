@@ -53,6 +53,8 @@ void sample_requests(struct wire_request out[SAMPLE_REQUESTS])
     out[6].u.scan = (struct wire_scan_request){1023, 1024, SLICE("\0\0\xff cursor"), 4096};
     out[7].op = OP_RING;
     out[8] = (struct wire_request){.op = OP_PING}; /* everything else is a default */
+    out[9].op = OP_STATUS;
+    out[9].u.status.ring = true;
 }
 
 static const struct wire_record *sample_records(void)
@@ -87,6 +89,45 @@ static const struct wire_ring *ring_once(void)
     return ring;
 }
 
+static const struct wire_status_result *sample_status(bool with_ring)
+{
+    static struct wire_status_result status[2];
+    static struct wire_member_status members[5];
+    static struct wire_problem problems[2];
+    const struct wire_ring *ring = ring_once();
+
+    for (size_t i = 0; i < 5; i++)
+        members[i] = (struct wire_member_status){.member = ring->members[i],
+                                                 .state = (enum wire_member_state)i,
+                                                 .state_ms = 250000 + i,
+                                                 .heard_ms = i,
+                                                 .voter = i % 2 == 0,
+                                                 .n_slots = 512,
+                                                 .n_joining = (uint32_t)i,
+                                                 .boot = 3,
+                                                 .software = SLICE("quoitd 0.1.0")};
+    members[1].load = (struct wire_load){9, 1u << 20, UINT64_MAX, 13600, 20, 2000, LOAD_CLOCK};
+    problems[0] = (struct wire_problem){PROBLEM_DOWN, 4, SLICE("n4 is down"), SLICE("start it")};
+    problems[1] = (struct wire_problem){PROBLEM_MORE, 0, SLICE("and 7 more"), SLICE("")};
+    status[with_ring] = (struct wire_status_result){.verdict = VERDICT_DEGRADED,
+                                                    .text = SLICE("1 of 5 nodes is down"),
+                                                    .node_id = id_a,
+                                                    .cluster_id = id_b,
+                                                    .epoch = 227,
+                                                    .n_partitions = 64,
+                                                    .n_replicas = 4,
+                                                    .n_up = 2,
+                                                    .n_by_live = {0, 1, 2, 3, 58},
+                                                    .n_no_quorum = 6,
+                                                    .n_no_write = 7,
+                                                    .members = members,
+                                                    .n_members = 5,
+                                                    .problems = problems,
+                                                    .n_problems = 2,
+                                                    .ring = with_ring ? ring : NULL};
+    return &status[with_ring];
+}
+
 void sample_responses(struct wire_response out[SAMPLE_RESPONSES])
 {
     for (size_t i = 0; i < SAMPLE_RESPONSES; i++)
@@ -110,6 +151,10 @@ void sample_responses(struct wire_response out[SAMPLE_RESPONSES])
     out[8].u.scan = (struct wire_scan_result){sample_records(), 3, SLICE("next")};
     out[9].type = RESULT_RING;
     out[9].u.ring = ring_once();
+    out[10].type = RESULT_STATUS;
+    out[10].u.status = sample_status(false);
+    out[11].type = RESULT_STATUS;
+    out[11].u.status = sample_status(true);
 }
 
 static void sample_forms(struct wire_peer *out)
@@ -152,10 +197,11 @@ static void sample_gossips(struct wire_peer *out)
                                       .refutation = 2,
                                       .state = MEMBER_ALIVE,
                                       .profile = &profile,
-                                      .load = {4, 1u << 30, UINT64_MAX, 77}};
+                                      .load = {4, 1u << 30, UINT64_MAX, 77, 85, 1u << 31, 3}};
     rumours[1] = (struct wire_rumour){.id = id_b, .boot = 1, .state = MEMBER_SUSPECT, .by = id_a};
     rumours[2] = (struct wire_rumour){.id = id_b, .state = MEMBER_STOPPED};
-    gossips[0] = (struct wire_gossip){.kind = GOSSIP_PING, .number = 17, .load = {1, 2, 3, 4}};
+    gossips[0] =
+        (struct wire_gossip){.kind = GOSSIP_PING, .number = 17, .load = {1, 2, 3, 4, 5, 6, 7}};
     gossips[1] = (struct wire_gossip){.kind = GOSSIP_PING_REQUEST, .number = 18, .target = id_b};
     gossips[2] = (struct wire_gossip){.kind = GOSSIP_SYNC_REPLY,
                                       .digest = 0x1122334455667788u,

@@ -6,8 +6,8 @@
 
 #include "proto/wire.h"
 
-#define SAMPLE_REQUESTS 9
-#define SAMPLE_RESPONSES 10
+#define SAMPLE_REQUESTS 10
+#define SAMPLE_RESPONSES 12
 #define SAMPLE_PEERS 27
 
 /* All bytes are static. */
