@@ -81,6 +81,16 @@ static uint64_t records_in_tables(const struct part *p)
     return table_count(p->active) + (p->frozen ? table_count(p->frozen) : 0);
 }
 
+/* Any thread. */
+static uint64_t bytes_in_tables(const struct store_log *s)
+{
+    uint64_t n = 0;
+
+    for (uint32_t q = 0; q < s->n_parts; q++)
+        n += atomic_load_explicit(&s->parts[q].bytes, memory_order_relaxed);
+    return n;
+}
+
 static int log_store_stats(struct store *store, uint32_t queue, struct store_stats *ret)
 {
     struct store_log *s = log_of(store);
@@ -89,6 +99,8 @@ static int log_store_stats(struct store *store, uint32_t queue, struct store_sta
         .used_bytes = atomic_load_explicit(&s->env.used_bytes, memory_order_relaxed),
         .n_records = atomic_load_explicit(&s->env.n_records, memory_order_relaxed) +
                      records_in_tables(&s->parts[queue]),
+        .n_in_memory = records_in_tables(&s->parts[queue]),
+        .in_memory_bytes = bytes_in_tables(s),
         .n_syncs = log_n_syncs(s->log),
         .n_ops = atomic_load_explicit(&s->n_ops, memory_order_relaxed),
         .n_fetched = atomic_load_explicit(&s->n_fetched, memory_order_relaxed),
