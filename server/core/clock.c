@@ -22,15 +22,21 @@ static uint64_t clock_next(const struct clock *c, uint64_t wall_ms)
     return wall > c->last ? wall : c->last + 1;
 }
 
+bool clock_is_off(const struct clock *c, uint64_t wall_ms)
+{
+    if (wall_ms <= c->start_ms) /* a lease is short, a wrong clock is not */
+        return c->start_ms - wall_ms > CLOCK_LEASE_MAX_MS + LIMIT_CLOCK_AHEAD_MS;
+    return !clock_guards(wall_ms, clock_next(c, wall_ms));
+}
+
 int clock_stamp(struct clock *c, uint64_t wall_ms, struct version *ret)
 {
     uint64_t next = clock_next(c, wall_ms);
 
-    if (wall_ms <= c->start_ms) /* waited for once: a lease is short, a wrong clock is not */
-        return c->start_ms - wall_ms <= CLOCK_LEASE_MAX_MS + LIMIT_CLOCK_AHEAD_MS ? CLOCK_WAIT_START
-                                                                                  : -ERR_CLOCK;
-    if (!clock_guards(wall_ms, next))
+    if (clock_is_off(c, wall_ms))
         return -ERR_CLOCK;
+    if (wall_ms <= c->start_ms) /* waited for once */
+        return CLOCK_WAIT_START;
     if (version_wall_ms(next) > c->bound_ms)
         return CLOCK_WAIT_LEASE;
     c->last = next;

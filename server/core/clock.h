@@ -42,6 +42,9 @@ enum clock_verdict {
 void clock_init(struct clock *c, uint64_t actor, uint64_t bound_ms);
 /* 0 and *ret, a positive clock_verdict, or -ERR_CLOCK (this node's clock is off). */
 int clock_stamp(struct clock *c, uint64_t wall_ms, struct version *ret);
+/* It stamps nothing, and no wait helps: the wall clock was set back, or lies far behind the bound
+ * found at start. */
+bool clock_is_off(const struct clock *c, uint64_t wall_ms);
 /* The bound to make durable now, or 0 when the lease is long enough or already asked for. */
 uint64_t clock_renewal(struct clock *c, uint64_t wall_ms);
 /* The renewal asked for is durable, or failed. */

@@ -112,6 +112,7 @@ static void start_data(struct worker *w, uint64_t conn, const struct wire_reques
     op->id = req->id;
     op->begun_ms = w->now_ms;
     op->deadline_ms = w->now_ms + ms - waited_ms;
+    op->tag = w->tag;
     op->key.bucket = req->key.bucket;
     op->entry.n_slots = 0;
     if (op_keep_bytes(w, op, req) < 0) {

@@ -93,6 +93,7 @@ struct worker {
     struct ring *ring;
     bool stopping;
     uint64_t now_ms, wall_ms; /* of the step under way */
+    uint64_t tag;             /* of the request that is taken or answered just now */
     uint64_t durable_lsn;
 
     struct op *ops;

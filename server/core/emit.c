@@ -70,6 +70,7 @@ void worker_reply(struct worker *w, uint64_t conn, struct wire_response *res, st
     res->ring_epoch = w->ring ? ring_epoch(w->ring) : 0;
     res->hlc = w->clock.last;
     e->u.reply.conn = conn;
+    e->u.reply.tag = w->tag;
     e->u.reply.response = *res;
     w->stats.n_replies++;
     if (res->error.code)

@@ -78,6 +78,7 @@ struct event {
             const struct wire_request *request;
             struct blob *owner; /* holds the request's bytes, or NULL */
             uint64_t waited_ms; /* on this node */
+            uint64_t tag;       /* the edge's: comes back with the reply */
         } request;
         struct {
             uint64_t conn;
@@ -160,7 +161,7 @@ struct effect {
     enum effect_type type;
     union {
         struct {
-            uint64_t conn;
+            uint64_t conn, tag;
             struct wire_response response;
         } reply;
         struct {

@@ -260,6 +260,7 @@ void op_reply(struct worker *w, struct op *op, struct wire_response *res, struct
 {
     res->id = op->id;
     admission_ended(&w->admission, w->now_ms, op->begun_ms, op->deadline_ms - op->begun_ms);
+    w->tag = op->tag;
     worker_reply(w, op->conn, res, out);
     op_free(w, op);
 }

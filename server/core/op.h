@@ -86,7 +86,7 @@ struct op {
     uint8_t stage; /* enum op_stage */
     uint8_t round; /* of stamps (put), of write-backs (get) */
     uint8_t need;  /* W */
-    uint64_t conn, id;
+    uint64_t conn, id, tag;
     uint64_t begun_ms, deadline_ms;
     uint32_t partition;
     uint64_t token;

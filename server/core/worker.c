@@ -259,6 +259,7 @@ static void recv_event(struct worker *w, const struct event *in, struct effects 
         break;
     case EVENT_REQUEST:
         adopt_time(w, in->u.request.request->hlc, out);
+        w->tag = in->u.request.tag;
         coordinator_recv_request(w, in->u.request.conn, in->u.request.request,
                                  in->u.request.waited_ms, out);
         break;
@@ -420,6 +421,11 @@ void worker_repair_stats(const struct worker *w, struct worker_repair_stats *ret
     *ret = w->antientropy->stats;
     ret->n_healed = w->heals->n_healed;
     ret->n_damaged = w->heals->n;
+}
+
+bool worker_clock_is_off(const struct worker *w, uint64_t wall_ms)
+{
+    return clock_is_off(&w->clock, wall_ms);
 }
 
 bool worker_idle(const struct worker *w)

@@ -67,6 +67,8 @@ int worker_step(struct worker *w, const struct event *in, struct effects *out);
 uint64_t worker_deadline_ms(const struct worker *w);
 void worker_stats(const struct worker *w, struct worker_stats *ret);
 void worker_repair_stats(const struct worker *w, struct worker_repair_stats *ret);
+/* Nothing can be stamped until somebody sets the clock: clients are answered CLOCK. */
+bool worker_clock_is_off(const struct worker *w, uint64_t wall_ms);
 /* Nothing is in flight (used to stop). */
 bool worker_idle(const struct worker *w);
 

@@ -44,6 +44,23 @@ static void test_stamps_grow_when_time_goes_back(void **state)
     assert_int_equal(clock_stamp(&c, WALL - 501, &b), -ERR_CLOCK); /* too far: wait for it */
 }
 
+static void a_clock_is_off_when_no_wait_helps(void **state)
+{
+    struct clock c = leased(WALL + 1000), started;
+    struct version v;
+
+    assert_int_equal(clock_stamp(&c, WALL, &v), CLOCK_OK);
+    assert_false(clock_is_off(&c, WALL));
+    assert_false(clock_is_off(&c, WALL + 5000)); /* the lease is over, which is asked for anew */
+    assert_false(clock_is_off(&c, WALL - 400));
+    assert_true(clock_is_off(&c, WALL - LIMIT_CLOCK_AHEAD_MS - 1));
+    clock_init(&started, 77, WALL); /* the bound of the process before */
+    assert_false(clock_is_off(&started, WALL - CLOCK_LEASE_MAX_MS - LIMIT_CLOCK_AHEAD_MS));
+    assert_true(clock_is_off(&started, WALL - CLOCK_LEASE_MAX_MS - LIMIT_CLOCK_AHEAD_MS - 1));
+    assert_int_equal(clock_stamp(&started, WALL - CLOCK_LEASE_MAX_MS - LIMIT_CLOCK_AHEAD_MS, &v),
+                     CLOCK_WAIT_START);
+}
+
 static void test_no_stamp_beyond_the_lease(void **state)
 {
     struct clock c = leased(WALL + 10);
@@ -260,6 +277,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stamps_grow_while_time_stands),
+        cmocka_unit_test(a_clock_is_off_when_no_wait_helps),
         cmocka_unit_test(test_stamps_grow_when_time_goes_back),
         cmocka_unit_test(test_no_stamp_beyond_the_lease),
         cmocka_unit_test(test_a_failed_renewal_gives_nothing),
