@@ -11,6 +11,7 @@
  */
 #include "server/edge/client.h"
 #include "proto/err.h"
+#include "server/edge/status.h"
 #include "server/edge/worker_loop.h"
 #include <stdlib.h>
 #include <unistd.h>
@@ -53,6 +54,7 @@ static void refuse(struct conn *c, const struct wire_request *req, int rc)
         limit = LIMIT_VALUE_BYTES;
         actual = req->value.len;
     }
+    meter_refused(&((struct client *)c)->wl->meters, req->op, meter_outcome_of(rc));
     client_send_error(c, req->id, rc, limit, actual);
     if (req->id == 0 && (rc == -ERR_BAD_REQUEST || rc == -ERR_NO_MEMORY)) {
         log_warn(c->loop->log, "closed a client that sent no request", "error=%s", err_name(rc));
@@ -86,8 +88,16 @@ static enum conn_verdict on_frame(struct conn *c, struct slice body)
         return CONN_MOVE_WITH;
     cl->known = true;
     conn_owe_answer(c);
+    uint64_t tag = meter_tag(&cl->wl->meters, req.op);
+    if (req.op == OP_STATUS) {
+        status_ask(cl->wl, c, &req, tag);
+        return CONN_NEXT;
+    }
     struct event event = {.type = EVENT_REQUEST,
-                          .u.request = {.conn = c->id, .request = &req, .waited_ms = c->waited_ms}};
+                          .u.request = {.conn = c->id,
+                                        .request = &req,
+                                        .waited_ms = c->waited_ms,
+                                        .tag = tag}};
     worker_loop_feed(cl->wl, &event);
     return CONN_NEXT;
 }

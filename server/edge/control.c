@@ -22,6 +22,7 @@
 #include "proto/err.h"
 #include "server/core/ring.h"
 #include "server/edge/lookup.h"
+#include "server/edge/status.h"
 #include "server/edge/worker_loop.h"
 #include <inttypes.h>
 #include <stdarg.h>
@@ -230,8 +231,11 @@ static void on_woken(struct loop *l)
     loop_take_letters(l, &letters);
     while (!list_empty(&letters)) {
         struct letter *letter = letters_pop(&letters);
-        if (letter->type == LETTER_IDLE)
-            c->n_idle++;
+        if (letter->type == LETTER_STATUS) {
+            status_answer(c, letter);
+            continue;
+        }
+        c->n_idle += letter->type == LETTER_IDLE;
         letter_free(letter);
     }
     n = s->ops->reap(s, l->index, done, CONTROL_REAP_MAX); /* at most one write is under way */
@@ -299,6 +303,7 @@ int control_start(struct control *c, int peer_fd)
     c->term.data = c->interrupt.data = c->stop_timer.data = c;
     uv_signal_start(&c->term, on_signal, SIGTERM);
     uv_signal_start(&c->interrupt, on_signal, SIGINT);
+    load_start(&c->load, c);
     tell_listening(n, "clients", &n->client_address);
     tell_listening(n, "peers", &n->peer_address);
     scrub_start(&c->scrub, c);

@@ -7,6 +7,7 @@
 #include "server/edge/former.h"
 #include "server/edge/gossip.h"
 #include "server/edge/listener.h"
+#include "server/edge/load.h"
 #include "server/edge/node.h"
 #include "server/edge/scrub.h"
 
@@ -17,6 +18,7 @@ struct control {
     struct former former;
     struct gossip gossip;
     struct scrub scrub;
+    struct load load;
     struct ring *ring; /* the decided ring, NULL while there is none */
     uv_signal_t term, interrupt;
     uv_timer_t stop_timer;

@@ -431,6 +431,18 @@ int gossip_set_ring(struct gossip *g, struct control *c)
     return 0;
 }
 
+void gossip_set_load(struct gossip *g, const struct wire_load *load)
+{
+    struct membership_event event = {.type = MEMBERSHIP_LOAD, .u.load = *load};
+
+    feed(g, &event);
+}
+
+bool gossip_view(const struct gossip *g, uint32_t node, struct membership_view *ret)
+{
+    return g->core && membership_view(g->core, node, ret);
+}
+
 void gossip_stop(struct gossip *g)
 {
     struct membership_event event = {.type = MEMBERSHIP_STOP};

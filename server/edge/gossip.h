@@ -34,6 +34,10 @@ struct gossip {
 
 /* Once the ring is known, and with each new one. 0 or -ERR_NO_MEMORY. */
 int gossip_set_ring(struct gossip *g, struct control *c);
+/* What this node holds and does, to be told with the next messages. */
+void gossip_set_load(struct gossip *g, const struct wire_load *load);
+/* How a node is seen. False: nothing is known of it, not even that it should be there. */
+bool gossip_view(const struct gossip *g, uint32_t node, struct membership_view *ret);
 /* Says goodbye. */
 void gossip_stop(struct gossip *g);
 void gossip_close(struct gossip *g); /* before the loop's handles are closed */

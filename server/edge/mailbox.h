@@ -24,7 +24,10 @@ enum letter_type {
     LETTER_STOP,     /* control -> workers: finish what is in flight */
     LETTER_FINISH,   /* control -> workers: end the connections politely */
     LETTER_IDLE,     /* worker -> control: that is done */
-    LETTER_CLOSE     /* control -> workers: close everything and return */
+    LETTER_CLOSE,    /* control -> workers: close everything and return */
+    LETTER_LOOK,     /* control -> workers: bring your meters up to date */
+    LETTER_STATUS,   /* worker -> control: a client asks how the cluster is */
+    LETTER_ANSWER    /* control -> worker: the answer to it */
 };
 
 enum socket_kind {
@@ -65,6 +68,11 @@ struct letter {
         struct {
             struct store_range range;
         } remade;
+        struct {
+            uint64_t conn, id, tag; /* of the request */
+            bool ring;
+            struct blob *frame; /* ANSWER: the packed response, or NULL: no memory */
+        } status;
     } u;
 };
 
@@ -90,7 +98,7 @@ struct letter *letter_new(enum letter_type type, uint32_t from); /* NULL: out of
 /* A letter with a deep copy of a peer message. Bytes that lie in owner are shared by reference.
  * sent_ms is the caller's to set. */
 struct letter *letter_peer(uint32_t from, const struct wire_peer *msg, struct blob *owner);
-/* Frees the letter and what it still owns (owner, fd, unread, ring). */
+/* Frees the letter and what it still owns (owner, fd, unread, ring, frame). */
 void letter_free(struct letter *letter);
 
 bool peer_is_request(const struct wire_peer *msg);

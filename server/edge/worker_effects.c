@@ -49,26 +49,38 @@ static size_t payload_size(const struct wire_response *res)
     return size;
 }
 
+/* Packs it, or what can be said instead. The code that the client is told. */
+static int pack_reply(struct conn *c, const struct wire_response *res, size_t size)
+{
+    struct buf *out = conn_out(c);
+
+    if (!out)
+        return -ERR_CLOSED;
+    int rc = conn_takes_answer(c, size) ? wire_response_pack(res, out) : -ERR_OVERLOADED;
+    if (rc < 0 && res->type == RESULT_WRITE && !res->error.code)
+        rc = -ERR_UNKNOWN_OUTCOME; /* stored, in truth: nothing that may be repeated blindly */
+    if (rc < 0) {
+        client_send_error(c, res->id, rc, 0, 0);
+        return rc;
+    }
+    conn_sent(c);
+    return res->error.code;
+}
+
 static void run_reply(struct worker_loop *wl, const struct effect *e)
 {
     struct conn *c = loop_find_conn(&wl->loop, e->u.reply.conn);
     const struct wire_response *res = &e->u.reply.response;
+    enum meter_outcome outcome = meter_outcome_of(res->error.code);
     size_t size = payload_size(res);
-    struct buf *out;
 
-    if (!c)
-        return;
-    conn_answered(c, size);
-    out = conn_out(c);
-    if (!out)
-        return;
-    int rc = conn_takes_answer(c, size) ? wire_response_pack(res, out) : -ERR_OVERLOADED;
-    if (rc < 0 && res->type == RESULT_WRITE && !res->error.code)
-        rc = -ERR_UNKNOWN_OUTCOME; /* stored, in truth: nothing that may be repeated blindly */
-    if (rc == 0)
-        conn_sent(c);
-    else
-        client_send_error(c, res->id, rc, 0, 0);
+    if (c) {
+        conn_answered(c, size);
+        outcome = meter_outcome_of(pack_reply(c, res, size));
+    }
+    if (outcome == METER_OK && res->type == RESULT_GET && !res->u.get.found)
+        outcome = METER_NOT_FOUND;
+    meter_answered(&wl->meters, e->u.reply.tag, outcome);
 }
 
 /* To a sibling: a copy goes into this wake-up's outbox. */

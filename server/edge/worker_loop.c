@@ -21,6 +21,7 @@
 #include "server/edge/conn.h"
 #include "server/edge/control.h"
 #include "server/edge/lookup.h"
+#include "server/edge/status.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -222,6 +223,30 @@ static void take_close(struct worker_loop *wl)
     loop_close_all(&wl->loop);
 }
 
+/* What only this thread may look at, for control to see. */
+static void take_look(struct worker_loop *wl)
+{
+    struct meters *m = &wl->meters;
+    struct worker_stats core;
+    struct store_stats store;
+
+    worker_stats(wl->core, &core);
+    meter_set(&m->peer_requests, core.n_peer_in);
+    meter_set(&m->restamped, core.n_restamped);
+    meter_set(&m->repairs, core.n_repairs);
+    meter_set(&m->hedges, core.n_hedges);
+    meter_set(&m->clock_refused, core.n_clock_refused);
+    meter_set(&m->corrupt, core.n_corrupt);
+    meter_set(&m->ops, core.n_ops);
+    meter_set(&m->ops_bytes, core.inflight_bytes);
+    meter_set(&m->conns, wl->loop.n_conns);
+    meter_set(&m->unsent_bytes, wl->loop.unsent_bytes);
+    meter_set(&m->store_waiting, wl->batch.n);
+    meter_set(&m->clock_off, worker_clock_is_off(wl->core, loop_wall_ms(&wl->loop)));
+    if (wl->node->store->ops->stats(wl->node->store, wl->index, &store) == 0)
+        meter_set(&m->records_in_memory, store.n_in_memory);
+}
+
 static void take_letter(struct worker_loop *wl, struct letter *letter)
 {
     switch (letter->type) {
@@ -260,7 +285,14 @@ static void take_letter(struct worker_loop *wl, struct letter *letter)
     case LETTER_CLOSE:
         take_close(wl);
         break;
+    case LETTER_LOOK:
+        take_look(wl);
+        break;
+    case LETTER_ANSWER:
+        status_take(wl, letter);
+        break;
     case LETTER_IDLE:
+    case LETTER_STATUS:
         break; /* control's */
     }
     letter_free(letter);
@@ -355,6 +387,7 @@ static void on_flushed(struct loop *l)
     if (wl->read)
         s->ops->read_end(s, wl->index);
     wl->read = false;
+    meter_flush(&wl->meters);
     if (wl->closing)
         return;
     arm_timer(wl);

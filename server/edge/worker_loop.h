@@ -6,6 +6,7 @@
 #include "server/core/worker.h"
 #include "server/edge/dones.h"
 #include "server/edge/listener.h"
+#include "server/edge/meter.h"
 #include "server/edge/node.h"
 #include "server/edge/parked.h"
 #include "server/edge/peers.h"
@@ -58,6 +59,8 @@ struct worker_loop {
     uint64_t durable;  /* last told to the core */
     struct ring *ring; /* last told to the core, or NULL */
     uint32_t n_refused;
+    uint32_t n_statuses; /* asked of control and not answered yet */
+    struct meters meters;
     bool stepping, read, stopping, finishing, idle_told, closing;
     uv_thread_t thread;
 };
