@@ -49,7 +49,7 @@ struct cli {
 };
 
 struct verb {
-    const char *name;
+    const char *name;    /* one word, or two: "admin status" */
     const char *usage;   /* arguments, behind the name */
     const char *summary; /* one line */
     const char *about;   /* paragraphs, wrapped by the author at 80 columns */
@@ -67,6 +67,7 @@ struct verb {
 const struct verb *verb_find(const char *name);
 const struct verb *verb_at(size_t i); /* NULL behind the last */
 const char *verb_suggest(const char *word);
+bool verb_is_group(const char *word); /* the first word of verbs of two: "admin" */
 void verb_help(const struct verb *verb);
 int help_main(const char *topic); /* `quoit help [TOPIC]` */
 /* The tables as JSON on stdout, for the scripts that write man page and completions. */
@@ -81,6 +82,7 @@ int cmd_where(struct cli *cli);
 int cmd_import(struct cli *cli);
 int cmd_export(struct cli *cli);
 int cmd_bench(struct cli *cli);
+int cmd_admin_status(struct cli *cli);
 
 /* ---- report.c: messages ---- */
 

@@ -13,6 +13,7 @@
 #include "client/client_uv.h"
 #include "client/quoit.h"
 #include "client/session.h"
+#include "client/status.h"
 
 #define CLIENT_ENDPOINTS_DEFAULT "127.0.0.1:7400"
 #define CLIENT_REQUESTS_DEFAULT 4096u
@@ -32,6 +33,8 @@ static_assert((int)QUOIT_ONE == LEVEL_ONE && (int)QUOIT_QUORUM == LEVEL_QUORUM &
                   (int)QUOIT_ALL == LEVEL_ALL,
               "levels");
 static_assert(QUOIT_OWNERS_MAX >= LIMIT_SLOTS_MAX, "owners");
+static_assert((int)QUOIT_UNAVAILABLE == VERDICT_UNAVAILABLE && (int)QUOIT_STOPPED == MEMBER_STOPPED,
+              "verdicts and states");
 
 struct quoit {
     struct session session;
@@ -48,7 +51,8 @@ struct quoit {
     size_t kept_records_cap;
     char kept_text[256], kept_node[LIMIT_ADDRESS_BYTES + 1];
     char kept_name[LIMIT_NAME_BYTES + 1], kept_software[LIMIT_NAME_BYTES + 1];
-    struct arena place; /* strings of quoit_locate */
+    struct arena place;  /* strings of quoit_locate */
+    struct arena status; /* of the last status */
 };
 
 const char *quoit_error_name(int code)
@@ -163,6 +167,7 @@ int quoit_new(const struct quoit_config *config, struct quoit **ret)
     q->config.endpoints = q->config.client = NULL;
     buf_init(&q->kept);
     arena_init(&q->place, 64u << 10);
+    arena_init(&q->status, STATUS_ARENA_BYTES);
     ignore_sigpipe();
     r = handle_open(q, config);
     if (r < 0) {
@@ -189,6 +194,7 @@ void quoit_free(struct quoit *q)
         session_deinit(&q->session);
     buf_deinit(&q->kept);
     arena_deinit(&q->place);
+    arena_deinit(&q->status);
     free(q->kept_records);
     free(q->records);
     free(q->client);
@@ -325,6 +331,8 @@ static int fill_success(struct quoit *q, const struct wire_response *res, struct
         out->n_partitions = res->u.ring->n_partitions;
         return 0;
     case RESULT_STATUS:
+        arena_reset(&q->status, STATUS_ARENA_BYTES);
+        return status_fill(res->u.status, &q->status, &out->status);
     case RESULT_NONE:
     case RESULT_HELLO:
         break;
@@ -436,6 +444,14 @@ int quoit_ring_async(struct quoit *q, const struct quoit_options *options, quoit
                      void *ctx)
 {
     struct session_request req = {.op = OP_RING};
+
+    return submit(q, &req, options, callback, ctx);
+}
+
+int quoit_status_async(struct quoit *q, bool partitions, const struct quoit_options *options,
+                       quoit_callback callback, void *ctx)
+{
+    struct session_request req = {.op = OP_STATUS, .with_ring = partitions};
 
     return submit(q, &req, options, callback, ctx);
 }
@@ -589,6 +605,16 @@ int quoit_ring(struct quoit *q, const struct quoit_options *options, struct quoi
 {
     struct waiting w = {0};
     int r = q->in_turn ? -ERR_BAD_REQUEST : quoit_ring_async(q, options, on_waited, &w);
+
+    return r < 0 ? fail(r, &w, 0, 0, ret) : wait_for(q, &w, ret);
+}
+
+int quoit_status(struct quoit *q, bool partitions, const struct quoit_options *options,
+                 struct quoit_result *ret)
+{
+    struct waiting w = {0};
+    int r =
+        q->in_turn ? -ERR_BAD_REQUEST : quoit_status_async(q, partitions, options, on_waited, &w);
 
     return r < 0 ? fail(r, &w, 0, 0, ret) : wait_for(q, &w, ret);
 }

@@ -33,6 +33,20 @@ def choices(option, verb=None):
     return arg.split("|") if CHOICES.match(arg) else []
 
 
+def words(tables):
+    """What may follow `quoit`: verbs of one word, and the first words of those of two."""
+    return list(dict.fromkeys(v["name"].split()[0] for v in tables["verbs"]))
+
+
+def groups(tables):
+    """First words of verbs of two -> these verbs."""
+    out = {}
+    for verb in tables["verbs"]:
+        if " " in verb["name"]:
+            out.setdefault(verb["name"].split()[0], []).append(verb)
+    return out
+
+
 def verb_options(tables, verb):
     return [tables["by_name"][n] for n in verb["options"]] + tables["common"]
 
@@ -119,7 +133,8 @@ def flags(options):
 
 
 def bash(tables):
-    verbs = " ".join([v["name"] for v in tables["verbs"]] + ["help"])
+    verbs = " ".join(words(tables) + ["help"])
+    pairs = "|".join(groups(tables))
     valued = "|".join(f for o in tables["options"] if "arg" in o for f in flags([o]))
     out = ["# bash completion of quoit, generated from its tables", "_quoit() {",
            '    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} verb= i',
@@ -127,15 +142,18 @@ def bash(tables):
            "        case ${COMP_WORDS[i]} in",
            f"        {valued}) ((i++)) ;;",
            "        -*) ;;",
-           "        *) verb=${COMP_WORDS[i]}; break ;;",
+           "        *) verb=${COMP_WORDS[i]}",
+           f"            case $verb in {pairs}) ((i + 1 < COMP_CWORD)) &&",
+           '                verb+=" ${COMP_WORDS[i+1]}" ;; esac',
+           "            break ;;",
            "        esac", "    done", "    case $verb:$prev in"]
     for verb in tables["verbs"]:
         for option in verb_options(tables, verb):
-            words = choices(option, verb)
-            if words:
-                names = "|".join(f"{verb['name']}:{f}" for f in flags([option]))
+            taken = choices(option, verb)
+            if taken:
+                names = "|".join(f"'{verb['name']}:{f}'" for f in flags([option]))
                 out.append(f"    {names})"
-                           f" COMPREPLY=($(compgen -W '{' '.join(words)}' -- \"$cur\"));"
+                           f" COMPREPLY=($(compgen -W '{' '.join(taken)}' -- \"$cur\"));"
                            " return ;;")
     out += ["    esac", "    if [[ $cur == @* ]]; then",
             "        COMPREPLY=($(compgen -P @ -f -- \"${cur#@}\")); return", "    fi",
@@ -143,8 +161,11 @@ def bash(tables):
             f"    '') COMPREPLY=($(compgen -W '{verbs} {' '.join(flags(tables['common']))}'"
             " -- \"$cur\")) ;;"]
     for verb in tables["verbs"]:
-        words = " ".join(flags(verb_options(tables, verb)))
-        out.append(f"    {verb['name']}) COMPREPLY=($(compgen -W '{words}' -- \"$cur\")) ;;")
+        taken = " ".join(flags(verb_options(tables, verb)))
+        out.append(f"    '{verb['name']}') COMPREPLY=($(compgen -W '{taken}' -- \"$cur\")) ;;")
+    for word, members in groups(tables).items():
+        taken = " ".join(v["name"].split()[1] for v in members)
+        out.append(f"    {word}) COMPREPLY=($(compgen -W '{taken}' -- \"$cur\")) ;;")
     out.append(f"    help)"
                f" COMPREPLY=($(compgen -W '{verbs} exit-codes environment' -- \"$cur\")) ;;")
     return "\n".join(out + ["    esac", "}", "complete -o default -F _quoit quoit", ""])
@@ -156,8 +177,8 @@ def quote(text):
 
 def zsh_spec(option, verb):
     help_text = option["help"].replace("[", "(").replace("]", ")").replace(":", " ")
-    words = choices(option, verb)
-    value = f":{option['name']}:({' '.join(words)})" if words else f":{option['name']}: "
+    taken = choices(option, verb)
+    value = f":{option['name']}:({' '.join(taken)})" if taken else f":{option['name']}: "
     value = value if "arg" in option else ""
     names = flags([option])
     return [quote(f"{n}[{help_text}]{value}") for n in names]
@@ -167,27 +188,42 @@ def zsh(tables):
     out = ["#compdef quoit", "# zsh completion of quoit, generated from its tables", "_quoit() {",
            "  local curcontext=$curcontext state line",
            "  local -a verbs=("]
-    out += ["    " + quote(f"{v['name']}:{v['summary']}") for v in tables["verbs"]]
+    out += ["    " + quote(f"{v['name']}:{v['summary']}") for v in tables["verbs"]
+            if " " not in v["name"]]
+    out += [f"    {quote(word + ':' + members[0]['summary'])}"
+            for word, members in groups(tables).items()]
     out += ["    'help:Explain a verb, exit-codes or environment.'", "  )", "  _arguments -C \\"]
     for option in tables["common"]:
         out += [f"    {spec} \\" for spec in zsh_spec(option, None)]
     out += ["    '1:verb:->verb' '*::argument:->rest'", "  case $state in",
             "  verb) _describe verb verbs ;;", "  rest)", "    case $line[1] in"]
+    for word, members in groups(tables).items():
+        specs = dict.fromkeys(s for v in members for o in verb_options(tables, v)
+                              for s in zsh_spec(o, v))
+        taken = " ".join(v["name"].split()[1] for v in members)
+        out.append(f"    {word}) _arguments {' '.join(specs)} '1:verb:({taken})'"
+                   " '*:argument: ' ;;")
     for verb in tables["verbs"]:
+        if " " in verb["name"]:
+            continue
         specs = [s for o in verb_options(tables, verb) for s in zsh_spec(o, verb)]
         out.append(f"    {verb['name']}) _arguments {' '.join(specs)} '*:argument:_files' ;;")
-    out += [f"    help) _values topic {' '.join(v['name'] for v in tables['verbs'])}"
+    out += [f"    help) _values topic {' '.join(words(tables))}"
             " exit-codes environment ;;"]
     return "\n".join(out + ["    esac", "  esac", "}", '_quoit "$@"', ""])
 
 
 def fish(tables):
-    verbs = " ".join(v["name"] for v in tables["verbs"])
+    verbs = " ".join(words(tables))
     none = f"not __fish_seen_subcommand_from {verbs} help"
     out = ["# fish completion of quoit, generated from its tables", "complete -c quoit -f"]
-    for verb in tables["verbs"]:
-        out.append(f"complete -c quoit -n {quote(none)} -a {verb['name']}"
-                   f" -d {quote(verb['summary'])}")
+    for word in words(tables):
+        summary = next(v["summary"] for v in tables["verbs"] if v["name"].split()[0] == word)
+        out.append(f"complete -c quoit -n {quote(none)} -a {word} -d {quote(summary)}")
+    for word, members in groups(tables).items():
+        seconds = " ".join(v["name"].split()[1] for v in members)
+        out.append(f"complete -c quoit -n '__fish_seen_subcommand_from {word};"
+                   f" and not __fish_seen_subcommand_from {seconds}' -a '{seconds}'")
     out.append(f"complete -c quoit -n {quote(none)} -a help -d 'Explain a verb'")
     out.append(f"complete -c quoit -n '__fish_seen_subcommand_from help' -a '{verbs} exit-codes"
                " environment'")
@@ -195,13 +231,14 @@ def fish(tables):
     def option_line(option, condition, verb):
         line = f"complete -c quoit{condition} -l {option['name']} -d {quote(option['help'])}"
         line += f" -s {option['letter']}" if "letter" in option else ""
-        words = choices(option, verb)
-        line += f" -x -a {quote(' '.join(words))}" if words else " -x" if "arg" in option else ""
+        taken = choices(option, verb)
+        line += f" -x -a {quote(' '.join(taken))}" if taken else " -x" if "arg" in option else ""
         return line
 
     out += [option_line(o, "", None) for o in tables["common"]]
     for verb in tables["verbs"]:
-        condition = f" -n '__fish_seen_subcommand_from {verb['name']}'"
+        seen = "; and ".join(f"__fish_seen_subcommand_from {w}" for w in verb["name"].split())
+        condition = f" -n '{seen}'"
         out += [option_line(tables["by_name"][n], condition, verb) for n in verb["options"]]
     return "\n".join(out + [""])
 

@@ -40,6 +40,8 @@ static const struct opt options[] = {
     {OPT_PREFIX, 0, "prefix", "TEXT", NULL, "of the keys it writes [bench:]"},
     {OPT_NO_LOAD, 0, "no-load", NULL, NULL, "the keys are there from a run before"},
     {OPT_ASSERT, 0, "assert", "'p99_us<5000,...'", NULL, "exit 11 unless all hold"},
+    {OPT_CHECK, 0, "check", NULL, NULL, "exit 11 unless it is HEALTHY, for monitors"},
+    {OPT_VNODES, 0, "vnodes", NULL, NULL, "with -o json: who holds each partition"},
 };
 
 #define N_OPTIONS (sizeof(options) / sizeof(options[0]))

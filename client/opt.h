@@ -45,6 +45,8 @@ enum opt_id {
     OPT_PREFIX,
     OPT_NO_LOAD,
     OPT_ASSERT,
+    OPT_CHECK,
+    OPT_VNODES,
     OPT_COUNT
 };
 

@@ -8,7 +8,9 @@ static int unknown_verb(const char *word)
 {
     const char *meant = verb_suggest(word);
 
-    if (meant)
+    if (verb_is_group(word))
+        report("%s needs a verb; `quoit help %s` lists them", word, word);
+    else if (meant)
         report("unknown verb %s (did you mean %s?)", word, meant);
     else
         report("unknown verb %s; `quoit help` lists them", word);
@@ -35,10 +37,33 @@ static int run_verb(struct cli *cli)
     return code == CLI_OK ? cli->verb->run(cli) : code;
 }
 
+/* A verb of two words becomes args[0]: "admin status". `word` is where it is written. */
+static void join_verb(struct opt_values *v, char *word, size_t size)
+{
+    if (v->n_args < 2 || !verb_is_group(v->args[0]))
+        return;
+    snprintf(word, size, "%s %s", v->args[0], v->args[1]);
+    v->n_args--;
+    memmove(v->args, v->args + 1, (size_t)v->n_args * sizeof(v->args[0]));
+    v->args[0] = word;
+}
+
+/* `quoit help admin status` explains that verb. */
+static int help(struct cli *cli)
+{
+    struct opt_values topic = cli->opt;
+    char word[64];
+
+    topic.n_args--;
+    memmove(topic.args, topic.args + 1, (size_t)topic.n_args * sizeof(topic.args[0]));
+    join_verb(&topic, word, sizeof(word));
+    return help_main(topic.n_args > 0 ? topic.args[0] : NULL);
+}
+
 int main(int argc, char **argv)
 {
     struct cli cli = {0};
-    char message[256];
+    char message[256], joined[64];
     const char *word;
 
     if (argc == 2 && !strcmp(argv[1], "__tables"))
@@ -56,8 +81,14 @@ int main(int argc, char **argv)
         report("a verb is missing; `quoit help` lists them");
         return CLI_USAGE;
     }
-    if (!word || !strcmp(word, "help"))
-        return cli_finish(help_main(cli.opt.n_args > 1 ? cli.opt.args[1] : NULL));
+    if (!word)
+        return cli_finish(help_main(NULL));
+    if (!strcmp(word, "help"))
+        return cli_finish(help(&cli));
+    join_verb(&cli.opt, joined, sizeof(joined));
+    word = cli.opt.args[0];
+    if (verb_is_group(word) && cli.opt.of[OPT_HELP])
+        return cli_finish(help_main(word));
     cli.verb = verb_find(word);
     if (!cli.verb)
         return unknown_verb(word);

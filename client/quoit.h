@@ -57,6 +57,7 @@ extern "C" {
 #define QUOIT_CONNECTIONS_MAX 4096u
 #define QUOIT_REQUESTS_MAX (1u << 20)
 #define QUOIT_DEFAULT_PORT 7400
+#define QUOIT_OWNERS_MAX 8
 
 /* ---- outcomes ------------------------------------------------------------------------------ */
 
@@ -107,6 +108,7 @@ QUOIT_API const char *quoit_version_string(void);
 /* ---- the handle ---------------------------------------------------------------------------- */
 
 struct quoit;
+struct quoit_status;
 
 /* How many replicas must have synced a write, or answered a read. */
 enum quoit_level {
@@ -197,6 +199,8 @@ struct quoit_result {
 
     uint64_t epoch;        /* ring */
     uint32_t n_partitions; /* ring */
+
+    const struct quoit_status *status; /* status; lives until the next status of this handle */
 };
 
 /* Runs inside quoit_poll or a blocking call; may queue requests, must not poll, block or free. */
@@ -264,9 +268,86 @@ QUOIT_API int quoit_scan(struct quoit *q, uint32_t partition, const void *cursor
 QUOIT_API int quoit_ring(struct quoit *q, const struct quoit_options *options,
                          struct quoit_result *ret);
 
-/* ---- where a key lives --------------------------------------------------------------------- */
+/* ---- how the cluster is --------------------------------------------------------------------- */
 
-#define QUOIT_OWNERS_MAX 8
+enum quoit_verdict {
+    QUOIT_HEALTHY = 1,    /* every partition has all its replicas, nothing is wrong */
+    QUOIT_DEGRADED = 2,   /* something is wrong; everything can be read and written at quorum */
+    QUOIT_UNAVAILABLE = 3 /* some partitions cannot */
+};
+
+enum quoit_state {
+    QUOIT_UNHEARD = 0, /* since the answering node started */
+    QUOIT_UP = 1,
+    QUOIT_SUSPECT = 2, /* for a second or so; counts as up */
+    QUOIT_DOWN = 3,
+    QUOIT_STOPPED = 4 /* it said goodbye */
+};
+
+struct quoit_member {
+    uint8_t id[16];
+    const char *name, *zone;
+    const char *client, *peer; /* "host:port" for clients, between nodes */
+    const char *software;      /* "": not known */
+    uint32_t weight;
+    enum quoit_state state;
+    uint64_t state_ms; /* for so long */
+    int64_t heard_ms;  /* so long ago the answering node has heard it; -1: never */
+    bool voter;
+    uint32_t n_slots, n_joining; /* replicas that it holds; of these, those being filled */
+    uint64_t boot;               /* starts of its data directory */
+    bool has_load;               /* what follows is known: what it said last, some seconds ago */
+    uint64_t n_keys, n_bytes;    /* records, deleted ones included; bytes of its data file */
+    uint64_t ops_per_s, p99_us;  /* of clients' requests answered by it */
+    uint32_t disk_percent;       /* used */
+    bool no_space, clock_off;    /* takes no writes for want of space; of clients, for its clock */
+};
+
+struct quoit_problem {
+    uint32_t kind;                     /* as in proto/README.md; 0: of a newer version */
+    const struct quoit_member *member; /* NULL: of none */
+    const char *text, *advice;
+};
+
+struct quoit_replica {
+    uint32_t slot;
+    const struct quoit_member *member;
+    uint64_t incarnation;
+    bool joining; /* being filled: serves nothing yet */
+};
+
+struct quoit_partition {
+    uint32_t fence;
+    uint32_t primary; /* slot */
+    uint32_t n_live;  /* replicas that serve, on members that are up */
+    uint32_t n_replicas;
+    struct quoit_replica replicas[QUOIT_OWNERS_MAX]; /* in order of slot */
+};
+
+/* The cluster as the answering node sees it. */
+struct quoit_status {
+    enum quoit_verdict verdict;
+    const char *text; /* the verdict in a sentence */
+    uint8_t node_id[16], cluster_id[16];
+    uint64_t epoch;
+    uint32_t n_partitions, n_replicas;        /* that each is to have */
+    uint32_t n_up;                            /* members */
+    uint32_t n_by_live[QUOIT_OWNERS_MAX + 1]; /* partitions with so many live replicas */
+    uint32_t n_no_quorum, n_no_write;         /* partitions that cannot be read, or written */
+    size_t n_members, n_problems;
+    const struct quoit_member *members;
+    const struct quoit_problem *problems;
+    const struct quoit_partition *partitions; /* [n_partitions], or NULL unless asked for */
+};
+
+/* Asks any endpoint; with `partitions`, for who holds what as well (some hundred KiB). */
+QUOIT_API int quoit_status_async(struct quoit *q, bool partitions,
+                                 const struct quoit_options *options, quoit_callback callback,
+                                 void *ctx);
+QUOIT_API int quoit_status(struct quoit *q, bool partitions, const struct quoit_options *options,
+                           struct quoit_result *ret);
+
+/* ---- where a key lives --------------------------------------------------------------------- */
 
 struct quoit_owner {
     const char *node; /* name */

@@ -310,6 +310,7 @@ static int slot_fill(struct session_slot *r, const struct session_request *req)
     r->scan_partition = req->scan.partition;
     r->scan_n_partitions = req->scan.n_partitions;
     r->scan_page_bytes = req->scan.page_bytes;
+    r->with_ring = req->with_ring;
     r->flags = req->flags;
     r->lane = req->lane;
     r->callback = req->callback;
@@ -445,6 +446,8 @@ int session_pack(struct session *s, uint64_t now_ms, uint32_t slot, struct buf *
                                                 .n_partitions = r->scan_n_partitions,
                                                 .cursor = slot_rest(r),
                                                 .page_bytes = r->scan_page_bytes};
+    if (r->op == OP_STATUS)
+        req.u.status.ring = r->with_ring;
     e = wire_request_pack(&req, out);
     if (e < 0) {
         slot_fail(s, r, -e, "");

@@ -72,11 +72,12 @@ enum session_flag {
 };
 
 struct session_request {
-    enum wire_op op; /* GET, PUT, DELETE, PING, SCAN, RING */
+    enum wire_op op; /* GET, PUT, DELETE, PING, SCAN, RING, STATUS */
     enum wire_level level;
     struct key key;
     struct slice value;
     struct wire_scan_request scan;
+    bool with_ring; /* STATUS */
     uint32_t timeout_ms, lane, flags;
     quoit_callback callback;
     void *ctx;

@@ -21,6 +21,7 @@ struct session_slot {
     bool lost;    /* a write of which an attempt may have been stored */
     bool delayed; /* WAIT: for attempt_ms, whatever connects meanwhile */
     bool has_token;
+    bool with_ring;
     bool wide; /* no connection for long: try all nodes */
     uint32_t flags, lane;
     uint32_t attempts, no_quorum;

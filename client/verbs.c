@@ -176,6 +176,28 @@ static const struct verb verbs[] = {
         .max_args = 0,
         .run = cmd_bench,
     },
+    {
+        .name = "admin status",
+        .usage = "[NODE]",
+        .summary = "Is the cluster healthy? If not, what to do.",
+        .about =
+            "The first word is the verdict. HEALTHY: every key has all its replicas.\n"
+            "DEGRADED: something is wrong, but every key can be read and written at quorum.\n"
+            "UNAVAILABLE: some cannot. Any node answers, as it sees things. With NODE, a name\n"
+            "or the beginning of an id, only what concerns that one.",
+        .examples = "  quoit admin status\n"
+                    "  quoit admin status n4\n"
+                    "  quoit admin status --check -q       for a monitor: only the exit code\n"
+                    "  quoit admin status -o json | jq '.nodes[] | select(.state != \"up\")'\n",
+        .outputs = "table|json|jsonl",
+        .options = OPTIONS(OPT_CHECK, OPT_VNODES, OPT_END),
+        .common = OPTIONS(OPT_TIMEOUT, OPT_ENDPOINTS, OPT_OUTPUT, OPT_QUIET, OPT_END),
+        .exits = "0 shown, 3 no such node, 5 no node reachable, 11 with --check: not healthy",
+        .see_also = "quoit ping, quoit where",
+        .min_args = 0,
+        .max_args = 1,
+        .run = cmd_admin_status,
+    },
 };
 
 #define N_VERBS (sizeof(verbs) / sizeof(verbs[0]))
@@ -192,7 +214,7 @@ static const char exit_codes[] =
     "  8  refused for want of a quorum; nothing was written\n"
     "  9  refused by a safety check; nothing was done\n"
     " 10  done in part\n"
-    " 11  an assertion failed (bench --assert)\n"
+    " 11  an assertion failed (bench --assert, admin status --check)\n"
     "130  interrupted\n";
 
 const struct verb *verb_at(size_t i)
@@ -220,6 +242,17 @@ const char *verb_suggest(const char *word)
         names[i] = verbs[i].name;
     names[N_VERBS] = "help";
     return opt_suggest(word, names, N_VERBS + 1);
+}
+
+bool verb_is_group(const char *word)
+{
+    size_t i, len = strlen(word);
+
+    for (i = 0; i < N_VERBS; i++) {
+        if (!strncmp(verbs[i].name, word, len) && verbs[i].name[len] == ' ')
+            return true;
+    }
+    return false;
 }
 
 /* ---- help -------------------------------------------------------------------------------- */
@@ -271,8 +304,8 @@ static void help_overview(void)
     printf("Usage: quoit [OPTIONS] VERB [ARGUMENTS]     A distributed key-value store.\n\n"
            "  quoit put user:42 Ada      store         quoit get user:42      read\n\n");
     for (i = 0; i < N_VERBS; i++)
-        printf("  %-8s %s\n", verbs[i].name, verbs[i].summary);
-    printf("  %-8s %s\n\n", "help", "Explain a verb, `exit-codes` or `environment`.");
+        printf("  %-13s %s\n", verbs[i].name, verbs[i].summary);
+    printf("  %-13s %s\n\n", "help", "Explain a verb, `exit-codes` or `environment`.");
     for (id = OPT_END + 1; id < OPT_COUNT; id++) {
         if (opt_find((enum opt_id)id)->env)
             print_option((enum opt_id)id, NULL);
@@ -281,6 +314,18 @@ static void help_overview(void)
     print_option(OPT_VERSION, NULL);
     printf("\nOptions may stand before or after the verb; `--` ends them.\n"
            "Results go to stdout, everything else to stderr. See `quoit VERB --help`.\n");
+}
+
+static void help_group(const char *word)
+{
+    size_t i, len = strlen(word);
+
+    printf("Usage: quoit %s VERB [ARGUMENTS]\n\n", word);
+    for (i = 0; i < N_VERBS; i++) {
+        if (!strncmp(verbs[i].name, word, len) && verbs[i].name[len] == ' ')
+            printf("  %-13s %s\n", verbs[i].name, verbs[i].summary);
+    }
+    printf("\nSee `quoit %s VERB --help`.\n", word);
 }
 
 static void help_environment(void)
@@ -303,6 +348,8 @@ int help_main(const char *topic)
         help_overview();
     } else if (verb) {
         verb_help(verb);
+    } else if (verb_is_group(topic)) {
+        help_group(topic);
     } else if (!strcmp(topic, "exit-codes")) {
         printf("Exit codes, the same for all verbs:\n\n%s", exit_codes);
     } else if (!strcmp(topic, "environment")) {

@@ -270,6 +270,9 @@ def usage_errors_teach(n):
         (["bench", "--assert", "p99_us<5,errs=0"], "no result is named 'errs'"),
         (["export", "-o", "table"], "no format table"),
         (["bench", "--clients", "0"], "a number from 1"),
+        (["admin"], "admin needs a verb"),
+        (["admin", "stats"], "did you mean admin status?"),
+        (["admin", "status", "a", "b"], "too many arguments"),
         ([], "a verb is missing"),
         (["help", "nothing"], "no help on nothing"),
     ]
@@ -294,8 +297,9 @@ def formats_fit_their_verbs(n):
 
 def help_is_on_stdout_and_80_columns_wide(n):
     topics = [["help"], ["--help"], ["help", "exit-codes"], ["help", "environment"], ["--version"]]
-    verbs = ["get", "put", "del", "import", "export", "where", "ping", "bench"]
-    topics += [[v, "--help"] for v in verbs] + [["help", v] for v in verbs]
+    verbs = ["get", "put", "del", "import", "export", "where", "ping", "bench", "admin status"]
+    topics += [[*v.split(), "--help"] for v in verbs] + [["help", *v.split()] for v in verbs]
+    topics += [["help", "admin"], ["admin", "--help"]]
     for args in topics:
         run = quoit(*args)
         equal(run.err, b"")
@@ -898,6 +902,10 @@ def completions_complete(_):
     equal(complete("quoit", "-e", "n1:7400", "get", "--he"), ["--hex", "--help"])
     equal(complete("quoit", "put", "--consistency", "q"), ["quorum"])
     equal(complete("quoit", "export", "-o", '""'), ["raw", "json", "jsonl"])
+    equal(complete("quoit", "adm"), ["admin"])
+    equal(complete("quoit", "admin", "st"), ["status"])
+    equal(complete("quoit", "admin", "status", "--vn"), ["--vnodes"])
+    equal(complete("quoit", "admin", "status", "-o", "t"), ["table"])
     check("--jsonl" not in complete("quoit", "get", "--"), "an option of another verb")
 
 

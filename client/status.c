@@ -1,0 +1,129 @@
+/* status: see status.h. Copies all of it, so that it outlives the frame that it came in. */
+#include "client/status.h"
+
+static const char *copy(struct arena *arena, struct slice from, bool *ok)
+{
+    char *text = arena_alloc(arena, from.len + 1);
+
+    *ok &= text != NULL;
+    if (!text)
+        return "";
+    if (from.len)
+        memcpy(text, from.data, from.len);
+    text[from.len] = '\0';
+    return text;
+}
+
+static void fill_load(const struct wire_load *from, struct quoit_member *to)
+{
+    to->has_load = from->number > 0;
+    to->n_keys = from->n_keys;
+    to->n_bytes = from->n_bytes;
+    to->ops_per_s = from->ops_per_s;
+    to->p99_us = from->p99_us;
+    to->disk_percent = from->disk_percent;
+    to->no_space = from->flags & LOAD_NO_SPACE;
+    to->clock_off = from->flags & LOAD_CLOCK;
+}
+
+static void fill_member(const struct wire_member_status *from, struct arena *arena, bool *ok,
+                        struct quoit_member *to)
+{
+    *to = (struct quoit_member){.name = copy(arena, from->member.name, ok),
+                                .zone = copy(arena, from->member.zone, ok),
+                                .client = copy(arena, from->member.client_address, ok),
+                                .peer = copy(arena, from->member.peer_address, ok),
+                                .software = copy(arena, from->software, ok),
+                                .weight = from->member.weight,
+                                .state = (enum quoit_state)from->state,
+                                .state_ms = from->state_ms,
+                                .heard_ms = (int64_t)from->heard_ms - 1,
+                                .voter = from->voter,
+                                .n_slots = from->n_slots,
+                                .n_joining = from->n_joining,
+                                .boot = from->boot};
+    memcpy(to->id, from->member.id.b, WIRE_ID_BYTES);
+    fill_load(&from->load, to);
+}
+
+static void fill_problem(const struct wire_problem *from, const struct quoit_member *members,
+                         struct arena *arena, bool *ok, struct quoit_problem *to)
+{
+    *to = (struct quoit_problem){.kind = (uint32_t)from->kind,
+                                 .member = from->member ? &members[from->member - 1] : NULL,
+                                 .text = copy(arena, from->text, ok),
+                                 .advice = copy(arena, from->advice, ok)};
+}
+
+static void fill_partition(const struct wire_ring *ring, uint32_t p,
+                           const struct quoit_member *members, struct quoit_partition *to)
+{
+    *to = (struct quoit_partition){.fence = ring->fence[p], .primary = ring->primary[p]};
+    for (uint32_t s = 0; s < ring->n_slots; s++) {
+        size_t at = (size_t)p * ring->n_slots + s;
+        const struct quoit_member *m;
+        bool ready = ring->slot_state[at] == SLOT_READY;
+
+        if (ring->slot_state[at] == SLOT_NONE)
+            continue;
+        m = &members[ring->slot_member[at]];
+        to->n_live += ready && (m->state == QUOIT_UP || m->state == QUOIT_SUSPECT);
+        to->replicas[to->n_replicas++] = (struct quoit_replica){
+            .slot = s, .member = m, .incarnation = ring->slot_incarnation[at], .joining = !ready};
+    }
+}
+
+static int fill_partitions(const struct wire_ring *ring, struct arena *arena,
+                           struct quoit_status *to)
+{
+    struct quoit_partition *list = arena_alloc(arena, ring->n_partitions * sizeof(*list));
+
+    if (!list)
+        return -ERR_NO_MEMORY;
+    for (uint32_t p = 0; p < ring->n_partitions; p++)
+        fill_partition(ring, p, to->members, &list[p]);
+    to->n_partitions = ring->n_partitions;
+    to->partitions = list;
+    return 0;
+}
+
+static void fill_numbers(const struct wire_status_result *from, struct quoit_status *to)
+{
+    *to = (struct quoit_status){.verdict = (enum quoit_verdict)from->verdict,
+                                .epoch = from->epoch,
+                                .n_partitions = from->n_partitions,
+                                .n_replicas = from->n_replicas,
+                                .n_up = from->n_up,
+                                .n_no_quorum = from->n_no_quorum,
+                                .n_no_write = from->n_no_write,
+                                .n_members = from->n_members,
+                                .n_problems = from->n_problems};
+    memcpy(to->node_id, from->node_id.b, WIRE_ID_BYTES);
+    memcpy(to->cluster_id, from->cluster_id.b, WIRE_ID_BYTES);
+    for (uint32_t i = 0; i <= LIMIT_SLOTS_MAX; i++)
+        to->n_by_live[i] = from->n_by_live[i];
+}
+
+int status_fill(const struct wire_status_result *from, struct arena *arena,
+                const struct quoit_status **ret)
+{
+    struct quoit_status *to = arena_alloc(arena, sizeof(*to));
+    struct quoit_member *members = arena_alloc(arena, (from->n_members + 1) * sizeof(*members));
+    struct quoit_problem *problems = arena_alloc(arena, (from->n_problems + 1) * sizeof(*problems));
+    bool ok = to && members && problems;
+
+    if (!ok)
+        return -ERR_NO_MEMORY;
+    fill_numbers(from, to);
+    to->text = copy(arena, from->text, &ok);
+    for (size_t i = 0; i < from->n_members; i++)
+        fill_member(&from->members[i], arena, &ok, &members[i]);
+    for (size_t i = 0; i < from->n_problems; i++)
+        fill_problem(&from->problems[i], members, arena, &ok, &problems[i]);
+    to->members = members;
+    to->problems = problems;
+    if (!ok || (from->ring && fill_partitions(from->ring, arena, to) < 0))
+        return -ERR_NO_MEMORY;
+    *ret = to;
+    return 0;
+}

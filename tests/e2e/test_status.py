@@ -1,0 +1,344 @@
+#!/usr/bin/python3
+"""What operators see of real nodes: `quoit admin status` as a screen, as JSON and for monitors.
+
+Three nodes; one is killed, comes back, and is stopped politely. The table of client/README.md is
+held against the JSON in both directions.
+
+    test_status.py QUOITD QUOIT ROOT        prints TAP
+"""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+START_S = 120  # generous: sanitizers, and a machine that others use as well
+QUOITD, QUOIT, ROOT = (Path(a).resolve() for a in sys.argv[1:4])
+SCRATCH = tempfile.TemporaryDirectory(prefix="quoit-status-")
+OK, USAGE, NOT_FOUND, UNREACHABLE, ASSERTION = 0, 2, 3, 5, 11
+TAKEN = set()
+
+
+def check(condition, text):
+    if not condition:
+        raise AssertionError(text)
+
+
+def equal(got, expected, what="result"):
+    check(got == expected, f"{what}: got {got!r}, expected {expected!r}")
+
+
+def has(text, part):
+    check(part in " ".join(text.split()), f"{part!r} is not in:\n{text}")
+
+
+def wait_until(what, condition, seconds=START_S):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        check(time.monotonic() < deadline, f"{what} within {seconds} s")
+        time.sleep(0.02)
+
+
+def free_port():
+    """A port that nobody has now, and that is not given out again here."""
+    while True:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        if port not in TAKEN:
+            TAKEN.add(port)
+            return port
+
+
+class Node:
+    def __init__(self, name, peer_port, cluster, *options):
+        self.name = name
+        self.port, self.peer_port = free_port(), peer_port
+        self.address = f"127.0.0.1:{self.port}"
+        self.dir = Path(SCRATCH.name) / f"{name}-{self.port}"
+        self.dir.mkdir()
+        self.command = [str(QUOITD), "--data", str(self.dir / "data"), "--name", name,
+                        "--listen", self.address, "--peer-listen", f"127.0.0.1:{peer_port}",
+                        "--map-size", "1GiB", *options]
+        if cluster:
+            self.command += ["--cluster", ",".join(f"127.0.0.1:{p}" for p in cluster)]
+        self.process = None
+        self.start()
+
+    def start(self):
+        with open(self.dir / "log", "ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log,
+                                            stdin=subprocess.DEVNULL)
+
+    def log(self):
+        return (self.dir / "log").read_text(errors="replace")
+
+    def end(self, number=signal.SIGKILL):
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(START_S)
+
+
+class Cluster:
+    def __init__(self):
+        ports = [free_port() for _ in range(3)]
+        self.nodes = [Node(f"n{i + 1}", p, ports, "--zone", f"z{i + 1}")
+                      for i, p in enumerate(ports)]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for node in self.nodes:
+            node.end()
+
+
+def quoit(*args, e, ok=OK):
+    """Runs the command; ok: the exit code expected, None for any."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("QUOIT_")}
+    p = subprocess.run([str(QUOIT), "-e", e.address, *args], capture_output=True, text=True,
+                       timeout=START_S, env=clean)
+    if ok is not None and p.returncode != ok:
+        raise AssertionError(f"{args} exits {p.returncode}, expected {ok}:\n{p.stdout}\n{p.stderr}")
+    return p
+
+
+def status(node, *args, ok=OK):
+    return json.loads(quoit("admin", "status", "-o", "json", *args, e=node, ok=ok).stdout)
+
+
+def is_healthy(node):
+    return quoit("admin", "status", "--check", "-q", e=node, ok=None).returncode == OK
+
+
+def node_of(told, name):
+    return next(n for n in told["nodes"] if n["node"] == name)
+
+
+# ---- the tests, in this order on one cluster ---------------------------------------------------
+
+def each_node_says_that_all_is_well(c):
+    for node in c.nodes:
+        wait_until(f"{node.name} healthy", lambda n=node: is_healthy(n))
+        told = status(node)
+        equal((told["verdict"], told["nodes_up"]), ("HEALTHY", 3), node.name)
+        equal(told["answered_by"], node_of(told, node.name)["id"], "who answers")
+        equal(told["partitions_by_live"], [0, 0, 0, 1024])
+        equal([n["state"] for n in told["nodes"]], ["up"] * 3)
+        equal(sum(n["slots"] for n in told["nodes"]), 3 * 1024)
+        equal(told["problems"], [])
+    screen = quoit("admin", "status", e=c.nodes[0]).stdout
+    check(screen.startswith("HEALTHY   3 of 3 nodes up; every key has its 3 replicas\n"), screen)
+    has(screen, "TO DO nothing")
+    for name in ("n1", "n2", "n3"):
+        check(re.search(rf"^{name} +v +up +z{name[1]} +1 +1024 ", screen, re.M), screen)
+
+
+def loads_travel_by_gossip(c):
+    lines = "".join(f"key{i}\tvalue\n" for i in range(300))
+    (Path(SCRATCH.name) / "lines").write_text(lines)
+    quoit("import", f"@{SCRATCH.name}/lines", e=c.nodes[0])
+
+    def all_know():
+        for asked in c.nodes:
+            for told in status(asked)["nodes"]:
+                load = told["load"]
+                if not load or load["keys"] != 300 or load["bytes"] == 0:
+                    return False
+        return True
+    wait_until("everybody knows how many keys everybody has", all_know)
+    first = c.nodes[0]
+
+    def has_a_rate():
+        for _ in range(10):
+            quoit("get", "key1", e=first)
+        load = node_of(status(first), "n1")["load"]
+        return load["ops_per_s"] > 0 and load["p99_us"] > 0
+    wait_until("a rate and a time", has_a_rate)
+    load = node_of(status(c.nodes[2]), "n2")["load"]
+    check(0 <= load["disk_percent"] <= 100, load)
+    equal((load["no_space"], load["clock_off"]), (False, False))
+
+
+def the_json_is_what_the_page_says(c):
+    page = (ROOT / "client/README.md").read_text().split("## Status as JSON")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| `([^`]+)` \| (\w+\??) \|", page, re.M))
+    check(len(rows) > 40, f"{len(rows)} rows read")
+    kinds = {str: "string", bool: "boolean", int: "integer", list: "array", dict: "object"}
+    seen = set()
+
+    def walk(value, path):
+        check(path in rows, f"{path} is not on the page")
+        kind = rows[path]
+        seen.add(path)
+        if value is None:
+            check(kind.endswith("?"), f"{path} is null")
+        else:
+            equal(kinds[type(value)], kind.rstrip("?"), path)
+        if isinstance(value, dict):
+            walk_fields(value, path + ".")
+        for item in value if isinstance(value, list) else []:
+            if isinstance(item, dict):
+                walk_fields(item, path + "[].")
+            else:
+                walk(item, path + "[]")
+
+    def walk_fields(value, prefix):
+        for name, item in value.items():
+            walk(item, prefix + name)
+
+    walk_fields(status(c.nodes[0], "--vnodes"), "")
+    # problems are walked while there are some, below
+    equal({r for r in rows if not r.startswith("problems[]")} - seen, set(), "on the page only")
+    c.rows_walked = walk_fields, rows, seen
+
+
+def a_vnode_is_told_with_its_owners(c):
+    told = status(c.nodes[1], "--vnodes")
+    equal(len(told["vnodes"]), 1024)
+    for p, vnode in enumerate(told["vnodes"]):
+        equal((vnode["partition"], vnode["live"]), (p, 3))
+        equal(sorted(s["node"] for s in vnode["slots"]), ["n1", "n2", "n3"])
+    check("vnodes" not in status(c.nodes[1]), "only when asked for")
+    has(quoit("admin", "status", "--vnodes", e=c.nodes[1], ok=USAGE).stderr, "-o json")
+
+
+def one_node_is_told_alone(c):
+    told = status(c.nodes[0], "n2")
+    equal([n["node"] for n in told["nodes"]], ["n2"])
+    screen = quoit("admin", "status", "n2", e=c.nodes[0]).stdout
+    has(screen, f"peers 127.0.0.1:{c.nodes[1].peer_port}")
+    id_ = told["nodes"][0]["id"]
+    equal(quoit("admin", "status", id_[:8], e=c.nodes[0]).stdout.split("\n")[2],
+          screen.split("\n")[2], "by its id")
+    run = quoit("admin", "status", "n9", e=c.nodes[0], ok=NOT_FOUND)
+    has(run.stderr, "there is no node n9")
+    equal(run.stdout, "")
+
+
+def a_node_that_is_killed_is_told_as_down(c):
+    n1, n2, n3 = c.nodes
+    n3.end()
+    for asked in (n1, n2):
+        wait_until("n3 is down", lambda a=asked: node_of(status(a), "n3")["state"] == "down")
+        told = status(asked)
+        equal((told["verdict"], told["nodes_up"]), ("DEGRADED", 2))
+        equal(told["partitions_by_live"], [0, 0, 1024, 0])
+        equal((told["partitions_no_quorum"], told["partitions_no_write"]), (0, 0))
+        problem, = told["problems"]
+        equal((problem["kind"], problem["node"]), ("down", "n3"))
+        has(problem["text"], f"127.0.0.1:{n3.peer_port} does not answer")
+        equal(node_of(told, "n3")["load"]["keys"], 300, "its last word")
+    run = quoit("admin", "status", "--check", e=n1, ok=ASSERTION)
+    has(run.stdout, "DEGRADED 1 of 3 nodes is not up; 1024 of 1024 partitions have 2 of 3 replicas")
+    has(run.stdout, "`all` fails there (exit 8)")
+    has(run.stdout, "WRONG n3 is down for")
+    has(run.stdout, "TO DO start quoitd on n3")
+    walk_fields, names, seen = c.rows_walked
+    walk_fields(status(n1), "")
+    equal(set(names) - seen, set(), "on the page only")
+    rows = [l for l in run.stdout.splitlines() if re.match(r"n\d ", l)]
+    check(re.match(r"n3 +v +DOWN \d+ (ms|s) ", rows[0]), rows)
+    check(all(len(l) <= 80 for l in run.stdout.splitlines()), run.stdout)
+    equal(quoit("admin", "status", "--check", "-q", e=n1, ok=ASSERTION).stdout, "", "quiet")
+    # of one node: that one
+    quoit("admin", "status", "n3", "--check", e=n1, ok=ASSERTION)
+    quoit("admin", "status", "n2", "--check", e=n1)
+    # the verdict is true: what it says goes on goes on, and what it says fails fails
+    quoit("put", "k", "v", e=n1)
+    quoit("put", "-c", "all", "k", "v", e=n1, ok=8)
+
+
+def two_away_are_too_many(c):
+    n1, n2, _ = c.nodes
+    n2.end()
+    wait_until("n2 is down", lambda: node_of(status(n1), "n2")["state"] == "down")
+    told = status(n1, "--check", ok=ASSERTION)
+    equal((told["verdict"], told["partitions_no_quorum"]), ("UNAVAILABLE", 1024))
+    equal(sorted(p["node"] for p in told["problems"]), ["n2", "n3"])
+    has(quoit("admin", "status", e=n1).stdout,
+        "UNAVAILABLE 1024 of 1024 partitions cannot be read or written at quorum")
+    quoit("get", "k", e=n1, ok=8)
+    quoit("get", "-c", "one", "k", e=n1)
+
+
+def they_come_back_and_all_is_well(c):
+    for node in c.nodes[1:]:
+        node.start()
+    for node in c.nodes:
+        wait_until(f"{node.name} healthy", lambda n=node: is_healthy(n))
+    equal(node_of(status(c.nodes[0]), "n2")["boot"], 2)
+
+
+def a_node_that_stops_says_so(c):
+    n1, _, n3 = c.nodes
+    equal(n3.end(signal.SIGTERM), 0, "exit status")
+    wait_until("n3 has stopped", lambda: node_of(status(n1), "n3")["state"] == "stopped")
+    problem, = status(n1)["problems"]
+    equal(problem["kind"], "stopped")
+    has(problem["advice"], "start quoitd on n3 again")
+
+
+def a_member_that_never_came_is_told(c):
+    n1, n2, _ = c.nodes
+    n2.end()
+    n1.end()
+    n1.start()
+    wait_until("n1 answers", lambda: quoit("ping", "-q", e=n1, ok=None).returncode == OK)
+    told = status(n1)
+    equal(node_of(told, "n3")["heard_ms"], None)
+    equal(node_of(told, "n3")["load"], None)
+    wait_until("both are missed", lambda: len(status(n1)["problems"]) == 2)
+    check({p["kind"] for p in status(n1)["problems"]} <= {"never_came", "down"}, status(n1))
+
+
+def nobody_answers(c):
+    c.nodes[0].end()
+    quoit("admin", "status", e=c.nodes[0], ok=UNREACHABLE)
+
+
+def a_node_that_waits_for_its_cluster_says_so(_):
+    ports = [free_port(), free_port()]
+    node = Node("lonely", ports[0], ports)
+    try:
+        wait_until("it listens", lambda: "listening" in node.log())
+        run = quoit("--timeout", "1s", "admin", "status", e=node, ok=UNREACHABLE)
+        has(run.stderr, "serves no ring yet")
+    finally:
+        node.end()
+
+
+TESTS = [each_node_says_that_all_is_well, loads_travel_by_gossip, the_json_is_what_the_page_says,
+         a_vnode_is_told_with_its_owners, one_node_is_told_alone,
+         a_node_that_is_killed_is_told_as_down, two_away_are_too_many,
+         they_come_back_and_all_is_well, a_node_that_stops_says_so,
+         a_member_that_never_came_is_told, nobody_answers,
+         a_node_that_waits_for_its_cluster_says_so]
+
+
+def main():
+    failed = 0
+    print(f"1..{len(TESTS)}", flush=True)
+    with Cluster() as cluster:
+        for number, test in enumerate(TESTS, 1):
+            began = time.monotonic()
+            try:
+                test(cluster)
+                print(f"ok {number} - {test.__name__}  # {time.monotonic() - began:.2f} s",
+                      flush=True)
+            except Exception:  # whatever it is, it is this test's failure
+                failed += 1
+                print("".join("# " + l for l in traceback.format_exc().splitlines(True)), end="")
+                print(f"not ok {number} - {test.__name__}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
