@@ -141,6 +141,9 @@ struct store_info {
 
 struct store_stats {
     uint64_t map_bytes, used_bytes; /* of the map: limit, pages in use (free list not counted) */
+    uint64_t free_bytes;            /* of the data file: pages to be used again */
+    uint64_t snapshot_age; /* commits since the oldest snapshot that is read: each keeps the pages
+                              free that it replaced; 0: none is behind */
     uint64_t fs_free_bytes, fs_bytes;
     uint64_t n_records;       /* an engine may count twice what is on its way to disk */
     uint64_t n_in_memory;     /* of these: this queue's, on their way to the data file */

@@ -74,6 +74,7 @@ static int lmdb_stats(struct store *store, uint32_t queue, struct store_stats *r
     };
     int r = space_of_fs(&c->space, &stats.fs_bytes, &stats.fs_free_bytes);
 
+    lmdb_file_stats(&s->env, &stats);
     if (r == 0)
         *ret = stats;
     return r;

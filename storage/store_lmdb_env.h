@@ -47,6 +47,7 @@ struct lmdb_env {
     uint64_t clock;                         /* the clock bound as found when it was opened */
     bool is_new;                            /* made by this open */
     _Atomic uint64_t used_bytes, n_records; /* as of the last commit */
+    _Atomic uint64_t file_bytes, newest;    /* the same: up to its last page; its number */
     /* LMDB found its own pages in a state that cannot be; must not return to it. */
     void (*damaged)(void *ctx, const char *sentence);
     void *ctx;
@@ -69,6 +70,10 @@ struct slice lmdb_fact_name(struct slice name, uint8_t out[META_NAME_BYTES_MAX])
 /* Opens a snapshot for the queue beside those it holds already: later reads use it, what was lent
  * from the others stays good until lmdb_read_end. 0, -ERR_FULL (too many), -ERR_IO, ... */
 int lmdb_snapshot_next(struct lmdb_env *e, uint32_t queue);
+/* Commits that the oldest open snapshot of any queue is behind. Any thread. */
+uint64_t lmdb_snapshot_age(const struct lmdb_env *e);
+/* What the file adds to stats. Any thread. */
+void lmdb_file_stats(const struct lmdb_env *e, struct store_stats *ret);
 /* The queue holds a snapshot that can be used. */
 bool lmdb_snapshot_open(const struct lmdb_env *e, uint32_t queue);
 void lmdb_snapshots_end(struct lmdb_env *e, uint32_t queue);

@@ -11,8 +11,9 @@
 
 struct reader {
     MDB_txn *txn[SNAPSHOTS_MAX];
-    unsigned n_txn, n_open; /* made; in use since the last end: the last of those is current */
-    bool broken;            /* the current one met a damaged page: LMDB refuses its further use */
+    unsigned n_txn, n_open;  /* made; in use since the last end: the last of those is current */
+    bool broken;             /* the current one met a damaged page: LMDB refuses its further use */
+    _Atomic uint64_t oldest; /* any thread: the commit that its oldest snapshot shows; 0: none */
 } __attribute__((aligned(64)));
 
 static inline MDB_val lmdb_val(struct slice s)
@@ -28,6 +29,8 @@ static inline struct slice lmdb_slice(MDB_val v)
 /* Bytes of the trees and the meta pages (the free list's content is not counted), and records. rc.
  */
 int lmdb_count(struct lmdb_env *e, MDB_txn *txn, uint64_t *ret_used, uint64_t *ret_records);
+/* After a commit: what the file has come to. */
+void lmdb_note_file(struct lmdb_env *e);
 /* Of any transaction. 0, 1 when never set, -ERR_x. */
 int lmdb_fact_get(struct lmdb_env *e, MDB_txn *txn, struct slice name, struct slice *ret);
 /* The same for a zone's summary. */

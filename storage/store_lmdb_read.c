@@ -53,6 +53,8 @@ int lmdb_snapshot_next(struct lmdb_env *e, uint32_t queue)
     }
     if (rc != 0)
         return lmdb_err(rc);
+    if (r->n_open == 0)
+        atomic_store_explicit(&r->oldest, mdb_txn_id(r->txn[0]), memory_order_relaxed);
     r->n_open++;
     r->broken = false;
     return 0;
@@ -70,6 +72,19 @@ void lmdb_snapshots_end(struct lmdb_env *e, uint32_t queue)
     for (unsigned i = 0; i < r->n_open; i++)
         mdb_txn_reset(r->txn[i]);
     r->n_open = 0;
+    atomic_store_explicit(&r->oldest, 0, memory_order_relaxed);
+}
+
+uint64_t lmdb_snapshot_age(const struct lmdb_env *e)
+{
+    uint64_t newest = atomic_load_explicit(&e->newest, memory_order_relaxed), oldest = newest;
+
+    for (uint32_t q = 0; q < e->n_queues; q++) {
+        uint64_t at = atomic_load_explicit(&e->readers[q].oldest, memory_order_relaxed);
+
+        oldest = at != 0 && at < oldest ? at : oldest;
+    }
+    return newest - oldest;
 }
 
 MDB_txn *lmdb_snapshot_txn(struct lmdb_env *e, uint32_t queue)

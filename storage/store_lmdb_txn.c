@@ -61,6 +61,27 @@ int lmdb_count(struct lmdb_env *e, MDB_txn *txn, uint64_t *ret_used, uint64_t *r
     return 0;
 }
 
+void lmdb_note_file(struct lmdb_env *e)
+{
+    MDB_envinfo info;
+    MDB_stat st;
+
+    if (mdb_env_info(e->env, &info) != 0 || mdb_env_stat(e->env, &st) != 0)
+        return;
+    atomic_store_explicit(&e->file_bytes, (info.me_last_pgno + 1) * st.ms_psize,
+                          memory_order_relaxed);
+    atomic_store_explicit(&e->newest, info.me_last_txnid, memory_order_relaxed);
+}
+
+void lmdb_file_stats(const struct lmdb_env *e, struct store_stats *ret)
+{
+    uint64_t file_bytes = atomic_load_explicit(&e->file_bytes, memory_order_relaxed);
+
+    /* The two were stored one after the other. */
+    ret->free_bytes = file_bytes > ret->used_bytes ? file_bytes - ret->used_bytes : 0;
+    ret->snapshot_age = lmdb_snapshot_age(e);
+}
+
 int lmdb_txn_commit(struct lmdb_txn *t)
 {
     struct lmdb_env *e = t->e;
@@ -77,6 +98,7 @@ int lmdb_txn_commit(struct lmdb_txn *t)
         return rc;
     atomic_store_explicit(&e->used_bytes, used, memory_order_relaxed);
     atomic_store_explicit(&e->n_records, n_records, memory_order_relaxed);
+    lmdb_note_file(e);
     return 0;
 }
 

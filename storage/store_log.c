@@ -109,6 +109,7 @@ static int log_store_stats(struct store *store, uint32_t queue, struct store_sta
     };
     int r = space_of_fs(&s->space, &stats.fs_bytes, &stats.fs_free_bytes);
 
+    lmdb_file_stats(&s->env, &stats);
     if (r == 0)
         *ret = stats;
     return r;
