@@ -36,6 +36,7 @@ SOURCE = Path("/usr/share/unicode/UnicodeData.txt")
 
 NODES = 3
 FIRST_PORT = 7400
+PORTS = 3 * NODES     # of each for clients, other nodes and monitors
 START_S = 30          # a node that does not answer after this long has failed
 STOP_S = 15           # a SIGTERM not obeyed after this long is a bug, and ends in SIGKILL
 BATCH = 4000          # records per import of the load: long enough that kill -9 falls into one
@@ -110,13 +111,14 @@ class Node:
         self.name = f"n{index + 1}"
         self.client = f"127.0.0.1:{port}"
         self.peer = f"127.0.0.1:{port + 1}"
+        self.http = f"127.0.0.1:{port + 2}"
         self.data = DEMO / self.name
         self.log = DEMO / f"{self.name}.log"
         self.process = None
 
     def start(self, cluster, keep):
         command = [QUOITD, "--data", self.data, "--name", self.name, "--listen", self.client,
-                   "--peer-listen", self.peer, "--cluster", cluster]
+                   "--peer-listen", self.peer, "--http-listen", self.http, "--cluster", cluster]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -160,10 +162,10 @@ def port_free(port):
 
 def free_ports():
     """The first of 2 * NODES neighbouring free ports, the default ones if they are."""
-    for first in range(FIRST_PORT, FIRST_PORT + 1000, 2 * NODES):
-        if all(port_free(port) for port in range(first, first + 2 * NODES)):
+    for first in range(FIRST_PORT, FIRST_PORT + 1000, PORTS):
+        if all(port_free(port) for port in range(first, first + PORTS)):
             return first
-    raise Failed(f"no {2 * NODES} neighbouring free ports above {FIRST_PORT}")
+    raise Failed(f"no {PORTS} neighbouring free ports above {FIRST_PORT}")
 
 
 # ---- the command ----------------------------------------------------------------------------
@@ -317,7 +319,7 @@ class Demo:
         self.screen = Screen(8)
         self.source = load_source()
         first = free_ports()
-        self.nodes = [Node(i, first + 2 * i) for i in range(NODES)]
+        self.nodes = [Node(i, first + 3 * i) for i in range(NODES)]
         self.cluster = ",".join(n.peer for n in self.nodes)
         self.writer = None
 
@@ -485,6 +487,7 @@ The cluster goes on running; logs and data are in build/demo. Talk to it:
   quoit get U+1F600
   quoit put hello world
   quoit where hello
+  quoit admin status
   quoit bench --reads 90 --duration 5s
 Stop it and remove its data: scripts/demo --stop            Next: README, "Tour\"""")
 

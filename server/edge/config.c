@@ -20,6 +20,7 @@
 
 #define DEFAULT_LISTEN "127.0.0.1:7400"
 #define DEFAULT_PEER_LISTEN "127.0.0.1:7401"
+#define DEFAULT_HTTP_LISTEN "127.0.0.1:7402"
 #define DEFAULT_REPLICAS 3u
 
 /* A quiet client is told nothing and costs half a kilobyte, so it may stay long. */
@@ -48,6 +49,8 @@ static const struct argp_option options[] = {
     {"listen", KEY_LISTEN, "HOST:PORT", 0, "Where clients connect [" DEFAULT_LISTEN "]", 2},
     {"peer-listen", KEY_PEER_LISTEN, "HOST:PORT", 0,
      "Where other nodes connect [" DEFAULT_PEER_LISTEN "]", 2},
+    {"http-listen", KEY_HTTP_LISTEN, "HOST:PORT", 0,
+     "Where monitors find /metrics, /healthz and /readyz, or off [" DEFAULT_HTTP_LISTEN "]", 2},
     {"advertise", KEY_ADVERTISE, "HOST:PORT", 0,
      "What clients are told to dial, if it is not the listen address", 2},
     {"peer-advertise", KEY_PEER_ADVERTISE, "HOST:PORT", 0, "The same for the other nodes", 2},
@@ -172,6 +175,7 @@ static void config_defaults(struct config *c)
     memset(c, 0, sizeof(*c));
     (void)address_parse(DEFAULT_LISTEN, &c->listen);
     (void)address_parse(DEFAULT_PEER_LISTEN, &c->peer_listen);
+    (void)address_parse(DEFAULT_HTTP_LISTEN, &c->http_listen);
     c->replicas = DEFAULT_REPLICAS;
     c->weight = 1;
     c->map_bytes = STORE_LMDB_MAP_DEFAULT;
@@ -221,6 +225,14 @@ static int set_address(struct address *to, const char *text, char *why)
     snprintf(why, CONFIG_WHY_BYTES,
              "\"%.80s\" is no address: HOST:PORT is needed, an IPv6 host in brackets", text);
     return -ERR_CONFIG;
+}
+
+static int set_http_listen(struct config *c, const char *text, char *why)
+{
+    if (strcmp(text, "off") != 0)
+        return set_address(&c->http_listen, text, why);
+    c->http_listen = (struct address){0};
+    return 0;
 }
 
 static bool addresses_have(const struct config_addresses *list, const struct address *a)
@@ -338,6 +350,8 @@ int config_set(struct config *c, enum config_key key, const char *text, char why
         return set_address(&c->listen, text, why);
     case KEY_PEER_LISTEN:
         return set_address(&c->peer_listen, text, why);
+    case KEY_HTTP_LISTEN:
+        return set_http_listen(c, text, why);
     case KEY_ADVERTISE:
         return set_address(&c->advertise, text, why);
     case KEY_PEER_ADVERTISE:

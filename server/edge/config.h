@@ -26,9 +26,9 @@ struct config {
     char file[CONFIG_PATH_BYTES];    /* "" = none */
     char name[LIMIT_NAME_BYTES + 1]; /* "" = made from the node's id */
     char zone[LIMIT_NAME_BYTES + 1];
-    struct address listen, peer_listen;
-    struct sockaddr_storage listen_addr, peer_listen_addr; /* looked up by config_check */
-    socklen_t listen_len, peer_listen_len;
+    struct address listen, peer_listen, http_listen; /* http_listen: host "" = off */
+    struct sockaddr_storage listen_addr, peer_listen_addr, http_listen_addr; /* by config_check */
+    socklen_t listen_len, peer_listen_len, http_listen_len;
     struct address advertise, peer_advertise; /* host "": the listen address, with its real port */
     struct config_addresses cluster, join;
     uint32_t replicas, weight;
@@ -52,7 +52,7 @@ enum config_outcome {
  * sentence in why. --help and --usage print and end the process with status 0. */
 int config_load(struct config *c, int argc, char **argv, char why[CONFIG_WHY_BYTES]);
 
-/* Both listen addresses are loopback. */
+/* All listen addresses are loopback. */
 bool config_is_local(const struct config *c);
 
 /* ---- parts, for config_*.c and tests ----------------------------------------------------------
@@ -71,6 +71,7 @@ enum config_key {
     KEY_NAME,
     KEY_LISTEN,
     KEY_PEER_LISTEN,
+    KEY_HTTP_LISTEN,
     KEY_ADVERTISE,
     KEY_PEER_ADVERTISE,
     KEY_CLUSTER,

@@ -77,6 +77,9 @@ int config_check(struct config *c, char why[CONFIG_WHY_BYTES])
     if (rc == 0)
         rc = check_listen(&c->peer_listen, &c->peer_listen_addr, &c->peer_listen_len, "peer-listen",
                           c->insecure, why);
+    if (rc == 0 && c->http_listen.host[0])
+        rc = check_listen(&c->http_listen, &c->http_listen_addr, &c->http_listen_len, "http-listen",
+                          c->insecure, why);
     if (rc == 0)
         rc = check_advertise(&c->listen_addr, &c->advertise, "listen", "advertise", why);
     if (rc == 0)
@@ -89,5 +92,6 @@ int config_check(struct config *c, char why[CONFIG_WHY_BYTES])
 
 bool config_is_local(const struct config *c)
 {
-    return address_is_loopback(&c->listen_addr) && address_is_loopback(&c->peer_listen_addr);
+    return address_is_loopback(&c->listen_addr) && address_is_loopback(&c->peer_listen_addr) &&
+           (!c->http_listen.host[0] || address_is_loopback(&c->http_listen_addr));
 }

@@ -36,6 +36,7 @@ static const cyaml_schema_field_t file_fields[] = {
     FIELD(KEY_NAME, "name"),
     FIELD(KEY_LISTEN, "listen"),
     FIELD(KEY_PEER_LISTEN, "peer-listen"),
+    FIELD(KEY_HTTP_LISTEN, "http-listen"),
     FIELD(KEY_ADVERTISE, "advertise"),
     FIELD(KEY_PEER_ADVERTISE, "peer-advertise"),
     FIELD(KEY_CLUSTER, "cluster"),

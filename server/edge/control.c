@@ -203,6 +203,7 @@ static void close_all(struct control *c)
         worker_loop_join(c->node->workers[i]);
     former_stop(&c->former);
     gossip_close(&c->gossip);
+    http_stop(&c->http);
     lookup_cancel(&c->loop.uv);
     loop_close_all(&c->loop);
 }
@@ -290,12 +291,13 @@ static void tell_listening(struct node *n, const char *whom, const struct addres
     log_info(&n->log, "listening", "for=%s address=%s", whom, text);
 }
 
-int control_start(struct control *c, int peer_fd)
+int control_start(struct control *c, int peer_fd, int http_fd)
 {
     struct node *n = c->node;
     struct loop *l = &c->loop;
 
-    if (listener_start(&c->listener, l, peer_fd, caller_accept, c) < 0)
+    if (listener_start(&c->listener, l, peer_fd, caller_accept, c) < 0 ||
+        (http_fd >= 0 && http_start(&c->http, c, http_fd) < 0))
         return -ERR_NO_MEMORY;
     uv_signal_init(&l->uv, &c->term);
     uv_signal_init(&l->uv, &c->interrupt);
@@ -307,6 +309,8 @@ int control_start(struct control *c, int peer_fd)
     tell_listening(n, "clients", &n->client_address);
     tell_listening(n, "peers", &n->peer_address);
     scrub_start(&c->scrub, c);
+    if (http_fd >= 0)
+        tell_listening(n, "monitors", &n->http_address);
     return 0;
 }
 

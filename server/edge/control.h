@@ -6,6 +6,7 @@
 #include "server/edge/caller.h"
 #include "server/edge/former.h"
 #include "server/edge/gossip.h"
+#include "server/edge/http.h"
 #include "server/edge/listener.h"
 #include "server/edge/load.h"
 #include "server/edge/node.h"
@@ -19,6 +20,7 @@ struct control {
     struct gossip gossip;
     struct scrub scrub;
     struct load load;
+    struct http http;
     struct ring *ring; /* the decided ring, NULL while there is none */
     uv_signal_t term, interrupt;
     uv_timer_t stop_timer;
@@ -29,8 +31,9 @@ struct control {
 
 /* The loop, once node.n_workers is known. 0 or negative. */
 int control_init(struct control *c);
-/* Takes peers and signals from now on; takes the fd. The workers run. 0 or -ERR_NO_MEMORY. */
-int control_start(struct control *c, int peer_fd);
+/* Takes peers, signals and monitors from now on; takes the fds (http_fd -1: no monitors). The
+ * workers run. 0, -ERR_NO_MEMORY, -ERR_IO. */
+int control_start(struct control *c, int peer_fd, int http_fd);
 /* After loop_run has returned and the store is closed. */
 void control_deinit(struct control *c);
 

@@ -438,6 +438,15 @@ void gossip_set_load(struct gossip *g, const struct wire_load *load)
     feed(g, &event);
 }
 
+struct membership_stats gossip_stats(const struct gossip *g)
+{
+    struct membership_stats stats = {0};
+
+    if (g->core)
+        membership_stats(g->core, &stats);
+    return stats;
+}
+
 bool gossip_view(const struct gossip *g, uint32_t node, struct membership_view *ret)
 {
     return g->core && membership_view(g->core, node, ret);

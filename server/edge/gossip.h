@@ -36,6 +36,8 @@ struct gossip {
 int gossip_set_ring(struct gossip *g, struct control *c);
 /* What this node holds and does, to be told with the next messages. */
 void gossip_set_load(struct gossip *g, const struct wire_load *load);
+/* What membership counts; all zero before there is a ring. */
+struct membership_stats gossip_stats(const struct gossip *g);
 /* How a node is seen. False: nothing is known of it, not even that it should be there. */
 bool gossip_view(const struct gossip *g, uint32_t node, struct membership_view *ret);
 /* Says goodbye. */

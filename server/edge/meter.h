@@ -49,6 +49,7 @@ struct meters {
     meter store_waiting;       /* operations that the store had no room for */
     meter records_in_memory;   /* of the store, on their way to the data file */
     meter clock_off;           /* 0 or 1 */
+    meter looked_ms;           /* when this was brought up to date; 0: never */
 
     /* The worker's own. */
     uint64_t began_us; /* of this wake-up; 0: no request yet */
@@ -73,7 +74,7 @@ static inline uint64_t meter_get(const meter *m)
     return atomic_load_explicit(m, memory_order_relaxed);
 }
 
-/* ---- the worker's thread ---------------------------------------------------------------------- */
+/* ---- the worker's thread ------------------------------------------------------------------- */
 
 /* A tag for a request that is taken now: when, and which verb. Never 0. */
 uint64_t meter_tag(struct meters *m, enum wire_op op);
@@ -84,14 +85,15 @@ void meter_refused(struct meters *m, enum wire_op op, enum meter_outcome outcome
 /* The wake-up is over, its answers are written. */
 void meter_flush(struct meters *m);
 
-/* ---- any thread ------------------------------------------------------------------------------- */
+/* ---- any thread ---------------------------------------------------------------------------- */
 
 /* By the code of the answer: 0, or an err number of either sign. */
 enum meter_outcome meter_outcome_of(int code);
 uint32_t meter_bucket(uint64_t us);
 /* The highest time that falls into the bucket. */
 uint64_t meter_bucket_us(uint32_t bucket);
-/* The time that the share q of all did not exceed, at most a quarter too high; 0: there are none. */
+/* The time that the share q of all did not exceed, at most a quarter too high; 0: there are none.
+ */
 uint64_t meter_quantile_us(const uint64_t buckets[METER_BUCKETS], double q);
 
 #endif

@@ -21,6 +21,7 @@ struct node {
     struct store *store;                         /* thread-safe by queue */
     struct directory *directory;                 /* thread-safe */
     struct address client_address, peer_address; /* as told to others */
+    struct address http_address;                 /* host "": none */
     char client_text[ADDRESS_TEXT_BYTES], peer_text[ADDRESS_TEXT_BYTES];
     uint32_t n_workers;
     struct worker_loop *workers[LIMIT_WORKERS_MAX]; /* n_workers of them */

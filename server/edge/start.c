@@ -90,6 +90,22 @@ static int bind_peers(struct node *n, int *ret_fd)
     return 0;
 }
 
+/* -1: nobody is to ask. */
+static int bind_monitors(struct node *n, int *ret_fd)
+{
+    struct config *k = &n->config;
+
+    *ret_fd = -1;
+    if (!k->http_listen.host[0])
+        return 0;
+    *ret_fd = listener_bind(&k->http_listen_addr, k->http_listen_len, false);
+    if (*ret_fd < 0)
+        return cannot_listen(&k->http_listen, "monitors", "http-listen");
+    n->http_address = k->http_listen;
+    n->http_address.port = address_sockaddr_port(&k->http_listen_addr);
+    return 0;
+}
+
 static void store_fatal(void *ctx, const char *sentence)
 {
     dprintf(STDERR_FILENO, "quoitd: %s\n", sentence);
@@ -235,7 +251,7 @@ static int take_disk(struct node *n)
 static int start(struct control *c)
 {
     struct node *n = c->node;
-    int fds[LIMIT_WORKERS_MAX] = {0}, peer_fd;
+    int fds[LIMIT_WORKERS_MAX] = {0}, peer_fd, http_fd;
 
     n->n_workers = n->config.workers ? n->config.workers : default_workers();
     settle_limits(n);
@@ -252,10 +268,10 @@ static int start(struct control *c)
                  "read and change all data",
                  "reason=--insecure");
     directory_init(n->directory, &n->disk.node_id, n->disk.boot, n->start);
-    if (bind_clients(n, fds) < 0 || bind_peers(n, &peer_fd) < 0 || open_store(n) < 0 ||
-        start_workers(n, fds) < 0)
+    if (bind_clients(n, fds) < 0 || bind_peers(n, &peer_fd) < 0 || bind_monitors(n, &http_fd) < 0 ||
+        open_store(n) < 0 || start_workers(n, fds) < 0)
         return -1;
-    if (control_start(c, peer_fd) < 0)
+    if (control_start(c, peer_fd, http_fd) < 0)
         return fail("out of memory");
     return start_ring(c);
 }

@@ -242,6 +242,7 @@ static void take_look(struct worker_loop *wl)
     meter_set(&m->conns, wl->loop.n_conns);
     meter_set(&m->unsent_bytes, wl->loop.unsent_bytes);
     meter_set(&m->store_waiting, wl->batch.n);
+    meter_set(&m->looked_ms, loop_now_ms(&wl->loop));
     meter_set(&m->clock_off, worker_clock_is_off(wl->core, loop_wall_ms(&wl->loop)));
     if (wl->node->store->ops->stats(wl->node->store, wl->index, &store) == 0)
         meter_set(&m->records_in_memory, store.n_in_memory);

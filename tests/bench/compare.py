@@ -109,7 +109,8 @@ def start_quoit(directory, build, n):
     for i in range(n):
         argv = [os.path.join(build, "server/quoitd"), "--data", os.path.join(directory, f"n{i}"),
                 "--name", f"n{i}", "--listen", f"127.0.0.1:{ports[i]}",
-                "--peer-listen", f"127.0.0.1:{ports[n + i]}", "--map-size", "4GiB"]
+                "--peer-listen", f"127.0.0.1:{ports[n + i]}", "--http-listen", "off",
+                "--map-size", "4GiB"]
         if n > 1:
             argv += ["--cluster", peers]
         server.start(argv)

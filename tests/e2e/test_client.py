@@ -80,7 +80,8 @@ class Node:
         client, peer = ports or free_ports(2)
         self.address = ("127.0.0.1", client)
         self.command = [str(QUOITD), "--data", str(self.dir / "data"), "--listen",
-                        f"127.0.0.1:{client}", "--peer-listen", f"127.0.0.1:{peer}", *options]
+                        f"127.0.0.1:{client}", "--peer-listen", f"127.0.0.1:{peer}",
+                        "--http-listen", "off", *options]
         if settings:
             (self.dir / "quoit.yaml").write_text(
                 "".join(f"{k}: {v}\n" for k, v in settings.items()))

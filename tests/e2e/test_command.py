@@ -75,7 +75,7 @@ class Node:
         self.dir.mkdir()
         self.command = [str(QUOITD), "--data", str(self.dir / "data"), "--name", name,
                         "--listen", self.address, "--peer-listen", f"127.0.0.1:{self.peer_port}",
-                        "--map-size", "1GiB", *options]
+                        "--http-listen", "off", "--map-size", "1GiB", *options]
         if cluster:
             self.command += ["--cluster", ",".join(f"127.0.0.1:{p}" for p in cluster)]
         self.process = None

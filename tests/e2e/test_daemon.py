@@ -71,7 +71,8 @@ def fresh_dir():
 
 def run(*args):
     """A quoitd that is expected to end by itself: (status, stdout, stderr)."""
-    p = subprocess.run([str(QUOITD), *map(str, args)], capture_output=True, text=True,
+    alone = [] if "--http-listen" in args else ["--http-listen", "off"]
+    p = subprocess.run([str(QUOITD), *alone, *map(str, args)], capture_output=True, text=True,
                        timeout=START_S, stdin=subprocess.DEVNULL)
     return p.returncode, p.stdout, p.stderr
 
@@ -94,6 +95,8 @@ class Node:
             command += ["--listen", "127.0.0.1:0"]
         if "--peer-listen" not in options:
             command += ["--peer-listen", "127.0.0.1:0"]
+        if "--http-listen" not in options:
+            command += ["--http-listen", "off"]
         if settings:
             (self.dir / "quoit.yaml").write_text(
                 "".join(f"{k}: {v}\n" for k, v in settings.items()))
@@ -185,7 +188,8 @@ def version_and_help():
     check(re.fullmatch(r"quoitd \d+\.\d+\.\d+\n", out), out)
     status, out, _ = run("--help")
     equal(status, 0)
-    for option in ("data", "name", "listen", "peer-listen", "advertise", "peer-advertise",
+    for option in ("data", "name", "listen", "peer-listen", "http-listen", "advertise",
+                   "peer-advertise",
                    "cluster", "join", "replicas", "zone", "weight", "workers", "log-dir",
                    "map-size", "scrub-rate", "log-level", "insecure", "config", "check-config",
                    "version"):
@@ -954,7 +958,8 @@ def a_damaged_record_is_found_without_being_asked_for():
 # ---- running ---------------------------------------------------------------------------------
 
 TESTS = [version_and_help, wrong_usage, config_files, open_addresses_need_insecure,
-         one_quoitd_per_directory, one_listener_per_address, boots_are_counted_and_synced,
+         one_quoitd_per_directory, one_listener_per_address,
+         boots_are_counted_and_synced,
          a_newer_format_is_refused, a_lost_store_is_noticed,
          the_log_may_have_a_directory_of_its_own,
          a_suspect_store_is_served_only_on_demand, signals_stop_it_cleanly,

@@ -1,15 +1,19 @@
 #!/usr/bin/python3
-"""What operators see of real nodes: `quoit admin status` as a screen, as JSON and for monitors.
+"""What operators see of real nodes: `quoit admin status` as a screen, as JSON and for monitors;
+what /metrics, /healthz and /readyz say.
 
 Three nodes; one is killed, comes back, and is stopped politely. The table of client/README.md is
-held against the JSON in both directions.
+held against the JSON in both directions. The page of metrics is read line by line by a small parser
+that is strict about what Prometheus asks for; promtool reads it as well where there is one.
 
     test_status.py QUOITD QUOIT ROOT        prints TAP
 """
 
 import json
+import math
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +21,8 @@ import sys
 import tempfile
 import time
 import traceback
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 START_S = 120  # generous: sanitizers, and a machine that others use as well
@@ -60,13 +66,14 @@ def free_port():
 class Node:
     def __init__(self, name, peer_port, cluster, *options):
         self.name = name
-        self.port, self.peer_port = free_port(), peer_port
+        self.port, self.peer_port, self.http_port = free_port(), peer_port, free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.dir = Path(SCRATCH.name) / f"{name}-{self.port}"
         self.dir.mkdir()
         self.command = [str(QUOITD), "--data", str(self.dir / "data"), "--name", name,
                         "--listen", self.address, "--peer-listen", f"127.0.0.1:{peer_port}",
-                        "--map-size", "1GiB", *options]
+                        "--http-listen", f"127.0.0.1:{self.http_port}", "--map-size", "1GiB",
+                        *options]
         if cluster:
             self.command += ["--cluster", ",".join(f"127.0.0.1:{p}" for p in cluster)]
         self.process = None
@@ -84,6 +91,17 @@ class Node:
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.process.wait(START_S)
+
+
+    def http(self, path, method="GET", body=None):
+        """(status, content type, body)"""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", body,
+                                         method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=START_S) as r:
+                return r.status, r.headers["Content-Type"], r.read().decode()
+        except urllib.error.HTTPError as e:
+            return e.code, e.headers["Content-Type"], e.read().decode()
 
 
 class Cluster:
@@ -120,6 +138,65 @@ def is_healthy(node):
 
 def node_of(told, name):
     return next(n for n in told["nodes"] if n["node"] == name)
+
+
+# ---- metrics ---------------------------------------------------------------------------------
+
+SAMPLE = re.compile(r'([a-z_:][a-z0-9_:]*)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\[\\"n])*",?)*)\})? (\S+)')
+LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"')
+
+
+class Skip(Exception):
+    """Cannot run here."""
+
+
+def read_metrics(text):
+    """The page as {(name, labels): value}, of which the form is checked as promtool would."""
+    check(text.endswith("\n"), "the last line ends")
+    values, kinds, helped, family = {}, {}, set(), None
+    for line in text.splitlines():
+        if line.startswith("# HELP "):
+            family, help_text = line[7:].split(" ", 1)
+            check(family not in helped and help_text, line)
+            helped.add(family)
+        elif line.startswith("# TYPE "):
+            name, kind = line[7:].split(" ")
+            check(name == family and name not in kinds, f"{line}: follows its HELP")
+            kinds[name] = kind
+            check((kind == "counter") == name.endswith("_total"), line)
+        else:
+            m = SAMPLE.fullmatch(line)
+            check(m, f"no sample: {line}")
+            name, labels = m.group(1), tuple(sorted(LABEL.findall(m.group(2) or "")))
+            parts = "_(bucket|sum|count)$" if kinds[family] == "histogram" else "^$"
+            check(re.sub(parts, "", name) == family, f"{line}: stands under {family}")
+            check((name, labels) not in values, f"{line}: twice")
+            values[name, labels] = float(m.group(3))
+            check(not math.isnan(values[name, labels]) and values[name, labels] >= 0, line)
+    equal(set(kinds), helped, "each has help and type")
+    check_histograms(values, [n for n, k in kinds.items() if k == "histogram"])
+    return values
+
+
+def check_histograms(values, names):
+    check(names, "there is a histogram")
+    for name in names:
+        verbs = {dict(labels)["verb"] for n, labels in values if n == f"{name}_count"}
+        for verb in verbs:
+            buckets = [(float(dict(labels)["le"]), v) for (n, labels), v in values.items()
+                       if n == f"{name}_bucket" and dict(labels)["verb"] == verb]
+            equal(buckets, sorted(buckets), f"{name} of {verb}: bounds and counts grow")
+            equal(buckets[-1], (math.inf, values[f"{name}_count", (("verb", verb),)]), name)
+
+
+def metrics(node):
+    status_, type_, text = node.http("/metrics")
+    equal((status_, type_), (200, "text/plain; version=0.0.4; charset=utf-8"))
+    return read_metrics(text)
+
+
+def value(values, name, **labels):
+    return values[name, tuple(sorted(labels.items()))]
 
 
 # ---- the tests, in this order on one cluster ---------------------------------------------------
@@ -223,6 +300,85 @@ def one_node_is_told_alone(c):
     equal(run.stdout, "")
 
 
+def metrics_count_what_is_asked(c):
+    node = c.nodes[0]
+    before = metrics(node)
+    for i in range(7):
+        quoit("put", "--direct", f"counted{i}", "v", e=node)
+    quoit("get", "--direct", "counted1", e=node)
+    quoit("get", "--direct", "not there", e=node, ok=NOT_FOUND)
+    quoit("del", "--direct", "counted1", e=node)
+    after = metrics(node)
+
+    def grown(name, **labels):
+        return value(after, name, **labels) - value(before, name, **labels)
+    equal(grown("quoit_requests_total", verb="put", outcome="ok"), 7)
+    equal(grown("quoit_requests_total", verb="get", outcome="ok"), 1)
+    equal(grown("quoit_requests_total", verb="get", outcome="not_found"), 1)
+    equal(grown("quoit_requests_total", verb="del", outcome="ok"), 1)
+    equal(grown("quoit_request_seconds_count", verb="put"), 7)
+    equal(grown("quoit_request_seconds_count", verb="get"), 2)
+    took = grown("quoit_request_seconds_sum", verb="put")
+    check(0 < took < 7 * START_S, f"{took} s for 7 puts")
+    for name in ("n1", "n2", "n3"):
+        equal(value(after, "quoit_peer_up", node=name), 1)
+    equal(value(after, "quoit_cluster_verdict", verdict="healthy"), 1)
+    equal(value(after, "quoit_cluster_partitions", live="3"), 1024)
+    equal(value(after, "quoit_ring_epoch"), 1)
+    equal(value(after, "quoit_store_map_bytes"), 1 << 30)
+    check(value(after, "quoit_store_syncs_total") > 0, "syncs")
+    check(value(after, "quoit_gossip_messages_total") > 0, "gossip")
+    # a second later it has been counted what the store holds: 300 and 7, one of them deleted
+    wait_until("the keys are told", lambda: value(metrics(node), "quoit_store_keys") >= 307)
+
+
+def metrics_are_as_many_whatever_the_ring(c):
+    check(len(metrics(c.nodes[1])) < 400, "no line for each partition")
+
+
+def promtool_finds_nothing(c):
+    promtool = shutil.which("promtool")
+    if not promtool:
+        raise Skip("promtool is not here")
+    for node in c.nodes:
+        run = subprocess.run([promtool, "check", "metrics"], input=node.http("/metrics")[2],
+                             capture_output=True, text=True, timeout=START_S)
+        equal((run.returncode, run.stdout + run.stderr), (0, ""), "promtool check metrics")
+
+
+def monitors_are_answered(c):
+    node = c.nodes[0]
+    equal(node.http("/healthz")[::2], (200, "ok\n"))
+    wait_until("ready", lambda: node.http("/readyz")[::2] == (200, "ready\n"))
+    equal(node.http("/metrics", method="HEAD")[::2], (200, ""))
+    equal(node.http("/nothing")[0], 404)
+    equal(node.http("/metrics/../etc/passwd")[0], 404)
+    equal(node.http("/metrics", method="POST", body=b"x" * 100000)[0], 405)
+    # more connections than are taken, then nonsense: afterwards all is as before
+    fds = Path(f"/proc/{node.process.pid}/fd")
+    before = len(list(fds.iterdir()))
+    idle = [socket.create_connection(("127.0.0.1", node.http_port), START_S) for _ in range(40)]
+    wait_until("32 of them are taken", lambda: len(list(fds.iterdir())) >= before + 32)
+    for s in idle:
+        s.close()
+    equal(node.http("/healthz")[0], 200)
+    with socket.create_connection(("127.0.0.1", node.http_port), START_S) as s:
+        s.sendall(b"\0\xff" * 20000 + b"\r\n\r\n")
+        equal(node.http("/healthz")[0], 200)
+    equal(node.http("/healthz")[0], 200)
+
+
+def a_busy_port_is_a_sentence(c):
+    node = c.nodes[0]
+    p = subprocess.run([str(QUOITD), "--data", str(node.dir / "other"), "--listen", "127.0.0.1:0",
+                        "--peer-listen", "127.0.0.1:0", "--http-listen",
+                        f"127.0.0.1:{node.http_port}"], capture_output=True, text=True,
+                       timeout=START_S, stdin=subprocess.DEVNULL)
+    equal(p.returncode, 1)
+    has(p.stderr, f"cannot listen for monitors on 127.0.0.1:{node.http_port}: Address already in "
+                  "use. Choose another address with --http-listen.")
+
+
 def a_node_that_is_killed_is_told_as_down(c):
     n1, n2, n3 = c.nodes
     n3.end()
@@ -235,7 +391,7 @@ def a_node_that_is_killed_is_told_as_down(c):
         problem, = told["problems"]
         equal((problem["kind"], problem["node"]), ("down", "n3"))
         has(problem["text"], f"127.0.0.1:{n3.peer_port} does not answer")
-        equal(node_of(told, "n3")["load"]["keys"], 300, "its last word")
+        check(node_of(told, "n3")["load"]["keys"] >= 300, "its last word")
     run = quoit("admin", "status", "--check", e=n1, ok=ASSERTION)
     has(run.stdout, "DEGRADED 1 of 3 nodes is not up; 1024 of 1024 partitions have 2 of 3 replicas")
     has(run.stdout, "`all` fails there (exit 8)")
@@ -248,6 +404,12 @@ def a_node_that_is_killed_is_told_as_down(c):
     check(re.match(r"n3 +v +DOWN \d+ (ms|s) ", rows[0]), rows)
     check(all(len(l) <= 80 for l in run.stdout.splitlines()), run.stdout)
     equal(quoit("admin", "status", "--check", "-q", e=n1, ok=ASSERTION).stdout, "", "quiet")
+    seen_from = metrics(n1)
+    equal(value(seen_from, "quoit_peer_up", node="n3"), 0)
+    equal(value(seen_from, "quoit_peer_up", node="n2"), 1)
+    equal(value(seen_from, "quoit_cluster_verdict", verdict="degraded"), 1)
+    equal(value(seen_from, "quoit_cluster_members", state="down"), 1)
+    equal(n1.http("/readyz")[0], 200, "n1 itself is well")
     # of one node: that one
     quoit("admin", "status", "n3", "--check", e=n1, ok=ASSERTION)
     quoit("admin", "status", "n2", "--check", e=n1)
@@ -311,12 +473,19 @@ def a_node_that_waits_for_its_cluster_says_so(_):
         wait_until("it listens", lambda: "listening" in node.log())
         run = quoit("--timeout", "1s", "admin", "status", e=node, ok=UNREACHABLE)
         has(run.stderr, "serves no ring yet")
+        equal(node.http("/healthz")[0], 200)
+        equal(node.http("/readyz")[::2], (503, "not ready: the node belongs to no ring yet\n"))
+        values = metrics(node)
+        equal((value(values, "quoit_ready"), value(values, "quoit_ring_epoch")), (0, 0))
+        equal(node.end(signal.SIGTERM), 0, "exit status")
     finally:
         node.end()
 
 
 TESTS = [each_node_says_that_all_is_well, loads_travel_by_gossip, the_json_is_what_the_page_says,
-         a_vnode_is_told_with_its_owners, one_node_is_told_alone,
+         a_vnode_is_told_with_its_owners, one_node_is_told_alone, metrics_count_what_is_asked,
+         metrics_are_as_many_whatever_the_ring, promtool_finds_nothing, monitors_are_answered,
+         a_busy_port_is_a_sentence,
          a_node_that_is_killed_is_told_as_down, two_away_are_too_many,
          they_come_back_and_all_is_well, a_node_that_stops_says_so,
          a_member_that_never_came_is_told, nobody_answers,
@@ -333,6 +502,8 @@ def main():
                 test(cluster)
                 print(f"ok {number} - {test.__name__}  # {time.monotonic() - began:.2f} s",
                       flush=True)
+            except Skip as skip:
+                print(f"ok {number} - {test.__name__} # SKIP {skip}", flush=True)
             except Exception:  # whatever it is, it is this test's failure
                 failed += 1
                 print("".join("# " + l for l in traceback.format_exc().splitlines(True)), end="")

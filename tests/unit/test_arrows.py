@@ -47,6 +47,7 @@ THIRD_PARTY = {
     "isa-l/crc.h": r"storage/.*",
     "xxhash.h": r"(storage/.*|tests/.*)",
     "cyaml/cyaml.h": r"(server/edge/.*|client/.*)",
+    "microhttpd.h": r"server/edge/http\.c",
     "argp.h": r"(server/edge/.*|server/main\.c|client/.*|tests/.*)",
     "jansson.h": r"(server/edge/.*|client/.*|tests/.*)",
     "cmocka.h": r"tests/.*",
