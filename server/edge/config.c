@@ -77,6 +77,7 @@ static const struct argp_option options[] = {
      "at most 1MiB]",
      4},
     {"log-level", KEY_LOG_LEVEL, "LEVEL", 0, "error, warn, info or debug [info]", 4},
+    {"log-format", KEY_LOG_FORMAT, "FORMAT", 0, "logfmt, or json: one object a line [logfmt]", 4},
     {"accept-suspect", KEY_ACCEPT_SUSPECT, NULL, 0,
      "Start once on data that saw a failed sync; says what may be lost", 4},
     {"check-config", KEY_CHECK_CONFIG, NULL, 0, "Check options and file, then exit", 4},
@@ -333,6 +334,14 @@ static int set_log_level(struct config *c, const char *text, char *why)
     return -ERR_CONFIG;
 }
 
+static int set_log_format(struct config *c, const char *text, char *why)
+{
+    if (log_format_parse(text, &c->log_format) == 0)
+        return 0;
+    snprintf(why, CONFIG_WHY_BYTES, "\"%.40s\": logfmt or json is needed", text);
+    return -ERR_CONFIG;
+}
+
 int config_set(struct config *c, enum config_key key, const char *text, char why[CONFIG_WHY_BYTES])
 {
     switch (key) {
@@ -372,6 +381,8 @@ int config_set(struct config *c, enum config_key key, const char *text, char why
         return set_scrub_rate(c, text, why);
     case KEY_LOG_LEVEL:
         return set_log_level(c, text, why);
+    case KEY_LOG_FORMAT:
+        return set_log_format(c, text, why);
     case KEY_INSECURE:
         return set_bool(&c->insecure, text, why);
     case KEY_ACCEPT_SUSPECT:

@@ -36,6 +36,7 @@ struct config {
     uint64_t map_bytes;
     uint64_t scrub_rate; /* bytes per second; 0: none */
     enum log_level log_level;
+    enum log_format log_format;
     bool insecure, accept_suspect, check_config;
 
     /* Only in the file: bounds that tests and unusual sites change. */
@@ -84,6 +85,7 @@ enum config_key {
     KEY_MAP_SIZE,
     KEY_SCRUB_RATE,
     KEY_LOG_LEVEL,
+    KEY_LOG_FORMAT,
     KEY_INSECURE,
     KEY_ACCEPT_SUSPECT,
     KEY_IDLE_TIMEOUT,

@@ -49,6 +49,7 @@ static const cyaml_schema_field_t file_fields[] = {
     FIELD(KEY_MAP_SIZE, "map-size"),
     FIELD(KEY_SCRUB_RATE, "scrub-rate"),
     FIELD(KEY_LOG_LEVEL, "log-level"),
+    FIELD(KEY_LOG_FORMAT, "log-format"),
     FIELD(KEY_INSECURE, "insecure"),
     FIELD(KEY_ACCEPT_SUSPECT, "accept-suspect"),
     FIELD(KEY_IDLE_TIMEOUT, "idle-timeout"),

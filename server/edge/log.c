@@ -1,6 +1,7 @@
-/* log: one line per event on stderr, in logfmt:
+/* log: one line per event on stderr, in logfmt or as a JSON object:
  *
  *   time=2026-11-21T21:54:28.123Z level=info msg="quoitd: listening" for=clients address=...
+ *   {"time":"2026-11-21T21:54:28.123Z","level":"info","msg":"quoitd: listening","for":"clients",...
  *
  * One write per line, so that lines of several threads (and of several processes on one terminal)
  * do not mix. A line that cannot be written is lost: logging never blocks the data path for long
@@ -15,6 +16,7 @@
  */
 #include "server/edge/log.h"
 #include "proto/err.h"
+#include "server/edge/log_json.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
@@ -38,6 +40,18 @@ int log_level_parse(const char *text, enum log_level *ret)
     for (unsigned i = 0; i < sizeof(level_names) / sizeof(level_names[0]); i++)
         if (strcmp(text, level_names[i]) == 0) {
             *ret = (enum log_level)i;
+            return 0;
+        }
+    return -ERR_CONFIG;
+}
+
+int log_format_parse(const char *text, enum log_format *ret)
+{
+    static const char *const names[] = {"logfmt", "json"};
+
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strcmp(text, names[i]) == 0) {
+            *ret = (enum log_format)i;
             return 0;
         }
     return -ERR_CONFIG;
@@ -71,42 +85,83 @@ static bool log_admit(struct log *log, const char *msg, uint32_t *ret_held)
     return ++r->n <= LOG_REPEATS_MAX;
 }
 
-static size_t log_head(char *line, size_t cap, enum log_level level, const char *msg)
+#define STAMP_BYTES 32
+
+static void log_stamp(char ret[STAMP_BYTES])
 {
     struct timespec ts;
     struct tm tm;
-    char stamp[32];
+    size_t n;
+
     clock_gettime(CLOCK_REALTIME, &ts);
     gmtime_r(&ts.tv_sec, &tm);
-    strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &tm);
-    int n = snprintf(line, cap, "time=%s.%03ldZ level=%s msg=\"quoitd: %s\"", stamp,
-                     ts.tv_nsec / 1000000, level_names[level], msg);
+    n = strftime(ret, STAMP_BYTES, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(ret + n, STAMP_BYTES - n, ".%03ldZ", ts.tv_nsec / 1000000);
+}
+
+/* A line to be: what it says, and where it goes. */
+struct line {
+    enum log_level level;
+    const char *msg, *fmt, *fields;
+    uint32_t held;
+};
+
+/* As much as was printed of n bytes into a place for cap - 1. */
+static size_t printed(int n, size_t cap)
+{
     return n < 0 ? 0 : (size_t)n < cap ? (size_t)n : cap - 1;
+}
+
+static size_t make_logfmt(char *out, size_t cap, const struct line *l)
+{
+    char stamp[STAMP_BYTES];
+    size_t n;
+
+    log_stamp(stamp);
+    n = printed(snprintf(out, cap, "time=%s level=%s msg=\"quoitd: %s\"%s%s", stamp,
+                         level_names[l->level], l->msg, l->fields[0] ? " " : "", l->fields),
+                cap);
+    if (l->held && n + 24 < cap)
+        n += printed(snprintf(out + n, cap - n, " held_back=%u", l->held), cap - n);
+    return n;
+}
+
+static size_t make_json(char *out, size_t cap, const struct line *l)
+{
+    size_t end = cap - 32; /* kept for the last member and the brace */
+    char stamp[STAMP_BYTES];
+    size_t n;
+
+    log_stamp(stamp);
+    n = printed(snprintf(out, end, "{\"time\":\"%s\",\"level\":\"%s\",\"msg\":\"quoitd: %s\"",
+                         stamp, level_names[l->level], l->msg),
+                end);
+    n += log_json_fields(out + n, end - n, l->fmt, l->fields);
+    if (l->held)
+        n += printed(snprintf(out + n, cap - n, ",\"held_back\":%u", l->held), cap - n);
+    out[n++] = '}';
+    return n;
 }
 
 void log_write(struct log *log, enum log_level level, const char *msg, const char *fmt, ...)
 {
-    char line[LOG_LINE_BYTES];
-    uint32_t held;
+    char fields[LOG_LINE_BYTES], out[LOG_LINE_BYTES];
+    struct line line = {.level = level, .msg = msg, .fmt = fmt, .fields = fields};
     va_list args;
 
     if (level > log->level)
         return;
+    va_start(args, fmt);
+    if (vsnprintf(fields, sizeof(fields), fmt, args) < 0)
+        fields[0] = '\0';
+    va_end(args);
     pthread_mutex_lock(&log->lock);
-    if (log_admit(log, msg, &held)) {
-        size_t cap = sizeof(line) - 1; /* one byte kept for the newline */
-        size_t n = log_head(line, cap, level, msg);
-        if (fmt[0] && n + 1 < cap) {
-            line[n++] = ' ';
-            va_start(args, fmt);
-            int m = vsnprintf(line + n, cap - n, fmt, args);
-            va_end(args);
-            n += m < 0 ? 0 : (size_t)m < cap - n ? (size_t)m : cap - n - 1;
-        }
-        if (held && n + 24 < cap)
-            n += (size_t)snprintf(line + n, cap - n, " held_back=%u", held);
-        line[n++] = '\n';
-        ssize_t written = write(log->fd, line, n);
+    if (log_admit(log, msg, &line.held)) {
+        size_t n = log->format == LOG_JSON ? make_json(out, sizeof(out) - 1, &line)
+                                           : make_logfmt(out, sizeof(out) - 1, &line);
+
+        out[n++] = '\n';
+        ssize_t written = write(log->fd, out, n);
         (void)written;
     }
     pthread_mutex_unlock(&log->lock);

@@ -1,4 +1,4 @@
-/* log: one line per event on stderr, in logfmt. See log.c. Thread-safe. */
+/* log: one line per event on stderr, in logfmt or JSON. See log.c. Thread-safe. */
 #ifndef QUOIT_EDGE_LOG_H
 #define QUOIT_EDGE_LOG_H
 
@@ -11,6 +11,11 @@ enum log_level {
     LOG_WARN,
     LOG_INFO,
     LOG_DEBUG
+};
+
+enum log_format {
+    LOG_LOGFMT = 0,
+    LOG_JSON
 };
 
 /* Lines of one message text that pass per window; the rest is counted and told with the next one.
@@ -31,15 +36,19 @@ struct log_repeat {
 struct log {
     pthread_mutex_t lock;
     enum log_level level;
+    enum log_format format;
     int fd;
     struct log_repeat repeats[LOG_TEXTS_MAX];
 };
 
+/* In logfmt, unless log.format is set before the first line. */
 void log_init(struct log *log, enum log_level level, int fd);
 void log_deinit(struct log *log);
 
 /* 0, or -ERR_CONFIG: "error", "warn", "info", "debug". */
 int log_level_parse(const char *text, enum log_level *ret);
+/* 0, or -ERR_CONFIG: "logfmt", "json". */
+int log_format_parse(const char *text, enum log_format *ret);
 
 /* msg is a literal (it is the key by which repeats are counted). fmt and what follows are the
  * fields, "name=%s ..."; text that came from elsewhere goes through log_text. */

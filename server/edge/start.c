@@ -314,6 +314,7 @@ static struct node *node_new(const struct config *config)
     }
     n->control->node = n;
     log_init(&n->log, config->log_level, STDERR_FILENO);
+    n->log.format = config->log_format;
     return n;
 }
 

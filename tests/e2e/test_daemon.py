@@ -191,8 +191,8 @@ def version_and_help():
     for option in ("data", "name", "listen", "peer-listen", "http-listen", "advertise",
                    "peer-advertise",
                    "cluster", "join", "replicas", "zone", "weight", "workers", "log-dir",
-                   "map-size", "scrub-rate", "log-level", "insecure", "config", "check-config",
-                   "version"):
+                   "map-size", "scrub-rate", "log-level", "log-format", "insecure", "config",
+                   "check-config", "version"):
         has(out, f"--{option}")
 
 
@@ -230,6 +230,19 @@ def open_addresses_need_insecure():
 
 
 # ---- directory and addresses -----------------------------------------------------------------
+
+def the_log_may_be_json():
+    with Node("--log-format", "json", "--name", "n1", wait=None) as node:
+        wait_until("serving", lambda: '"quoitd: serving"' in node.log())
+        node.stop()
+    lines = [json.loads(line) for line in node.log().splitlines()]
+    for line in lines:
+        check({"time", "level", "msg"} <= set(line), line)
+    serving, = (line for line in lines if line["msg"] == "quoitd: serving")
+    equal((serving["node"], serving["partitions"], serving["level"]), ("n1", 1024, "info"))
+    usage_error("--log-format: \"xml\": logfmt or json is needed", "--data", "d", "--log-format",
+                "xml")
+
 
 def one_quoitd_per_directory():
     with Node() as node:
@@ -958,7 +971,7 @@ def a_damaged_record_is_found_without_being_asked_for():
 # ---- running ---------------------------------------------------------------------------------
 
 TESTS = [version_and_help, wrong_usage, config_files, open_addresses_need_insecure,
-         one_quoitd_per_directory, one_listener_per_address,
+         the_log_may_be_json, one_quoitd_per_directory, one_listener_per_address,
          boots_are_counted_and_synced,
          a_newer_format_is_refused, a_lost_store_is_noticed,
          the_log_may_have_a_directory_of_its_own,

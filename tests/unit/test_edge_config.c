@@ -63,6 +63,7 @@ static void data_alone_gives_the_documented_defaults(void **state)
     assert_int_equal(c.workers, 0);
     assert_true(c.map_bytes == 64ull << 30);
     assert_int_equal(c.log_level, LOG_INFO);
+    assert_int_equal(c.log_format, LOG_LOGFMT);
     assert_string_equal(c.http_listen.host, "127.0.0.1");
     assert_int_equal(c.http_listen.port, 7402);
     assert_false(c.insecure);
@@ -80,8 +81,8 @@ static void every_option_is_taken_from_the_command_line(void **state)
     assert_int_equal(load("--data=d", "--name=n1", "--listen=[::1]:1", "--peer-listen=127.0.0.2:2",
                           "--advertise=db:3", "--peer-advertise=db:4", "--cluster=db:4,db2:4",
                           "--replicas=5", "--zone=z", "--weight=7", "--workers=9",
-                          "--map-size=1GiB", "--log-level=debug", "--http-listen=127.0.0.3:5",
-                          "--accept-suspect", NULL),
+                          "--map-size=1GiB", "--log-level=debug", "--log-format=json",
+                          "--http-listen=127.0.0.3:5", "--accept-suspect", NULL),
                      CONFIG_GO);
     assert_string_equal(c.name, "n1");
     assert_string_equal(c.listen.host, "::1");
@@ -95,20 +96,21 @@ static void every_option_is_taken_from_the_command_line(void **state)
     assert_int_equal(c.workers, 9);
     assert_true(c.map_bytes == 1u << 30);
     assert_int_equal(c.log_level, LOG_DEBUG);
+    assert_int_equal(c.log_format, LOG_JSON);
     assert_string_equal(c.http_listen.host, "127.0.0.3");
     assert_true(c.accept_suspect);
 }
 
 static void every_option_is_taken_from_the_file(void **state)
 {
-    const char *path =
-        file_with("data: f\nname: n2\nlisten: 127.0.0.1:11\n"
-                  "peer-listen: 127.0.0.1:12\nadvertise: a:13\n"
-                  "peer-advertise: b:14\ncluster: b:14,e:1\nreplicas: 2\n"
-                  "zone: east\nweight: 3\nworkers: 4\nmap-size: 8MiB\n"
-                  "log-level: warn\nhttp-listen: off\ninsecure: true\naccept-suspect: yes\n"
-                  "idle-timeout: 2s\nframe-timeout: 300ms\nstall-timeout: 1m\n"
-                  "stop-timeout: 1s\nmax-connections: 17\n");
+    const char *path = file_with(
+        "data: f\nname: n2\nlisten: 127.0.0.1:11\n"
+        "peer-listen: 127.0.0.1:12\nadvertise: a:13\n"
+        "peer-advertise: b:14\ncluster: b:14,e:1\nreplicas: 2\n"
+        "zone: east\nweight: 3\nworkers: 4\nmap-size: 8MiB\n"
+        "log-level: warn\nlog-format: json\nhttp-listen: off\ninsecure: true\naccept-suspect: yes\n"
+        "idle-timeout: 2s\nframe-timeout: 300ms\nstall-timeout: 1m\n"
+        "stop-timeout: 1s\nmax-connections: 17\n");
     assert_int_equal(load("--config", path, NULL), CONFIG_GO);
     unlink(path);
     assert_string_equal(c.data, "f");
@@ -116,6 +118,7 @@ static void every_option_is_taken_from_the_file(void **state)
     assert_int_equal(c.listen.port, 11);
     assert_int_equal(c.peer_listen.port, 12);
     assert_string_equal(c.http_listen.host, "");
+    assert_int_equal(c.log_format, LOG_JSON);
     assert_int_equal(c.advertise.port, 13);
     assert_int_equal(c.peer_advertise.port, 14);
     assert_int_equal(c.cluster.n, 2);
