@@ -64,6 +64,29 @@ static void pages_are_used_again_after_read_end(void **state)
     rig_close(&rig);
 }
 
+/* What a snapshot that is held keeps from the writer is told: how far behind it is, and, once it is
+ * given back, the pages that may be used again. */
+static void a_snapshot_that_is_held_is_told(void **state)
+{
+    struct store_stats held, given_back;
+    struct rig rig;
+
+    rig_open(&rig, RIG_LMDB, RIG_MAP_BYTES);
+    rig_put(&rig, "k", 1, "v");
+    assert_int_equal(get(&rig, "k"), 0);
+    for (unsigned i = 2; i < 7; i++)
+        rig_put(&rig, "k", i, "v"); /* each a commit */
+    assert_int_equal(get(&rig, "k"), 0);
+    assert_int_equal(rig.s->ops->stats(rig.s, 0, &held), 0);
+    rig.s->ops->read_end(rig.s, 0);
+    assert_int_equal(rig.s->ops->stats(rig.s, 0, &given_back), 0);
+    assert_true(held.snapshot_age >= 5);
+    assert_int_equal(given_back.snapshot_age, 0);
+    assert_true(given_back.free_bytes > 0);
+    assert_true(given_back.free_bytes + given_back.used_bytes <= given_back.map_bytes);
+    rig_close(&rig);
+}
+
 static void a_map_too_small_for_the_data_takes_deletes_and_no_puts(void **state)
 {
     struct store_op op;
@@ -187,6 +210,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(snapshots_between_two_read_ends_are_bounded),
         cmocka_unit_test(pages_are_used_again_after_read_end),
+        cmocka_unit_test(a_snapshot_that_is_held_is_told),
         cmocka_unit_test(a_map_too_small_for_the_data_takes_deletes_and_no_puts),
         cmocka_unit_test(a_store_that_failed_acknowledges_nothing_more_and_can_be_closed),
         cmocka_unit_test(a_directory_that_is_not_there_is_a_sentence),
