@@ -223,29 +223,45 @@ static void take_close(struct worker_loop *wl)
     loop_close_all(&wl->loop);
 }
 
+static void look_at_core(const struct worker *core, struct meters *m)
+{
+    struct worker_stats stats;
+    struct worker_repair_stats repair;
+
+    worker_stats(core, &stats);
+    worker_repair_stats(core, &repair);
+    meter_set(&m->peer_requests, stats.n_peer_in);
+    meter_set(&m->restamped, stats.n_restamped);
+    meter_set(&m->repairs, stats.n_repairs);
+    meter_set(&m->hedges, stats.n_hedges);
+    meter_set(&m->clock_refused, stats.n_clock_refused);
+    meter_set(&m->corrupt, stats.n_corrupt);
+    meter_set(&m->ops, stats.n_ops);
+    meter_set(&m->ops_bytes, stats.inflight_bytes);
+    meter_set(&m->compared, repair.n_compared);
+    meter_set(&m->compared_equal, repair.n_equal);
+    meter_set(&m->compare_failed, repair.n_failed);
+    meter_set(&m->pulled, repair.n_pulled);
+    meter_set(&m->pulled_bytes, repair.n_pulled_bytes);
+    meter_set(&m->told, repair.n_told);
+    meter_set(&m->told_bytes, repair.n_told_bytes);
+    meter_set(&m->pairs_differ, repair.n_pairs_differ);
+}
+
 /* What only this thread may look at, for control to see. */
 static void take_look(struct worker_loop *wl)
 {
     struct meters *m = &wl->meters;
-    struct worker_stats core;
     struct store_stats store;
 
-    worker_stats(wl->core, &core);
-    meter_set(&m->peer_requests, core.n_peer_in);
-    meter_set(&m->restamped, core.n_restamped);
-    meter_set(&m->repairs, core.n_repairs);
-    meter_set(&m->hedges, core.n_hedges);
-    meter_set(&m->clock_refused, core.n_clock_refused);
-    meter_set(&m->corrupt, core.n_corrupt);
-    meter_set(&m->ops, core.n_ops);
-    meter_set(&m->ops_bytes, core.inflight_bytes);
+    look_at_core(wl->core, m);
     meter_set(&m->conns, wl->loop.n_conns);
     meter_set(&m->unsent_bytes, wl->loop.unsent_bytes);
     meter_set(&m->store_waiting, wl->batch.n);
-    meter_set(&m->looked_ms, loop_now_ms(&wl->loop));
     meter_set(&m->clock_off, worker_clock_is_off(wl->core, loop_wall_ms(&wl->loop)));
     if (wl->node->store->ops->stats(wl->node->store, wl->index, &store) == 0)
         meter_set(&m->records_in_memory, store.n_in_memory);
+    meter_set(&m->looked_ms, loop_now_ms(&wl->loop));
 }
 
 static void take_letter(struct worker_loop *wl, struct letter *letter)
