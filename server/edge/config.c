@@ -101,6 +101,7 @@ static const char doc[] =
     "Examples:\n"
     "  quoitd --data /var/lib/quoit          one node, a working store by itself\n"
     "  quoitd --data n1 --listen 127.0.0.1:7410 --peer-listen 127.0.0.1:7411 \\\n"
+    "         --http-listen 127.0.0.1:7412 \\\n"
     "         --cluster 127.0.0.1:7411,127.0.0.1:7421,127.0.0.1:7431\n"
     "      one of three nodes that form a cluster\n"
     "  quoitd --config /etc/quoit/quoit.yaml --check-config\n\n"
