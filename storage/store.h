@@ -148,6 +148,7 @@ struct store_stats {
     uint64_t n_records;       /* an engine may count twice what is on its way to disk */
     uint64_t n_in_memory;     /* of these: this queue's, on their way to the data file */
     uint64_t in_memory_bytes; /* that all of those may take there */
+    uint64_t n_tombstones;    /* deleted records in the data file; of store_log only */
     uint64_t n_syncs, n_ops;  /* since start */
     uint64_t n_fetched;       /* since start: reads that were announced and deferred */
     uint64_t durable;

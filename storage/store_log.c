@@ -91,6 +91,15 @@ static uint64_t bytes_in_tables(const struct store_log *s)
     return n;
 }
 
+static uint64_t count_tombstones(const struct store_log *s)
+{
+    uint64_t n = 0;
+
+    for (uint32_t z = 0; z < ZONES; z++)
+        n += atomic_load_explicit(&s->zone_tombstones[z], memory_order_relaxed);
+    return n;
+}
+
 static int log_store_stats(struct store *store, uint32_t queue, struct store_stats *ret)
 {
     struct store_log *s = log_of(store);
@@ -101,6 +110,7 @@ static int log_store_stats(struct store *store, uint32_t queue, struct store_sta
                      records_in_tables(&s->parts[queue]),
         .n_in_memory = records_in_tables(&s->parts[queue]),
         .in_memory_bytes = bytes_in_tables(s),
+        .n_tombstones = count_tombstones(s),
         .n_syncs = log_n_syncs(s->log),
         .n_ops = atomic_load_explicit(&s->n_ops, memory_order_relaxed),
         .n_fetched = atomic_load_explicit(&s->n_fetched, memory_order_relaxed),
@@ -152,6 +162,7 @@ static void store_free(struct store_log *s)
     free(s->zone_max);
     free(s->zone_raised);
     free(s->zone_wiped);
+    free(s->zone_tombstones);
     free(s->dir);
     free(s);
 }
@@ -231,8 +242,9 @@ static int parts_init(struct store_log *s)
     s->zone_max = calloc(ZONES, sizeof(*s->zone_max));
     s->zone_raised = calloc(ZONES, sizeof(*s->zone_raised));
     s->zone_wiped = calloc(ZONES, sizeof(*s->zone_wiped));
+    s->zone_tombstones = calloc(ZONES, sizeof(*s->zone_tombstones));
     s->parts = aligned_alloc(64, s->n_parts * sizeof(*s->parts));
-    if (!s->zone_max || !s->zone_raised || !s->zone_wiped || !s->parts) {
+    if (!s->zone_max || !s->zone_raised || !s->zone_wiped || !s->zone_tombstones || !s->parts) {
         free(s->parts);
         s->parts = NULL;
         return -ERR_NO_MEMORY;

@@ -230,10 +230,11 @@ struct store_log {
     struct reader_pool pool;
     struct part *parts; /* [n_parts], one per queue */
     uint32_t n_parts, n_owners;
-    struct version *zone_max;     /* [ZONES]: each its owner's; never falls */
-    struct version *zone_raised;  /* [ZONES]: zone_max is to be as high; under their part's lock */
-    uint64_t *zone_wiped;         /* [ZONES]: the apply's, as in the summaries; WIPE_UNKNOWN */
-    _Atomic uint64_t wipe_number; /* last one given out */
+    struct version *zone_max;    /* [ZONES]: each its owner's; never falls */
+    struct version *zone_raised; /* [ZONES]: zone_max is to be as high; under their part's lock */
+    uint64_t *zone_wiped;        /* [ZONES]: the apply's, as in the summaries; WIPE_UNKNOWN */
+    _Atomic uint64_t *zone_tombstones; /* [ZONES], any thread: deleted records in the data file */
+    _Atomic uint64_t wipe_number;      /* last one given out */
     bool log_bytes_fixed;
     uint64_t tables_bytes;           /* as asked for; 0: by the size of the data */
     _Atomic uint64_t part_bytes_max; /* of one part's tables */

@@ -166,6 +166,7 @@ static int read_zone(struct recovery *rec, uint32_t number)
     if (r < 0)
         return r;
     s->zone_max[number] = info.max_version;
+    atomic_store_explicit(&s->zone_tombstones[number], info.n_tombstones, memory_order_relaxed);
     s->zone_wiped[number] = wiped;
     if (wiped > atomic_load(&s->wipe_number))
         atomic_store(&s->wipe_number, wiped);

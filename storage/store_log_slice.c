@@ -91,6 +91,9 @@ static int zone_end(struct slice_run *run)
     if (rc != 0)
         return rc;
     zone_encode(run->zone, run->number, bytes);
+    /* Should the transaction fail, it is told right when the zone is written next. */
+    atomic_store_explicit(&run->s->zone_tombstones[run->number], run->zone->info.n_tombstones,
+                          memory_order_relaxed);
     run->txn.n_pages += 1 + ZONE_BYTES / 4096;
     return lmdb_txn_zone_put(&run->txn, run->number, slice_of(bytes, sizeof(bytes)));
 }

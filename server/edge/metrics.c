@@ -346,6 +346,8 @@ static const struct metric metrics[] = {
 
     {"quoit_store_keys", GAUGE, "Records, deleted ones included until they are purged.",
      .value = keys},
+    {"quoit_store_tombstones", GAUGE, "Deleted records in the data file, to be purged.",
+     STORE(n_tombstones)},
     {"quoit_store_map_bytes", GAUGE, "The largest that the data file may grow to.",
      STORE(map_bytes)},
     {"quoit_store_used_bytes", GAUGE, "Pages of the data file in use.", STORE(used_bytes)},

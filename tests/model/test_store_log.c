@@ -1303,6 +1303,31 @@ static void cold_reads_are_announced(void **state)
     rig_close(&rig);
 }
 
+/* As the data file has them: known from the start on, and again when a pass has written more. */
+static void tombstones_are_counted(void **state)
+{
+    static const bool deleted[][3] = {{false, true, true}, {true, true, true}, {true, false, true}};
+    static const unsigned n[] = {2, 3, 2};
+    static const char *const keys[] = {"a", "b", "c"};
+    struct store_stats stats;
+    struct rig rig;
+
+    set_up(&rig);
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < 3; i++) {
+            struct store_op op = put_op(keys[i], round + 1);
+
+            op.state.deleted = deleted[round][i];
+            op.state.value = op.state.deleted ? (struct slice){0} : slice_str("v");
+            assert_int_equal(rig_do(&rig, &op).error, 0);
+        }
+        rig_reopen(&rig); /* what was in memory is on disk now */
+        assert_int_equal(rig.s->ops->stats(rig.s, 0, &stats), 0);
+        assert_int_equal(stats.n_tombstones, n[round]);
+    }
+    rig_close(&rig);
+}
+
 static void faults_of_scans_make_nothing_cold(void **state)
 {
     struct wire_record items[4];
@@ -1430,6 +1455,7 @@ int main(void)
         cmocka_unit_test(no_fact_is_lost_between_log_and_apply),
         cmocka_unit_test(the_entry_of_the_log_is_synced),
         cmocka_unit_test(a_plain_store_is_upgraded_and_then_is_no_plain_store),
+        cmocka_unit_test(tombstones_are_counted),
         cmocka_unit_test(cold_reads_are_announced),
         cmocka_unit_test(announced_reads_are_bounded),
         cmocka_unit_test(faults_of_scans_make_nothing_cold),

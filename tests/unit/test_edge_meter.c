@@ -1,4 +1,4 @@
-/* test_edge_meter: buckets and quantiles against the values themselves, and what is counted when. */
+/* test_edge_meter: buckets and quantiles against the values themselves; what is counted when. */
 #include "server/edge/meter.h"
 
 #include "proto/err.h"

@@ -230,7 +230,7 @@ static void a_text_that_has_no_room_is_cut(void **state)
     assert_string_equal(small, "5 of 5 node");
 }
 
-/* ---- what operators are told ------------------------------------------------------------------ */
+/* ---- what operators are told --------------------------------------------------------------- */
 
 static struct wire_member_status member(const char *name, enum wire_member_state state)
 {
