@@ -78,6 +78,25 @@ static void sort_keys(const char *endpoint)
     quoit_free(q);
 }
 
+/* It is whole, and outlives other calls. */
+static void status(const char *endpoint)
+{
+    struct quoit *q = open_handle(endpoint, false, 100);
+    const struct quoit_status *s;
+    struct quoit_result r;
+
+    CHECK(quoit_status(q, true, NULL, &r) == 0);
+    s = r.status;
+    CHECK(s && s->verdict == QUOIT_HEALTHY && s->n_members == 1 && s->n_up == 1);
+    CHECK(s->n_partitions == 1024 && s->n_by_live[1] == 1024 && s->n_problems == 0);
+    CHECK(s->partitions && s->partitions[7].n_live == 1);
+    CHECK(s->partitions[7].replicas[0].member == &s->members[0]);
+    CHECK(quoit_put(q, "meanwhile", 9, "1", 1, NULL, &r) == 0 && !r.status);
+    CHECK(!strcmp(s->members[0].client, endpoint) && s->members[0].state == QUOIT_UP);
+    CHECK(quoit_status(q, false, NULL, &r) == 0 && !r.status->partitions);
+    quoit_free(q);
+}
+
 static void wrong_arguments(const char *endpoint)
 {
     struct quoit *q = open_handle(endpoint, false, 100);
@@ -307,6 +326,7 @@ int main(int argc, char **argv)
         return put_again(argv[2]);
     blocking_calls(argv[1]);
     sort_keys(argv[1]);
+    status(argv[1]);
     wrong_arguments(argv[1]);
     many_at_once(argv[1]);
     in_another_loop(argv[1]);
