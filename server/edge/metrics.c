@@ -272,6 +272,26 @@ static double gossip_health(const struct control *c)
     return gossip_stats(&c->gossip).health;
 }
 
+static double scrubbed_records(const struct control *c)
+{
+    return (double)c->scrub.total.n_records;
+}
+
+static double scrubbed_bytes(const struct control *c)
+{
+    return (double)c->scrub.total.n_bytes;
+}
+
+static double scrubbed_bad(const struct control *c)
+{
+    return (double)c->scrub.total.n_bad;
+}
+
+static double scrub_rounds(const struct control *c)
+{
+    return (double)c->scrub.n_rounds;
+}
+
 /* ---- the table ----------------------------------------------------------------------------- */
 
 enum kind {
@@ -369,6 +389,13 @@ static const struct metric metrics[] = {
      .value = space_low},
     {"quoit_filesystem_bytes", GAUGE, "Size of the file system of the data.", STORE(fs_bytes)},
     {"quoit_filesystem_free_bytes", GAUGE, "Free of it.", STORE(fs_free_bytes)},
+
+    {"quoit_scrub_records_total", COUNTER, "Records that were read again in the background.",
+     .value = scrubbed_records},
+    {"quoit_scrub_bytes_total", COUNTER, "Their keys and values.", .value = scrubbed_bytes},
+    {"quoit_scrub_bad_records_total", COUNTER, "Those of them that were found damaged.",
+     .value = scrubbed_bad},
+    {"quoit_scrub_rounds_total", COUNTER, "Times that all was read again.", .value = scrub_rounds},
 
     {"quoit_ring_epoch", GAUGE, "Epoch of the ring; 0 while there is none.", .value = epoch},
     {"quoit_cluster_verdict", GAUGE, "1 for the verdict of `quoit admin status`.",
