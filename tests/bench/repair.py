@@ -85,7 +85,8 @@ class Cluster:
         peers = ",".join(f"127.0.0.1:{p}" for p in self.peer_ports)
         command = [self.build / "server/quoitd", "--data", self.directory / f"n{i + 1}",
                    "--name", f"n{i + 1}", "--listen", f"127.0.0.1:{self.client_ports[i]}",
-                   "--peer-listen", f"127.0.0.1:{self.peer_ports[i]}", "--cluster", peers,
+                   "--peer-listen", f"127.0.0.1:{self.peer_ports[i]}", "--http-listen", "off",
+                   "--cluster", peers,
                    *self.options]
         with open(self.log_path(i), "wb") as log:
             self.processes[i] = subprocess.Popen([str(c) for c in command], stdout=log, stderr=log,
