@@ -87,7 +87,8 @@ MUTANTS = [
      "else if (answer->more)", "else if (false)"),
     # found by the simulator
     ("a relayed put is never forgotten", "server/core",
-     "if (p->from.kind == ADDR_WORKER && (p->id & RELAY_BIT))", "if (false)"),
+     "if (is_relayed(p->from, p->id))\n            pending_refuse",
+     "if (false)\n            pending_refuse"),
     ("stamps at once after a start", "server/core",
      ".start_ms = bound_ms", ".start_ms = 0"),
     ("stamps without a lease", "server/core",
