@@ -93,11 +93,9 @@ static enum conn_verdict on_frame(struct conn *c, struct slice body)
         status_ask(cl->wl, c, &req, tag);
         return CONN_NEXT;
     }
-    struct event event = {.type = EVENT_REQUEST,
-                          .u.request = {.conn = c->id,
-                                        .request = &req,
-                                        .waited_ms = c->waited_ms,
-                                        .tag = tag}};
+    struct event event = {
+        .type = EVENT_REQUEST,
+        .u.request = {.conn = c->id, .request = &req, .waited_ms = c->waited_ms, .tag = tag}};
     worker_loop_feed(cl->wl, &event);
     return CONN_NEXT;
 }
