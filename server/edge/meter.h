@@ -42,7 +42,8 @@ struct meters {
     meter took_us[METER_VERBS];
 
     /* Copied when control asks (LETTER_LOOK). Counters since start: */
-    meter peer_requests, restamped, repairs, hedges, clock_refused, corrupt;
+    meter peer_requests, peer_dropped; /* of nodes and siblings; past their deadline */
+    meter restamped, repairs, hedges, clock_refused, corrupt;
     meter compared, compared_equal, compare_failed; /* pairs of replicas */
     meter pulled, pulled_bytes, told, told_bytes;   /* records that repair fetched, and gave */
     /* and what is now: */

@@ -337,6 +337,8 @@ static const struct metric metrics[] = {
      METER(unsent_bytes)},
     {"quoit_peer_messages_total", COUNTER, "Messages of other nodes and workers.",
      METER(peer_requests)},
+    {"quoit_peer_requests_dropped_total", COUNTER,
+     "Requests of other nodes that were past their deadline.", METER(peer_dropped)},
     {"quoit_restamped_writes_total", COUNTER, "Writes that were superseded and stamped anew.",
      METER(restamped)},
     {"quoit_read_repairs_total", COUNTER, "Gets that wrote the newest state back to replicas.",

@@ -231,6 +231,7 @@ static void look_at_core(const struct worker *core, struct meters *m)
     worker_stats(core, &stats);
     worker_repair_stats(core, &repair);
     meter_set(&m->peer_requests, stats.n_peer_in);
+    meter_set(&m->peer_dropped, stats.n_dropped);
     meter_set(&m->restamped, stats.n_restamped);
     meter_set(&m->repairs, stats.n_repairs);
     meter_set(&m->hedges, stats.n_hedges);
