@@ -46,6 +46,18 @@ void control_die(struct control *c, const char *fmt, ...)
     _exit(1);
 }
 
+void control_die_outdated(struct control *c)
+{
+    struct disk *d = &c->node->disk;
+    char why[DISK_WHY_BYTES] = "";
+
+    (void)disk_set_outdated(d, why);
+    control_die(c,
+                "another process has run with this node's id and a later start than ours, which is "
+                "%" PRIu64 ": the data in %s is an old copy. Remove it.%s%s",
+                d->boot, d->dir, why[0] ? " It could not be marked as such: " : "", why);
+}
+
 /* ---- who we are ---------------------------------------------------------------------------- */
 
 void control_self(const struct control *c, struct wire_member *ret)

@@ -55,5 +55,8 @@ void control_nudge(struct control *c, uint32_t node);
 /* Cannot go on: the sentence goes to stderr, the process ends with status 1. */
 __attribute__((noreturn, format(printf, 2, 3))) void control_die(struct control *c, const char *fmt,
                                                                  ...);
+/* A member knows of a later start of this node: marks the directory, so that it is not started
+ * again, and dies. */
+__attribute__((noreturn)) void control_die_outdated(struct control *c);
 
 #endif

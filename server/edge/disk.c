@@ -6,7 +6,9 @@
  *
  * quoit.json is replaced atomically: written beside, synced, renamed, the directory synced. boot
  * grows at every start and is on disk before anything is said to anybody, so that the other nodes
- * can tell an old copy of this directory from the node itself. A directory with a store and without
+ * can tell an old copy of this directory from the node itself. One that was told that it is such a
+ * copy gets "outdated": true and is never started again: by starting again and again it would
+ * overtake the node. A directory with a store and without
  * quoit.json is damaged, not new: it is refused, since a new identity over old data would be a lie.
  * A newer format is refused as well. The lock is the kernel's and dies with the process.
  */
@@ -151,6 +153,10 @@ static int save(struct disk *d, char why[DISK_WHY_BYTES])
     json_t *json = json_pack("{s:i, s:s, s:I, s:s, s:s}", "format", DISK_FORMAT, "node_id", node,
                              "boot", (json_int_t)d->boot, "cluster_id",
                              wire_id_is_zero(&d->cluster_id) ? "" : cluster, "name", d->name);
+    if (d->outdated && json_object_set_new(json, "outdated", json_true()) < 0) {
+        json_decref(json);
+        json = NULL;
+    }
     char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
     if (text)
         rc = replace_file(d, text, why);
@@ -193,6 +199,13 @@ static int parse(struct disk *d, json_t *json, char why[DISK_WHY_BYTES])
         return damaged(d, "bad cluster_id", why);
     if (!name[0] || strlen(name) > LIMIT_NAME_BYTES)
         return damaged(d, "bad name", why);
+    if (json_is_true(json_object_get(json, "outdated"))) {
+        say(why,
+            "%s is an old copy of a node: when it was started last, the other nodes knew of a "
+            "later start of that node. Remove it; an empty directory becomes a new node.",
+            d->dir);
+        return -ERR_STALE_BOOT;
+    }
     memcpy(d->name, name, strlen(name) + 1);
     d->boot = (uint64_t)boot;
     return 0;
@@ -315,4 +328,10 @@ int disk_set_cluster(struct disk *d, const struct wire_id *cluster_id, char why[
     if (rc < 0)
         d->cluster_id = old;
     return rc;
+}
+
+int disk_set_outdated(struct disk *d, char why[DISK_WHY_BYTES])
+{
+    d->outdated = true;
+    return save(d, why);
 }

@@ -16,7 +16,8 @@ struct disk {
     struct wire_id cluster_id; /* zero: none yet */
     uint64_t boot;             /* of this run: synced before disk_open returns */
     char name[LIMIT_NAME_BYTES + 1];
-    bool fresh; /* the directory was empty: a new node */
+    bool fresh;    /* the directory was empty: a new node */
+    bool outdated; /* an old copy: disk_set_outdated */
 };
 
 /* Whether dir belongs to no node yet: there is no such directory, or no quoit.json in it. Makes and
@@ -24,11 +25,14 @@ struct disk {
 bool disk_is_new(const char *dir);
 /* Takes the directory: makes it if need be, locks it, reads or makes quoit.json, and syncs boot
  * + 1. name "" = keep the one on disk, or make one from the id. 0, or -ERR_IN_USE, -ERR_FORMAT,
- * -ERR_CORRUPT, -ERR_IO with a sentence in why; nothing is held then. */
+ * -ERR_CORRUPT, -ERR_STALE_BOOT, -ERR_IO with a sentence in why; nothing is held then. */
 int disk_open(struct disk *d, const char *dir, const char *name, char why[DISK_WHY_BYTES]);
 void disk_close(struct disk *d);
 /* The cluster is decided: syncs its id. */
 int disk_set_cluster(struct disk *d, const struct wire_id *cluster_id, char why[DISK_WHY_BYTES]);
+/* Another process was the node after this one: syncs that the directory may not be started again.
+ * Should that fail, the next start is told so again. */
+int disk_set_outdated(struct disk *d, char why[DISK_WHY_BYTES]);
 
 void disk_id_text(const struct wire_id *id, char out[2 * WIRE_ID_BYTES + 1]);
 int disk_id_parse(const char *text, struct wire_id *ret);

@@ -104,6 +104,8 @@ static void recv_hello_reply(struct gossip_link *link, const struct wire_peer *m
     struct buf *out = conn_out(&link->conn);
     int r = check_reply(link->gossip, p, msg);
 
+    if (msg->error == ERR_STALE_BOOT)
+        control_die_outdated(link->gossip->control);
     if (r < 0 || !out) {
         conn_close(&link->conn, r);
         return;
@@ -309,10 +311,9 @@ static void carry_out(struct gossip *g)
             look_at(g, e->node);
             break;
         case MEMBERSHIP_OUTDATED:
-            control_die(g->control,
-                        "another process runs with this node's id and a later start (boot %" PRIu64
-                        ", ours is %" PRIu64 "): the data in %s is an old copy. Remove it.",
-                        e->boot, g->control->node->disk.boot, g->control->node->disk.dir);
+            log_warn(&g->control->node->log, "this node has been started later elsewhere",
+                     "boot=%" PRIu64 " ours=%" PRIu64, e->boot, g->control->node->disk.boot);
+            control_die_outdated(g->control);
         }
     }
 }

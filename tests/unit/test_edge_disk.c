@@ -208,6 +208,33 @@ static void ids_are_read_and_written_back(void **state)
     assert_int_equal(disk_id_parse("00112233445566778899AABBCCDDEEFF", &back), -ERR_CORRUPT);
 }
 
+static void read_identity(char text[512])
+{
+    char path[160];
+    snprintf(path, sizeof(path), "%s/quoit.json", dir);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    text[fread(text, 1, 511, f)] = 0;
+    fclose(f);
+}
+
+static void an_outdated_copy_is_never_opened_again(void **state)
+{
+    char before[512], after[512];
+    struct disk d;
+
+    assert_int_equal(disk_open(&d, dir, "", why), 0);
+    assert_int_equal(disk_set_outdated(&d, why), 0);
+    disk_close(&d);
+    read_identity(before);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(disk_open(&d, dir, "", why), -ERR_STALE_BOOT);
+        assert_non_null(strstr(why, "old copy"));
+    }
+    read_identity(after); /* its boot would overtake the node's */
+    assert_string_equal(before, after);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -215,6 +242,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(a_new_directory_is_made_private_with_an_identity),
         CASE(identity_stays_and_boot_grows),
+        CASE(an_outdated_copy_is_never_opened_again),
         CASE(a_given_name_replaces_the_old_one),
         CASE(two_directories_are_two_nodes),
         CASE(a_directory_in_use_is_refused_with_the_pid),
