@@ -369,6 +369,7 @@ struct wire_gossip {
     uint64_t number;
     struct wire_id target; /* PING_REQUEST; else zero */
     uint64_t digest;
+    uint64_t wall_ms; /* ACK: the sender's wall clock; 0: it does not say */
     struct wire_load load;
     const struct wire_rumour *rumours; /* at most LIMIT_RUMOURS_MAX */
     size_t n_rumours;

@@ -63,6 +63,7 @@ int pb_write_gossip(const struct wire_gossip *gossip, Quoit__Peer__Gossip *ret, 
     ret->number = gossip->number;
     ret->target = pb_id_or_none(&gossip->target);
     ret->digest = gossip->digest;
+    ret->wall_ms = gossip->wall_ms;
     ret->load = pb_write_load(&gossip->load, &parts->load);
     ret->n_rumours = n;
     ret->rumours = pointers;
@@ -115,6 +116,7 @@ int pb_read_gossip(const Quoit__Peer__Gossip *pb, struct arena *arena,
     *gossip = (struct wire_gossip){.kind = (enum wire_gossip_kind)pb->kind,
                                    .number = pb->number,
                                    .digest = pb->digest,
+                                   .wall_ms = pb->wall_ms,
                                    .rumours = rumours,
                                    .n_rumours = pb->n_rumours};
     pb_read_load(pb->load, &gossip->load);

@@ -57,6 +57,7 @@ enum event_type {
     EVENT_NODE_UP,   /* a node has its first link up, or its number of workers changed */
     EVENT_NODE_DOWN, /* a node's last link is gone: requests sent to it may be lost */
     EVENT_NODE_SEEN, /* how the cluster sees a node: membership.h */
+    EVENT_CLOCK,     /* our wall clock has been judged: membership.h */
     EVENT_GOT,       /* done: EFFECT_GET */
     EVENT_SCANNED,   /* done: EFFECT_SCAN */
     EVENT_LEAVES,    /* done: EFFECT_LEAVES */
@@ -101,6 +102,11 @@ struct event {
             uint32_t node;
             enum wire_member_state state;
         } node_seen;
+        struct {
+            bool right;
+            int64_t offset_ms;
+            uint64_t behind_ms;
+        } clock;
         struct {
             uint64_t cookie;
             int error; /* 0 or negative */

@@ -60,7 +60,7 @@ static void recv_message(struct membership *m, uint32_t handle, const struct wir
         tell(m, from, GOSSIP_ACK, g->number, NULL, out);
         break;
     case GOSSIP_ACK:
-        probe_acked(m, g->number, out);
+        probe_acked(m, from, g, out);
         break;
     case GOSSIP_PING_REQUEST:
         probe_favour(m, from, g->number, &g->target, out);
@@ -247,6 +247,14 @@ static bool announce(struct membership *m, struct membership_effects *out)
             (struct membership_effect){.type = MEMBERSHIP_OUTDATED, .boot = m->outdated_boot};
         m->outdated = false;
     }
+    if (m->clock.changed && out->n < MEMBERSHIP_EFFECTS_MAX) {
+        out->list[out->n++] =
+            (struct membership_effect){.type = MEMBERSHIP_CLOCK,
+                                       .clock = {.right = m->clock.verdict == CLOCK_IS_RIGHT,
+                                                 .offset_ms = m->clock.offset_ms,
+                                                 .behind_ms = m->clock.behind_ms}};
+        m->clock.changed = false;
+    }
     while (!list_empty(&m->changed)) {
         struct node *n = list_entry(m->changed.next, struct node, changed);
 
@@ -294,7 +302,9 @@ int membership_step(struct membership *m, const struct membership_event *in,
     m->n_told = 0;
     if (in->type != MEMBERSHIP_MORE) /* what is left of a step is not late */
         look_at_clock(m, in->now_ms);
+    clock_watch(m, in->wall_ms);
     recv_event(m, in, out);
+    clock_judge(m);
     return run_timers(m, out) && announce(m, out) ? 0 : STEP_MORE;
 }
 
@@ -324,6 +334,7 @@ struct membership *membership_new(const struct membership_config *config)
     m->intern = config->intern;
     m->ctx = config->ctx;
     m->now_ms = config->now_ms;
+    m->clock.stepped_ms = m->now_ms;
     prng_init(&m->prng, config->seed);
     m->probe_ms = m->now_ms + prng_below(&m->prng, MEMBERSHIP_PROBE_MS);
     m->sync_ms = m->now_ms + prng_below(&m->prng, MEMBERSHIP_SYNC_MS);

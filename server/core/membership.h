@@ -44,6 +44,12 @@
 #define MEMBERSHIP_HEALTH_MAX 8u
 /* A step that comes so late shows that it was us who stood still. */
 #define MEMBERSHIP_LATE_MS 50u
+/* Our wall clock is judged by what so many others have said of theirs (all, if there are fewer),
+ * none of it older than this. */
+#define MEMBERSHIP_CLOCK_SAID 3u
+#define MEMBERSHIP_CLOCK_SAID_MS 5000u
+/* Where nobody is there to be asked for so long, it is taken for right. */
+#define MEMBERSHIP_CLOCK_ALONE_MS 2000u
 
 /* ---- the seam -------------------------------------------------------------------------------- */
 
@@ -61,6 +67,7 @@ enum membership_event_type {
 struct membership_event {
     enum membership_event_type type;
     uint64_t now_ms;
+    uint64_t wall_ms; /* since 1970; 0: nobody wants to know whether it is right */
     union {
         struct {
             uint32_t node;
@@ -82,7 +89,8 @@ struct membership_event {
 enum membership_effect_type {
     MEMBERSHIP_SEND = 1, /* over the control link, which is made if there is none; may be lost */
     MEMBERSHIP_CHANGED,  /* a node's state, boot or profile: ask membership_view */
-    MEMBERSHIP_OUTDATED  /* another process with our id has a higher boot: ours is an old image */
+    MEMBERSHIP_OUTDATED, /* another process with our id has a higher boot: ours is an old image */
+    MEMBERSHIP_CLOCK     /* our wall clock has been judged */
 };
 
 struct membership_effect {
@@ -90,6 +98,11 @@ struct membership_effect {
     uint32_t node;
     struct wire_gossip gossip; /* SEND; its rumours live until the next step */
     uint64_t boot;             /* OUTDATED */
+    struct {
+        bool right;         /* not ahead */
+        int64_t offset_ms;  /* wall clock less monotonic clock: what was judged */
+        uint64_t behind_ms; /* so far behind at least; 0: not, or less than what is granted */
+    } clock;                /* CLOCK */
 };
 
 #define MEMBERSHIP_EFFECTS_MAX 64u

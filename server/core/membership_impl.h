@@ -4,6 +4,7 @@
  *   membership_probe.c   probes: is it there?
  *   membership_table.c   what is known of each node, which of two rumours is newer, suspicions
  *   membership_tell.c    which rumours go out next, and messages with them
+ *   membership_clock.c   is our wall clock right?
  */
 #ifndef QUOIT_CORE_MEMBERSHIP_IMPL_H
 #define QUOIT_CORE_MEMBERSHIP_IMPL_H
@@ -38,9 +39,12 @@ struct node {
     struct blob *profile_bytes;
     struct wire_profile profile; /* in profile_bytes; number 0: none */
     struct wire_load load;
-    struct list telling;  /* in membership.telling[n_sent] */
-    struct list suspects; /* in membership.suspects */
-    struct list changed;  /* in membership.changed: to be announced */
+    uint64_t clock_said_ms;  /* when it last said what its clock shows; 0: never */
+    bool clock_behind;       /* by more than LIMIT_CLOCK_AHEAD_MS, for certain */
+    uint64_t clock_ahead_ms; /* the same; 0: not */
+    struct list telling;     /* in membership.telling[n_sent] */
+    struct list suspects;    /* in membership.suspects */
+    struct list changed;     /* in membership.changed: to be announced */
 };
 
 /* A probe:  DIRECT --no answer--> INDIRECT --no answer--> failed */
@@ -48,6 +52,7 @@ struct probe {
     uint32_t target; /* NODE_NONE: free */
     uint64_t number;
     uint64_t indirect_ms, end_ms;
+    uint64_t wall_ms; /* ours, when it began */
     bool indirect;
     uint8_t n_helpers, n_nacks;
 };
@@ -69,6 +74,18 @@ struct membership {
     void *ctx;
     struct prng prng;
     uint64_t now_ms;
+    uint64_t wall_ms;
+    struct {
+        enum clock_judgement {
+            CLOCK_NOT_JUDGED,
+            CLOCK_IS_RIGHT,
+            CLOCK_IS_OFF
+        } verdict;
+        uint64_t behind_ms;
+        int64_t offset_ms;   /* wall clock less monotonic clock */
+        uint64_t stepped_ms; /* the last time that it changed all at once; at first, the start */
+        bool changed;        /* to be announced */
+    } clock;
     uint64_t next_number;
     struct probe probes[PROBES_MAX];
     struct favour favours[FAVOURS_MAX];
@@ -128,11 +145,20 @@ typedef bool node_fits_fn(const struct node *n);
 struct node *pick_node(struct membership *m, node_fits_fn *fits, const uint32_t *except,
                        uint32_t n_except);
 
+/* ---- membership_clock.c */
+/* The time of this step. */
+void clock_watch(struct membership *m, uint64_t wall_ms);
+/* A node that was asked when our clock showed asked_ms has answered that its own shows said_ms. */
+void clock_said(struct membership *m, struct node *n, uint64_t asked_ms, uint64_t said_ms);
+/* The verdict, from what is known now. */
+void clock_judge(struct membership *m);
+
 /* ---- membership_probe.c */
 void probe_start(struct membership *m, struct node *target, struct membership_effects *out);
 /* The next in order, or NULL. */
 struct node *probe_next(struct membership *m);
-void probe_acked(struct membership *m, uint64_t number, struct membership_effects *out);
+void probe_acked(struct membership *m, struct node *from, const struct wire_gossip *g,
+                 struct membership_effects *out);
 void probe_nacked(struct membership *m, uint64_t number);
 void probe_favour(struct membership *m, struct node *from, uint64_t number,
                   const struct wire_id *target, struct membership_effects *out);

@@ -55,6 +55,7 @@ void probe_start(struct membership *m, struct node *target, struct membership_ef
             continue;
         *p = (struct probe){.target = target->handle,
                             .number = ++m->next_number,
+                            .wall_ms = m->wall_ms,
                             .indirect_ms = m->now_ms + patience(m, MEMBERSHIP_PING_MS),
                             .end_ms = m->now_ms + patience(m, MEMBERSHIP_PROBE_MS)};
         m->stats.n_probes++;
@@ -163,14 +164,16 @@ static void favour_acked(struct membership *m, uint64_t number, struct membershi
     }
 }
 
-void probe_acked(struct membership *m, uint64_t number, struct membership_effects *out)
+void probe_acked(struct membership *m, struct node *from, const struct wire_gossip *g,
+                 struct membership_effects *out)
 {
-    struct probe *p = probe_of(m, number);
+    struct probe *p = probe_of(m, g->number);
 
     if (!p) {
-        favour_acked(m, number, out);
+        favour_acked(m, g->number, out);
         return;
     }
+    clock_said(m, from, p->wall_ms, g->wall_ms);
     p->target = NODE_NONE;
     health_change(m, -1);
 }

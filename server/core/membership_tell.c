@@ -75,6 +75,8 @@ static struct membership_effect *send_to(struct membership *m, struct node *to,
     e->type = MEMBERSHIP_SEND;
     e->node = to->handle;
     e->gossip = (struct wire_gossip){.kind = kind, .number = number, .load = m->nodes[0]->load};
+    if (kind == GOSSIP_ACK)
+        e->gossip.wall_ms = m->wall_ms;
     m->stats.n_sent++;
     return e;
 }

@@ -271,7 +271,7 @@ static void recv_put(struct worker *w, struct addr from, const struct wire_peer 
     struct effect *e;
 
     if (msg->u.put.first_hand) {
-        if (!clock_guards(w->wall_ms, state->version.hlc)) {
+        if (!clock_guards(w->wall_ms + w->clock.behind_ms, state->version.hlc)) {
             w->stats.n_clock_refused++;
             worker_trace(out, TRACE_CLOCK_AHEAD, version_wall_ms(state->version.hlc), w->wall_ms);
             replica_refuse(w, from, msg, ERR_CLOCK, out);

@@ -279,6 +279,9 @@ static void recv_event(struct worker *w, const struct event *in, struct effects 
     case EVENT_NODE_SEEN:
         recv_seen(w, in->u.node_seen.node, in->u.node_seen.state);
         break;
+    case EVENT_CLOCK:
+        clock_judged(&w->clock, in->u.clock.right, in->u.clock.offset_ms, in->u.clock.behind_ms);
+        break;
     case EVENT_GOT:
         replica_got(w, in, out);
         break;
@@ -316,6 +319,7 @@ int worker_step(struct worker *w, const struct event *in, struct effects *out)
     empty_graves(w);
     w->now_ms = in->now_ms;
     w->wall_ms = in->wall_ms;
+    clock_look(&w->clock, in->now_ms, in->wall_ms);
     recv_event(w, in, out);
     wheel_expire(&w->wheel, w->now_ms, &w->expired);
     return drain(w, out);
@@ -373,6 +377,8 @@ struct worker *worker_new(const struct worker_config *config)
     hedge_init(w);
     admission_init(&w->admission, w->ops_max);
     clock_init(&w->clock, actor_of(config, false), config->clock_bound_ms);
+    if (config->clock_watched)
+        clock_be_watched(&w->clock);
     w->forced_actor = actor_of(config, true);
     wheel_init(&w->wheel, 0);
     list_init(&w->expired);

@@ -35,6 +35,7 @@ struct worker_config {
     struct slice software;   /* "quoitd 0.1.0", copied */
     uint32_t ops_max;        /* 0 = WORKER_OPS_MAX */
     size_t inflight_bytes_max; /* 0 = WORKER_INFLIGHT_BYTES */
+    bool clock_watched;        /* EVENT_CLOCK will come; nothing is stamped before */
     uint32_t compare_ms;       /* a round of comparisons with other replicas; 0: none are made */
 };
 

@@ -298,6 +298,34 @@ static void look_at(struct gossip *g, uint32_t node)
     tell_workers(g, node, view.state);
 }
 
+static void tell_clock(struct gossip *g, const struct membership_effect *e)
+{
+    struct control *c = g->control;
+    bool off = !e->clock.right || e->clock.behind_ms > 0;
+
+    if (!e->clock.right)
+        log_error(&c->node->log,
+                  "this node's clock is ahead: it stamps no writes until it is right",
+                  "wall_ms=%" PRIu64, loop_wall_ms(&c->loop));
+    else if (off)
+        log_error(&c->node->log, "this node's clock is behind", "by_ms=%" PRIu64,
+                  e->clock.behind_ms);
+    else if (g->clock_off)
+        log_info(&c->node->log, "this node's clock is right again", "wall_ms=%" PRIu64,
+                 loop_wall_ms(&c->loop));
+    g->clock_off = off;
+    for (uint32_t i = 0; i < c->node->n_workers; i++) {
+        struct letter *letter = letter_new(LETTER_CLOCK, c->loop.index);
+
+        if (!letter) /* they would wait for it for ever */
+            control_die(c, "out of memory.");
+        letter->u.clock.right = e->clock.right;
+        letter->u.clock.offset_ms = e->clock.offset_ms;
+        letter->u.clock.behind_ms = e->clock.behind_ms;
+        loop_post_one(&c->node->workers[i]->loop, letter);
+    }
+}
+
 static void carry_out(struct gossip *g)
 {
     for (uint32_t i = 0; i < g->effects.n; i++) {
@@ -309,6 +337,9 @@ static void carry_out(struct gossip *g)
             break;
         case MEMBERSHIP_CHANGED:
             look_at(g, e->node);
+            break;
+        case MEMBERSHIP_CLOCK:
+            tell_clock(g, e);
             break;
         case MEMBERSHIP_OUTDATED:
             log_warn(&g->control->node->log, "this node has been started later elsewhere",
@@ -333,6 +364,7 @@ static void feed(struct gossip *g, struct membership_event *event)
     if (!g->core || g->stopped)
         return;
     event->now_ms = now_ms(g);
+    event->wall_ms = loop_wall_ms(&g->control->loop);
     do {
         r = membership_step(g->core, event, &g->effects);
         carry_out(g);

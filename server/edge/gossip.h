@@ -29,7 +29,8 @@ struct gossip {
     struct membership_effects effects;
     struct gossip_peer *peers[LIMIT_NODES_MAX]; /* by handle */
     uv_timer_t timer;
-    bool stopped; /* nothing is done any more */
+    bool clock_off; /* our wall clock is not that of the others, and the log says so */
+    bool stopped;   /* nothing is done any more */
 };
 
 /* Once the ring is known, and with each new one. 0 or -ERR_NO_MEMORY. */

@@ -21,6 +21,7 @@ enum letter_type {
     LETTER_SEEN,     /* control -> workers: how the cluster sees a node */
     LETTER_DAMAGED,  /* control -> the owner: a record fails its checksum */
     LETTER_REMADE,   /* control -> the owner: leaves were wrong and are right now */
+    LETTER_CLOCK,    /* control -> workers: our wall clock has been judged */
     LETTER_STOP,     /* control -> workers: finish what is in flight */
     LETTER_FINISH,   /* control -> workers: end the connections politely */
     LETTER_IDLE,     /* worker -> control: that is done */
@@ -73,6 +74,11 @@ struct letter {
             bool ring;
             struct blob *frame; /* ANSWER: the packed response, or NULL: no memory */
         } status;
+        struct {
+            bool right;
+            int64_t offset_ms;
+            uint64_t behind_ms;
+        } clock;
     } u;
 };
 

@@ -193,6 +193,16 @@ static void take_remade(struct worker_loop *wl, struct store_range range)
     worker_loop_feed(wl, &event);
 }
 
+static void take_clock(struct worker_loop *wl, const struct letter *letter)
+{
+    struct event event = {.type = EVENT_CLOCK,
+                          .u.clock = {.right = letter->u.clock.right,
+                                      .offset_ms = letter->u.clock.offset_ms,
+                                      .behind_ms = letter->u.clock.behind_ms}};
+
+    worker_loop_feed(wl, &event);
+}
+
 static void take_stop(struct worker_loop *wl)
 {
     struct event event = {.type = EVENT_STOP};
@@ -293,6 +303,9 @@ static void take_letter(struct worker_loop *wl, struct letter *letter)
         break;
     case LETTER_REMADE:
         take_remade(wl, letter->u.remade.range);
+        break;
+    case LETTER_CLOCK:
+        take_clock(wl, letter);
         break;
     case LETTER_STOP:
         take_stop(wl);
@@ -429,6 +442,7 @@ static int core_new(struct worker_loop *wl, uint64_t clock_bound_ms)
                                    .n_workers = node->n_workers,
                                    .boot = node->disk.boot,
                                    .clock_bound_ms = clock_bound_ms,
+                                   .clock_watched = true,
                                    .seed = prng_next(&wl->loop.prng),
                                    .name = slice_str(node->disk.name),
                                    .software = slice_str("quoitd " QUOIT_VERSION),

@@ -61,6 +61,48 @@ static void a_clock_is_off_when_no_wait_helps(void **state)
                      CLOCK_WAIT_START);
 }
 
+/* Monotonic time when the wall clock shows WALL. */
+#define NOW 5000u
+#define OFFSET ((int64_t)(WALL - NOW))
+
+static void test_a_watched_clock_stamps_once_it_is_judged(void **state)
+{
+    struct clock c = leased(WALL + 1000);
+    struct version v;
+
+    clock_be_watched(&c);
+    clock_look(&c, NOW, WALL);
+    assert_int_equal(clock_stamp(&c, WALL, &v), CLOCK_WAIT_START);
+    clock_judged(&c, true, OFFSET, 0);
+    assert_int_equal(clock_stamp(&c, WALL, &v), CLOCK_OK);
+    clock_judged(&c, false, OFFSET, 0);
+    assert_int_equal(clock_stamp(&c, WALL, &v), -ERR_CLOCK);
+    clock_judged(&c, true, OFFSET, 0);
+    assert_int_equal(clock_stamp(&c, WALL, &v), CLOCK_OK);
+}
+
+static void test_a_step_ahead_neither_stamps_nor_renews(void **state)
+{
+    const uint64_t jump_ms = 3600000;
+    struct clock c = leased(WALL + 1000);
+    struct version v;
+
+    clock_be_watched(&c);
+    clock_judged(&c, true, OFFSET, 0);
+    clock_look(&c, NOW, WALL + LIMIT_CLOCK_AHEAD_MS); /* a small one passes */
+    assert_int_equal(clock_stamp(&c, WALL + LIMIT_CLOCK_AHEAD_MS, &v), CLOCK_OK);
+    clock_look(&c, NOW + 1, WALL + jump_ms);
+    assert_int_equal(clock_stamp(&c, WALL + jump_ms, &v), CLOCK_WAIT_START);
+    assert_int_equal(clock_renewal(&c, WALL + jump_ms), 0);
+    assert_int_equal(c.bound_ms, WALL + 1000);
+    clock_look(&c, NOW + 2, WALL + LIMIT_CLOCK_AHEAD_MS + 2); /* and back: it was right before */
+    assert_int_equal(clock_stamp(&c, WALL + LIMIT_CLOCK_AHEAD_MS + 2, &v), CLOCK_OK);
+    clock_look(&c, NOW + 3, WALL + jump_ms);
+    clock_judged(&c, true, (int64_t)(WALL + jump_ms - NOW - 3), 0); /* it was right to step */
+    assert_int_equal(clock_stamp(&c, WALL + jump_ms, &v), CLOCK_WAIT_LEASE);
+    assert_int_not_equal(clock_renewal(&c, WALL + jump_ms), 0);
+}
+
 static void test_no_stamp_beyond_the_lease(void **state)
 {
     struct clock c = leased(WALL + 10);
@@ -279,6 +321,8 @@ int main(void)
         cmocka_unit_test(test_stamps_grow_while_time_stands),
         cmocka_unit_test(a_clock_is_off_when_no_wait_helps),
         cmocka_unit_test(test_stamps_grow_when_time_goes_back),
+        cmocka_unit_test(test_a_watched_clock_stamps_once_it_is_judged),
+        cmocka_unit_test(test_a_step_ahead_neither_stamps_nor_renews),
         cmocka_unit_test(test_no_stamp_beyond_the_lease),
         cmocka_unit_test(test_a_failed_renewal_gives_nothing),
         cmocka_unit_test(test_the_lease_outgrows_a_slow_disk),

@@ -163,7 +163,7 @@ static void field_numbers_never_change(void **state)
     ASSERT_NUMBERS(quoit__peer__replica__descriptor, {"partition", 1}, {"slot", 2},
                    {"incarnation", 3}, {"fence", 4});
     ASSERT_NUMBERS(quoit__peer__gossip__descriptor, {"kind", 1}, {"number", 2}, {"target", 3},
-                   {"digest", 4}, {"load", 5}, {"rumours", 6});
+                   {"digest", 4}, {"load", 5}, {"rumours", 6}, {"wall_ms", 7});
     ASSERT_NUMBERS(quoit__peer__rumour__descriptor, {"id", 1}, {"boot", 2}, {"refutation", 3},
                    {"state", 4}, {"by", 5}, {"profile", 6}, {"load", 7});
     ASSERT_NUMBERS(quoit__peer__profile__descriptor, {"number", 1}, {"member", 2}, {"software", 3});

@@ -118,6 +118,25 @@ static void test_first_hand_puts_from_the_future_are_refused_and_states_are_not(
     story_end(s);
 }
 
+static void test_who_knows_that_its_clock_is_behind_takes_first_hand_puts(void **state)
+{
+    const uint64_t behind_ms = 3600000;
+    struct story *s = begin();
+    struct wire_peer m = request(s, PEER_PUT, 5);
+    struct event judged = {.type = EVENT_CLOCK, .u.clock = {.right = true, .behind_ms = behind_ms}};
+
+    judged.u.clock.offset_ms = (int64_t)(s->wall_ms - s->now_ms);
+    story_step(s, &judged);
+    m.u.put.state.version.hlc = version_hlc_from_ms(s->wall_ms + behind_ms);
+    m.u.put.first_hand = true;
+    feed(s, &m);
+    story_expect(s, "store put 1\n");
+    m.u.put.state.version.hlc = version_hlc_from_ms(s->wall_ms + behind_ms + 501);
+    feed(s, &m);
+    story_expect(s, "trace CLOCK_AHEAD\nanswer 42 CLOCK\n");
+    story_end(s);
+}
+
 static void test_get_waits_until_what_it_shows_is_durable(void **state)
 {
     struct story *s = begin();
@@ -462,6 +481,7 @@ int main(void)
         cmocka_unit_test(test_put_is_answered_when_durable),
         cmocka_unit_test(test_wrong_addresses_are_refused),
         cmocka_unit_test(test_first_hand_puts_from_the_future_are_refused_and_states_are_not),
+        cmocka_unit_test(test_who_knows_that_its_clock_is_behind_takes_first_hand_puts),
         cmocka_unit_test(test_get_waits_until_what_it_shows_is_durable),
         cmocka_unit_test(test_digest_does_not_carry_the_value),
         cmocka_unit_test(test_corrupt_is_an_error_and_not_absent),

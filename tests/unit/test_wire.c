@@ -271,7 +271,7 @@ static void assert_rumour(const struct wire_rumour *a, const struct wire_rumour 
 static void assert_gossip(const struct wire_gossip *a, const struct wire_gossip *b)
 {
     assert_int_equal(a->kind, b->kind);
-    assert_true(a->number == b->number && a->digest == b->digest);
+    assert_true(a->number == b->number && a->digest == b->digest && a->wall_ms == b->wall_ms);
     assert_true(wire_id_equal(&a->target, &b->target));
     assert_load(&a->load, &b->load);
     assert_int_equal(a->n_rumours, b->n_rumours);

@@ -200,8 +200,8 @@ static void sample_gossips(struct wire_peer *out)
                                       .load = {4, 1u << 30, UINT64_MAX, 77, 85, 1u << 31, 3}};
     rumours[1] = (struct wire_rumour){.id = id_b, .boot = 1, .state = MEMBER_SUSPECT, .by = id_a};
     rumours[2] = (struct wire_rumour){.id = id_b, .state = MEMBER_STOPPED};
-    gossips[0] =
-        (struct wire_gossip){.kind = GOSSIP_PING, .number = 17, .load = {1, 2, 3, 4, 5, 6, 7}};
+    gossips[0] = (struct wire_gossip){
+        .kind = GOSSIP_ACK, .number = 17, .wall_ms = 1700000000000u, .load = {1, 2, 3, 4, 5, 6, 7}};
     gossips[1] = (struct wire_gossip){.kind = GOSSIP_PING_REQUEST, .number = 18, .target = id_b};
     gossips[2] = (struct wire_gossip){.kind = GOSSIP_SYNC_REPLY,
                                       .digest = 0x1122334455667788u,
