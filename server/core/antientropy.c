@@ -80,8 +80,7 @@ static struct session *session_of_cookie(struct worker *w, uint64_t cookie)
     return s && s->stage != SESSION_FREE && session_cookie(w, s) == cookie ? s : NULL;
 }
 
-/* Both slots are what they were. */
-static bool session_holds(const struct worker *w, const struct session *s)
+bool session_holds(const struct worker *w, const struct session *s)
 {
     struct ring_entry e;
 
@@ -201,8 +200,8 @@ static bool start_from_hint(struct worker *w, struct session *s, struct effects 
     return true;
 }
 
-/* Time spent on trees is a small share of all time. */
-static void charge_time(struct worker *w, uint32_t cost_us)
+/* Time spent on trees is a small share of all time: ours count, and those that others ask for. */
+void antientropy_charge(struct worker *w, uint32_t cost_us)
 {
     struct antientropy *a = w->antientropy;
     uint64_t now_us = w->now_ms * 1000;
@@ -216,7 +215,7 @@ void antientropy_recv_leaves(struct worker *w, const struct event *in, struct ef
     struct session *s = session_of_cookie(w, in->u.leaves.cookie);
     const struct tree_view *v;
 
-    charge_time(w, in->u.leaves.cost_us);
+    antientropy_charge(w, in->u.leaves.cost_us);
     if (!s)
         return;
     assert(s->stage == SESSION_LEAVES);
@@ -434,6 +433,19 @@ static void end_all(struct worker *w)
     for (uint32_t i = 0; i < ANTIENTROPY_SESSIONS; i++)
         if (a->sessions[i].stage != SESSION_FREE)
             session_free(w, &a->sessions[i]);
+}
+
+void antientropy_forget(struct worker *w)
+{
+    struct antientropy *a = w->antientropy;
+
+    end_all(w);
+    for (uint32_t i = 0; i < ANTIENTROPY_VIEWS; i++) {
+        worker_bury(w, a->views.list[i].leaves);
+        a->views.list[i].leaves = NULL;
+    }
+    for (uint32_t i = 0; i < ANTIENTROPY_HINTS; i++)
+        a->hints[i].n = 0;
 }
 
 bool antientropy_drain(struct worker *w, struct effects *out)

@@ -190,6 +190,8 @@ void antientropy_recv_leaves(struct worker *w, const struct event *in, struct ef
 void antientropy_recv_scanned(struct worker *w, const struct event *in, struct effects *out);
 void antientropy_recv_stored(struct worker *w, const struct event *in);
 void antientropy_recv_reply(struct worker *w, const struct wire_peer *msg, struct effects *out);
+/* Time was spent on reading a tree. */
+void antientropy_charge(struct worker *w, uint32_t cost_us);
 /* Whoever asks us differs from us, or is equal. slot: theirs. */
 void antientropy_heard(struct worker *w, uint32_t partition, uint32_t slot, bool equal);
 /* Whether this worker has something of the partition to fetch from another slot than that one, now
@@ -207,6 +209,9 @@ enum session_end {
     SESSION_FAILED
 };
 
+/* antientropy.c: all sessions, views and hints. */
+void antientropy_forget(struct worker *w);
+
 /* antientropy_pairs.c */
 struct pair *pair_of(struct worker *w, uint32_t partition, uint32_t slot);
 void pair_ended(struct worker *w, struct session *s, enum session_end end);
@@ -217,6 +222,8 @@ void hint_drop(struct worker *w, const struct hint *h);
 bool pair_next(struct worker *w, struct session *s);
 
 /* antientropy.c */
+/* Both slots are what they were when the session began. */
+bool session_holds(const struct worker *w, const struct session *s);
 /* Asks what `stage` asks (COMPARE, PULL), once what that reveals is durable. */
 void session_gate(struct worker *w, struct session *s, enum session_stage stage,
                   struct effects *out);

@@ -65,15 +65,18 @@ void antientropy_recv_ring(struct worker *w)
     struct antientropy *a = w->antientropy;
     const struct wire_ring *ring = ring_wire(w->ring);
 
-    if (a->round_ms == 0 ||
-        (a->pairs && a->n_partitions == ring->n_partitions && a->n_slots == ring->n_slots))
+    if (a->n_partitions == ring->n_partitions && a->n_slots == ring->n_slots)
         return;
+    antientropy_forget(w); /* numbers of partitions, slots and leaves mean something else now */
     free(a->pairs);
+    a->pairs = NULL;
     a->n_partitions = ring->n_partitions;
     a->n_slots = ring->n_slots;
     a->cursor = 0;
     a->look_ms = w->now_ms;
     a->stats.n_pairs_differ = 0;
+    if (a->round_ms == 0)
+        return;
     a->pairs = calloc(n_pairs(a), sizeof *a->pairs); /* NULL: with the next ring, perhaps */
     for (size_t i = 0; a->pairs && i < n_pairs(a); i++)
         a->pairs[i].due_ms = w->now_ms + prng_below(&w->prng, a->round_ms);

@@ -310,6 +310,10 @@ bool pull_merge(struct worker *w, struct session *s, struct effects *out)
     while (p->n_emitted < p->n_records) {
         if (!worker_room(w, out))
             return false;
+        if (!session_holds(w, s)) { /* the slot that asked may be gone, and its range wiped */
+            session_end(w, s, SESSION_FAILED);
+            return true;
+        }
         for (uint32_t i = 0; i < MERGES_AT_ONCE && p->n_emitted < p->n_records; i++)
             emit_merge(w, s, &p->records[p->n_emitted++], out);
     }

@@ -27,7 +27,7 @@
 #include "server/core/worker.h"
 
 #define WORKER_UNIT_EFFECTS 32u
-#define WORKER_UNIT_GRAVES 32u
+#define WORKER_UNIT_GRAVES 64u
 #define WORKER_SELF_MAX 64u
 #define WORKER_NODES_MAX (LIMIT_MEMBERS_MAX + 64u)
 #define WORKER_GRAVES_MAX 1024u

@@ -118,6 +118,7 @@ void replica_leaves(struct worker *w, const struct event *in, struct effects *ou
     struct compare_ask ask;
     int err;
 
+    antientropy_charge(w, in->u.leaves.cost_us);
     if (!p)
         return;
     err = in->u.leaves.error ? -in->u.leaves.error : replica_check(w, &p->replica);

@@ -15,7 +15,7 @@
 
 #define N_NODES 3u
 #define ROUND_MS 10000u
-#define QUEUE_MAX 4096u
+#define QUEUE_MAX 65536u
 #define N_TYPES (PEER_PULL_REPLY + 1)
 
 struct message {
@@ -209,12 +209,12 @@ static void pass(struct cluster *c, uint64_t ms)
 
 /* ---- life ---------------------------------------------------------------------------------- */
 
-static void make_ring(struct cluster *c)
+static void make_ring(struct cluster *c, uint32_t n_partitions, uint64_t epoch)
 {
     static const char *const names[] = {"n0", "n1", "n2"};
     struct wire_member members[N_NODES] = {0};
     struct ring_form_input in = {
-        .members = members, .n_members = N_NODES, .replicas = 3, .n_partitions = 64};
+        .members = members, .n_members = N_NODES, .replicas = 3, .n_partitions = n_partitions};
     struct wire_ring wire;
 
     for (uint32_t i = 0; i < N_NODES; i++) {
@@ -225,8 +225,10 @@ static void make_ring(struct cluster *c)
         members[i].weight = 1;
     }
     in.cluster_id.b[0] = 7;
-    arena_init(&c->ring_arena, WIRE_ARENA_BUDGET_RING);
+    arena_reset(&c->ring_arena, WIRE_ARENA_BUDGET_RING);
     assert_int_equal(ring_form(&in, &c->ring_arena, &wire), 0);
+    wire.epoch = epoch;
+    ring_unref(c->ring);
     assert_int_equal(ring_new(&wire, NULL, NULL, &c->ring), 0);
 }
 
@@ -264,7 +266,8 @@ static struct cluster *cluster_new(void)
     c->wall_ms = 1700000000000;
     arena_init(&c->arena, 0);
     buf_init(&c->scratch);
-    make_ring(c);
+    arena_init(&c->ring_arena, 0);
+    make_ring(c, 64, 1);
     for (uint32_t i = 0; i < N_NODES; i++) {
         struct worker_config config = {.node = i,
                                        .n_workers = 1,
@@ -281,15 +284,19 @@ static struct cluster *cluster_new(void)
     return c;
 }
 
+static void publish(struct cluster *c, uint32_t node)
+{
+    struct event e = {.type = EVENT_RING};
+
+    e.u.ring.ring = c->ring;
+    step(c, node, &e);
+}
+
 /* All nodes learn of the ring, and of each other. */
 static void cluster_start(struct cluster *c)
 {
-    for (uint32_t i = 0; i < N_NODES; i++) {
-        struct event e = {.type = EVENT_RING};
-
-        e.u.ring.ring = c->ring;
-        step(c, i, &e);
-    }
+    for (uint32_t i = 0; i < N_NODES; i++)
+        publish(c, i);
     for (uint32_t i = 0; i < N_NODES; i++)
         for (uint32_t k = 0; k < N_NODES; k++)
             if (i != k)
@@ -598,6 +605,34 @@ static void a_node_that_does_not_answer_holds_up_nobody(void **state)
     cluster_free(c);
 }
 
+/* What partitions and leaves were called before the ring changed means nothing afterwards. */
+static void partitions_may_be_split_in_the_middle_of_it(void **state)
+{
+    struct cluster *c = cluster_new();
+
+    for (uint32_t k = 0; k < 2000; k++)
+        for (uint32_t i = 0; i < N_NODES; i++)
+            if (k % 7 != i)
+                write_key(c, i, k, 60000, "v");
+    for (uint32_t i = 0; i < N_NODES; i++)
+        publish(c, i);
+    for (uint32_t i = 0; i < N_NODES; i++)
+        tell_link(c, i, (i + 1) % N_NODES, true);
+    for (uint32_t n = 0; n < 20 && c->at < c->n; n++) { /* some of the way */
+        struct message m = c->queue[c->at++];
+
+        deliver(c, &m);
+        blob_unref(m.bytes);
+    }
+    make_ring(c, 256, 2);
+    for (uint32_t i = 0; i < N_NODES; i++)
+        publish(c, i);
+    cluster_start(c);
+    pass(c, 3 * ROUND_MS);
+    assert_true(nodes_equal(c));
+    cluster_free(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -612,6 +647,7 @@ int main(void)
         cmocka_unit_test(large_values_come_in_pieces_and_not_all_at_once),
         cmocka_unit_test(few_differences_cost_little_more_than_themselves),
         cmocka_unit_test(a_node_that_does_not_answer_holds_up_nobody),
+        cmocka_unit_test(partitions_may_be_split_in_the_middle_of_it),
     };
 
     return cmocka_run_group_tests_name("antientropy", tests, NULL, NULL);
