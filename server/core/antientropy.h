@@ -18,6 +18,7 @@
 
 #include "server/core/core.h"
 #include "server/core/tree.h"
+#include <assert.h>
 
 /* Comparisons that one worker has under way: enough to hide the network's round trips, few enough
  * that their memory (a leaf vector each, 8 KiB of 1024 partitions) is nothing. */
@@ -119,6 +120,20 @@ struct place {
     size_t len;
     uint8_t key[STORE_CURSOR_BYTES_MAX];
 };
+
+static inline struct slice place_slice(const struct place *p)
+{
+    return slice_of(p->key, p->len);
+}
+
+/* key: a store key; wire.h bounds those of messages. */
+static inline void place_set(struct place *p, struct slice key)
+{
+    assert(key.len <= sizeof(p->key));
+    p->len = key.len;
+    if (key.len)
+        memcpy(p->key, key.data, key.len);
+}
 
 /* Where a session stands among the leaves that differ (session.arcs, by index). One question is
  * about the leaves at .. end - 1, of the first only what comes after `after`, of the last only up

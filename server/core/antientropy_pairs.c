@@ -49,13 +49,12 @@ static bool owned(const struct worker *w, uint32_t partition)
     return worker_owner(w, partition, w->n_workers) == w->index;
 }
 
-/* This node's slot of the partition, or -1. */
+/* This node's slot of the partition, if it is READY, or -1. */
 static int own_slot(const struct worker *w, const struct ring_entry *entry)
 {
-    for (uint32_t i = 0; i < entry->n_slots; i++)
-        if (entry->slots[i].state == SLOT_READY && entry->slots[i].node == w->node)
-            return (int)i;
-    return -1;
+    int own = ring_entry_slot(entry, w->node);
+
+    return own >= 0 && entry->slots[own].state == SLOT_READY ? own : -1;
 }
 
 /* ---- events -------------------------------------------------------------------------------- */

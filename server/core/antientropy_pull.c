@@ -18,19 +18,6 @@
 /* Merges given to the store by one unit of work. */
 #define MERGES_AT_ONCE 16u
 
-static struct slice place_slice(const struct place *p)
-{
-    return slice_of(p->key, p->len);
-}
-
-static void place_set(struct place *p, struct slice key)
-{
-    assert(key.len <= sizeof(p->key));
-    p->len = key.len;
-    if (key.len)
-        memcpy(p->key, key.data, key.len);
-}
-
 /* ---- leaves and tokens --------------------------------------------------------------------- */
 
 static uint64_t leaf_first(const struct worker *w, const struct session *s, uint32_t leaf)

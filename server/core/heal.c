@@ -162,14 +162,6 @@ void heal_recv_scanned(struct worker *w, const struct event *in)
 
 /* ---- asking -------------------------------------------------------------------------------- */
 
-static int own_slot(const struct worker *w, const struct ring_entry *e)
-{
-    for (uint32_t i = 0; i < e->n_slots; i++)
-        if (e->slots[i].state != SLOT_NONE && e->slots[i].node == w->node)
-            return (int)i;
-    return -1;
-}
-
 static uint64_t heal_id(const struct worker *w, const struct heal *h, uint32_t slot)
 {
     return HEAL_ID | (uint64_t)(h->generation & 0x3fffffffu) << 16 | (uint64_t)slot << 8 |
@@ -210,7 +202,7 @@ static void ask(struct worker *w, struct heal *h, struct effects *out)
     int own;
 
     ring_lookup(w->ring, h->partition, &h->entry);
-    own = own_slot(w, &h->entry);
+    own = ring_entry_slot(&h->entry, w->node);
     if (own < 0 || answers_needed(h) >= h->entry.n_ready ||
         store_cursor_decode(heal_key_slice(h), &h->token, &key) < 0) {
         heal_end(w, h); /* not ours any more, or too few slots */

@@ -51,18 +51,6 @@ static int by_hash(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static void place_set(struct place *p, struct slice key)
-{
-    p->len = key.len;
-    if (key.len)
-        memcpy(p->key, key.data, key.len);
-}
-
-static struct slice place_slice(const struct place *p)
-{
-    return slice_of(p->key, p->len);
-}
-
 /* The question, copied. NULL: no memory. */
 static struct pull_job *job_new(const struct wire_peer *msg)
 {

@@ -399,3 +399,11 @@ void ring_lookup(const struct ring *ring, uint32_t partition, struct ring_entry 
     ret->n_ready = head->n_ready;
     memcpy(ret->slots, &ring->slots[(size_t)partition * n_slots], n_slots * sizeof(ret->slots[0]));
 }
+
+int ring_entry_slot(const struct ring_entry *entry, uint32_t node)
+{
+    for (uint32_t i = 0; i < entry->n_slots; i++)
+        if (entry->slots[i].state != SLOT_NONE && entry->slots[i].node == node)
+            return (int)i;
+    return -1;
+}

@@ -46,6 +46,8 @@ struct ring_entry {
 };
 
 void ring_lookup(const struct ring *ring, uint32_t partition, struct ring_entry *ret);
+/* The slot that lives on the node, in whatever state, or -1. */
+int ring_entry_slot(const struct ring_entry *entry, uint32_t node);
 
 /* The first ring of a cluster (server/core/ring_form.c): members sorted by id, 1024 partitions
  * unless said otherwise, min(replicas, members) slots, balanced to one slot by weight and zone,
