@@ -66,18 +66,20 @@ struct store_range partition_range(const struct worker *w, uint32_t partition)
     return (struct store_range){first, first + (UINT64_MAX >> tree_partition_bits(n_partitions))};
 }
 
-uint64_t session_cookie(const struct worker *w, const struct session *s)
+/* generation, number, index of the session */
+uint64_t session_cookie(const struct worker *w, const struct session *s, uint32_t number)
 {
     return ANTIENTROPY_COOKIE | (uint64_t)(s->generation & 0x3fffffffu) << 32 |
-           (uint64_t)(s - w->antientropy->sessions);
+           (uint64_t)number << 8 | (uint64_t)(s - w->antientropy->sessions);
 }
 
-static struct session *session_of_cookie(struct worker *w, uint64_t cookie)
+struct session *session_of_cookie(struct worker *w, uint64_t cookie, uint32_t *ret_number)
 {
-    uint32_t index = (uint32_t)cookie;
+    uint32_t index = (uint32_t)cookie & 0xff;
     struct session *s = index < ANTIENTROPY_SESSIONS ? &w->antientropy->sessions[index] : NULL;
 
-    return s && s->stage != SESSION_FREE && session_cookie(w, s) == cookie ? s : NULL;
+    *ret_number = (uint32_t)cookie >> 8;
+    return s && s->stage != SESSION_FREE && session_cookie(w, s, *ret_number) == cookie ? s : NULL;
 }
 
 bool session_holds(const struct worker *w, const struct session *s)
@@ -178,7 +180,7 @@ static void start(struct worker *w, struct session *s, struct effects *out)
 
     s->stage = SESSION_LEAVES;
     w->antientropy->n_sessions++;
-    e->u.leaves.cookie = session_cookie(w, s);
+    e->u.leaves.cookie = session_cookie(w, s, 0);
     e->u.leaves.range = partition_range(w, s->partition);
 }
 
@@ -212,7 +214,8 @@ void antientropy_charge(struct worker *w, uint32_t cost_us)
 
 void antientropy_recv_leaves(struct worker *w, const struct event *in, struct effects *out)
 {
-    struct session *s = session_of_cookie(w, in->u.leaves.cookie);
+    uint32_t number;
+    struct session *s = session_of_cookie(w, in->u.leaves.cookie, &number);
     const struct tree_view *v;
 
     antientropy_charge(w, in->u.leaves.cost_us);

@@ -148,7 +148,7 @@ struct pull {
     size_t n_known;
     struct blob *blob; /* records that came, and their bytes */
     const struct wire_record *records;
-    size_t n_records, n_emitted, n_merging;
+    uint32_t n_records, n_emitted, n_merging;
 };
 
 struct session {
@@ -244,7 +244,9 @@ void session_gate(struct worker *w, struct session *s, enum session_stage stage,
                   struct effects *out);
 struct store_range partition_range(const struct worker *w, uint32_t partition);
 void session_end(struct worker *w, struct session *s, enum session_end end);
-uint64_t session_cookie(const struct worker *w, const struct session *s);
+/* number: tells one effect of the session from another. */
+uint64_t session_cookie(const struct worker *w, const struct session *s, uint32_t number);
+struct session *session_of_cookie(struct worker *w, uint64_t cookie, uint32_t *ret_number);
 /* Fills the envelope and sends it. */
 void session_ask(struct worker *w, struct session *s, struct wire_peer *msg, struct effects *out);
 

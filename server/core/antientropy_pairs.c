@@ -10,11 +10,21 @@
  * what two others have is not fetched twice.
  */
 #include "server/core/antientropy.h"
+#include <assert.h>
 #include <stdlib.h>
 
 static size_t n_pairs(const struct antientropy *a)
 {
     return (size_t)a->n_partitions * a->n_slots;
+}
+
+/* Of a partition and a slot that there are. */
+static struct pair *pair_at(struct worker *w, uint32_t partition, uint32_t slot)
+{
+    struct antientropy *a = w->antientropy;
+
+    assert(a->pairs && partition < a->n_partitions && slot < a->n_slots);
+    return &a->pairs[(size_t)partition * a->n_slots + slot];
 }
 
 struct pair *pair_of(struct worker *w, uint32_t partition, uint32_t slot)
@@ -23,7 +33,7 @@ struct pair *pair_of(struct worker *w, uint32_t partition, uint32_t slot)
 
     if (!a->pairs || partition >= a->n_partitions || slot >= a->n_slots)
         return NULL;
-    return &a->pairs[(size_t)partition * a->n_slots + slot];
+    return pair_at(w, partition, slot);
 }
 
 static void set_due(struct antientropy *a, struct pair *p, uint64_t at_ms)
@@ -100,7 +110,7 @@ static void each_pair_with(struct worker *w, uint32_t node,
         own = own_slot(w, &entry);
         for (uint32_t s = 0; own >= 0 && s < entry.n_slots; s++)
             if (entry.slots[s].state == SLOT_READY && entry.slots[s].node == node)
-                fn(w, pair_of(w, p, s), (uint32_t)own, s);
+                fn(w, pair_at(w, p, s), (uint32_t)own, s);
     }
 }
 
@@ -144,7 +154,7 @@ void antientropy_range_changed(struct worker *w, struct store_range range)
     last = ring_partition(w->ring, range.last);
     for (uint32_t p = first; p <= last && p < a->n_partitions; p++)
         for (uint32_t s = 0; owned(w, p) && s < a->n_slots; s++) {
-            struct pair *pair = pair_of(w, p, s);
+            struct pair *pair = pair_at(w, p, s);
 
             set_differs(a, pair, true); /* ours to ask, whoever is the lower */
             pair->urgent = true;
@@ -299,7 +309,7 @@ static bool pair_enter(const struct worker *w, uint32_t partition, uint32_t slot
 static bool pair_take(struct worker *w, uint32_t partition, uint32_t slot, struct session *s)
 {
     struct antientropy *a = w->antientropy;
-    struct pair *p = pair_of(w, partition, slot);
+    struct pair *p = pair_at(w, partition, slot);
 
     if (has_session(a, partition))
         return false;

@@ -61,7 +61,7 @@ static void emit_scan(struct worker *w, struct session *s, struct effects *out)
     struct effect *e = worker_emit(out, EFFECT_SCAN);
 
     s->stage = SESSION_SCAN;
-    e->u.scan.cookie = session_cookie(w, s);
+    e->u.scan.cookie = session_cookie(w, s, 0);
     e->u.scan.range.first = leaf_first(w, s, s->arcs[p->scan_at]);
     e->u.scan.range.last = leaf_last(w, s, s->arcs[p->scan_end - 1]);
     e->u.scan.cursor = place_slice(&p->scanned);
@@ -148,11 +148,11 @@ static bool tell_record(struct worker *w, struct session *s, const struct wire_r
 void antientropy_recv_scanned(struct worker *w, const struct event *in, struct effects *out)
 {
     const struct store_page *page = in->u.scanned.page;
-    uint32_t index = (uint32_t)in->u.scanned.cookie;
-    struct session *s = index < ANTIENTROPY_SESSIONS ? &w->antientropy->sessions[index] : NULL;
+    uint32_t number;
+    struct session *s = session_of_cookie(w, in->u.scanned.cookie, &number);
     struct pull *p;
 
-    if (!s || s->stage != SESSION_SCAN || session_cookie(w, s) != in->u.scanned.cookie)
+    if (!s || s->stage != SESSION_SCAN)
         return;
     p = &s->pull;
     if (in->u.scanned.error == -ERR_CORRUPT && page && page->cursor_len > 0) {
@@ -269,20 +269,20 @@ void pull_recv(struct worker *w, struct session *s, const struct wire_peer *msg,
         session_end(w, s, SESSION_FAILED);
         return;
     }
-    p->n_records = n;
+    p->n_records = (uint32_t)n;
     p->n_emitted = 0;
     s->stage = SESSION_MERGE; /* goes on in pull_merge */
 }
 
 /* ---- merging ------------------------------------------------------------------------------- */
 
-static void emit_merge(struct worker *w, struct session *s, const struct wire_record *r,
-                       struct effects *out)
+static void emit_merge(struct worker *w, struct session *s, uint32_t number, struct effects *out)
 {
+    const struct wire_record *r = &s->pull.records[number];
     struct effect *e = worker_emit(out, EFFECT_STORE);
 
     e->u.store = (struct store_op){.type = STORE_OP_MERGE,
-                                   .cookie = session_cookie(w, s),
+                                   .cookie = session_cookie(w, s, number),
                                    .token = ring_token(w->ring, &r->key),
                                    .key = r->key,
                                    .state = r->state,
@@ -302,7 +302,7 @@ bool pull_merge(struct worker *w, struct session *s, struct effects *out)
             return true;
         }
         for (uint32_t i = 0; i < MERGES_AT_ONCE && p->n_emitted < p->n_records; i++)
-            emit_merge(w, s, &p->records[p->n_emitted++], out);
+            emit_merge(w, s, p->n_emitted++, out);
     }
     if (p->n_merging > 0)
         return true;
@@ -315,16 +315,27 @@ bool pull_merge(struct worker *w, struct session *s, struct effects *out)
     return true;
 }
 
+/* The record in whose place it was to go is damaged, and the leaf did not show that we have one. */
+static void heal_pulled(struct worker *w, const struct wire_record *r)
+{
+    uint8_t key[STORE_CURSOR_BYTES_MAX];
+    size_t len = store_cursor_encode(ring_token(w->ring, &r->key), &r->key, key);
+
+    heal_record(w, slice_of(key, len));
+}
+
 void antientropy_recv_stored(struct worker *w, const struct event *in)
 {
-    uint32_t index = (uint32_t)in->u.stored.cookie;
-    struct session *s = index < ANTIENTROPY_SESSIONS ? &w->antientropy->sessions[index] : NULL;
+    uint32_t number;
+    struct session *s = session_of_cookie(w, in->u.stored.cookie, &number);
 
-    if (!s || s->stage != SESSION_MERGE || session_cookie(w, s) != in->u.stored.cookie)
+    if (!s || s->stage != SESSION_MERGE)
         return;
-    assert(s->pull.n_merging > 0);
+    assert(s->pull.n_merging > 0 && number < s->pull.n_records);
     s->pull.n_merging--;
     s->failed |= in->u.stored.error != 0;
+    if (in->u.stored.error == -ERR_CORRUPT)
+        heal_pulled(w, &s->pull.records[number]);
 }
 
 void pull_free(struct worker *w, struct session *s)

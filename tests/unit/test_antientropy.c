@@ -5,6 +5,7 @@
  * here is what must happen, and what it costs.
  */
 #include "server/core/antientropy.h"
+#include "server/core/heal.h"
 #include "storage/merge.h"
 #include "storage/store_mem.h"
 #include "tests/unit/test.h"
@@ -104,6 +105,17 @@ static void read_page(struct cluster *c, uint32_t node, const struct effect *e)
     step(c, node, &in);
 }
 
+static void read_key(struct cluster *c, uint32_t node, const struct effect *e)
+{
+    struct event in = {.type = EVENT_GOT};
+    struct store *s = c->stores[node];
+
+    in.u.got.cookie = e->u.get.cookie;
+    in.u.got.error =
+        s->ops->get(s, 0, e->u.get.token, &e->u.get.key, &in.u.got.state, &in.u.got.lsn);
+    step(c, node, &in);
+}
+
 static void reap(struct cluster *c, uint32_t node)
 {
     struct store *s = c->stores[node];
@@ -140,6 +152,8 @@ static void carry_out(struct cluster *c, uint32_t node, const struct effect *lis
             read_leaves(c, node, &list[i]);
         if (list[i].type == EFFECT_SCAN)
             read_page(c, node, &list[i]);
+        if (list[i].type == EFFECT_GET)
+            read_key(c, node, &list[i]);
     }
     if (stored)
         reap(c, node);
@@ -605,6 +619,50 @@ static void a_node_that_does_not_answer_holds_up_nobody(void **state)
     cluster_free(c);
 }
 
+/* Its leaf then looks as if there were nothing in it. */
+static void a_damaged_record_alone_in_its_leaf_is_healed(void **state)
+{
+    struct cluster *c = cluster_new();
+    char text[32];
+    struct key key = key_of(7, text);
+    struct worker_repair_stats stats;
+
+    for (uint32_t i = 0; i < N_NODES; i++)
+        write_key(c, i, 7, 60000, "v");
+    assert_int_equal(store_mem_corrupt(c->stores[1], ring_token(c->ring, &key), &key), 0);
+    cluster_start(c);
+    pass(c, 2 * ROUND_MS);
+    assert_holds(c, 1, key, "v");
+    worker_repair_stats(c->workers[1], &stats);
+    assert_int_equal(stats.n_healed, 1);
+    assert_int_equal(stats.n_damaged, 0);
+    assert_true(nodes_equal(c));
+    cluster_free(c);
+}
+
+/* Of two slots there is no majority without the damaged one; nor of three while one is away. */
+static void nothing_is_healed_by_a_minority(void **state)
+{
+    struct cluster *c = cluster_new();
+    char text[32];
+    struct key key = key_of(7, text);
+    struct worker_repair_stats stats;
+
+    for (uint32_t i = 0; i < N_NODES; i++)
+        write_key(c, i, 7, 60000, "v");
+    cluster_start(c);
+    tell_links(c, 2, false);
+    assert_int_equal(store_mem_corrupt(c->stores[1], ring_token(c->ring, &key), &key), 0);
+    pass(c, 5 * ROUND_MS);
+    worker_repair_stats(c->workers[1], &stats);
+    assert_int_equal(stats.n_healed, 0);
+    assert_int_equal(stats.n_damaged, 1);
+    tell_links(c, 2, true);
+    pass(c, HEAL_AGAIN_MAX_MS);
+    assert_holds(c, 1, key, "v");
+    cluster_free(c);
+}
+
 /* What partitions and leaves were called before the ring changed means nothing afterwards. */
 static void partitions_may_be_split_in_the_middle_of_it(void **state)
 {
@@ -647,6 +705,8 @@ int main(void)
         cmocka_unit_test(large_values_come_in_pieces_and_not_all_at_once),
         cmocka_unit_test(few_differences_cost_little_more_than_themselves),
         cmocka_unit_test(a_node_that_does_not_answer_holds_up_nobody),
+        cmocka_unit_test(a_damaged_record_alone_in_its_leaf_is_healed),
+        cmocka_unit_test(nothing_is_healed_by_a_minority),
         cmocka_unit_test(partitions_may_be_split_in_the_middle_of_it),
     };
 
