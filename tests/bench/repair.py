@@ -22,38 +22,22 @@ import hashlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))
+from harness import START_S, free_ports, wait_until  # noqa: E402
+
 TICKS = os.sysconf("SC_CLK_TCK")
-START_S = 120
 KEY_BYTES = 13  # of `quoit bench`: "bench:" and a number
 
 
 def fail(text):
     raise AssertionError(text)
 
-
-def wait_until(what, condition, seconds):
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            fail(f"not {what} within {seconds} s")
-        time.sleep(0.05)
-
-
-def free_ports(n):
-    sockets = [socket.socket() for _ in range(n)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 class Cluster:

@@ -10,7 +10,6 @@ import ctypes
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))
 from client import Client, QuoitError  # noqa: E402
+from harness import free_ports  # noqa: E402
 from load import Failed  # noqa: E402
 from processes import suspend  # noqa: E402
 
@@ -39,16 +39,6 @@ def wait_until(what, condition, seconds=START_S):
             raise Failed(f"{what}: not within {seconds:.0f} s")
         time.sleep(0.01)
 
-
-def free_ports(n):
-    """Ports of loopback that nobody uses, found together so that they differ."""
-    sockets = [socket.socket() for _ in range(n)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 class Node:

@@ -14,6 +14,7 @@ import dataclasses
 import time
 
 from cluster import Cluster, wait_until
+from harness import Skip  # noqa: F401  where cluster has put it in reach
 from history import History
 from load import QUORUM, Failed, Load
 
@@ -24,9 +25,6 @@ DETECT_S = 4.0  # whoever is gone for longer than this must be known to be
 class Violated(Exception):
     """The store has broken a promise; the sentences name the keys."""
 
-
-class Skip(Exception):
-    """It cannot be tried here; the sentence says why."""
 
 
 @dataclasses.dataclass

@@ -13,8 +13,6 @@ import random
 import shutil
 import sys
 import tempfile
-import time
-import traceback
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "chaos"))
@@ -24,6 +22,7 @@ import kills  # noqa: E402
 import network  # noqa: E402
 import partitions  # noqa: E402
 from client import load_schemas  # noqa: E402
+from harness import check, main  # noqa: E402
 from trial import Skip, Tools, Trial, Violated  # noqa: E402
 
 # Why there is no namespace; if there can be one, this program starts anew in it.
@@ -42,10 +41,6 @@ def trial(name, n=3, **options):
     return Trial(TOOLS, Path(SCRATCH.name) / name, n, f"{SEED}/{name}", rate=600, keys=300,
                  tell=say, **options)
 
-
-def check(condition, text):
-    if not condition:
-        raise AssertionError(text)
 
 
 def few(nodes):
@@ -156,24 +151,5 @@ TESTS = [a_killed_node_is_not_noticed_and_loses_nothing,
 if b"__tsan_init" in TOOLS.quoitd.read_bytes():
     TESTS.remove(a_node_whose_clock_is_off_refuses_to_stamp)
 
-
-def main():
-    chosen = [t for t in TESTS if not sys.argv[3:] or t.__name__ in sys.argv[3:]]
-    failed = 0
-    print(f"1..{len(chosen)}", flush=True)
-    for number, test in enumerate(chosen, 1):
-        began = time.monotonic()
-        try:
-            test()
-            print(f"ok {number} - {test.__name__}  # {time.monotonic() - began:.1f} s", flush=True)
-        except Skip as reason:
-            print(f"ok {number} - {test.__name__} # SKIP {reason}", flush=True)
-        except Exception:  # whatever it is, it is this test's failure
-            failed += 1
-            print("".join("# " + l for l in traceback.format_exc().splitlines(True)), end="")
-            print(f"not ok {number} - {test.__name__}", flush=True)
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main(TESTS, sys.argv[3:])

@@ -13,19 +13,16 @@ DEADLINE by killing and stopping the other nodes of three.
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import traceback
 from pathlib import Path
 
 from client import (FRAME_BYTES_MAX, Client, QuoitError, frame, load_schemas, owners_of,
                     partition_of, token_of)
+from harness import START_S, check, chosen, equal, free_ports, run_one, wait_until
 from processes import suspend
 
-START_S = 60        # generous: sanitizers, and a busy machine
 SLOW_SYNC_MS = 700  # of a slow disk: longer than what must happen during one sync, shorter than the
                     # second for which a node leases its time in advance
 
@@ -39,30 +36,8 @@ SCRATCH = tempfile.TemporaryDirectory(prefix="quoit-e2e-")
 PB = load_schemas(sys.argv[2], SCRATCH.name)
 
 
-def check(condition, text):
-    if not condition:
-        raise AssertionError(text)
 
 
-def equal(got, expected, what="result"):
-    check(got == expected, f"{what}: got {got!r}, expected {expected!r}")
-
-
-def wait_until(what, condition, seconds=START_S):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        check(time.monotonic() < deadline, f"{what} within {seconds} s")
-        time.sleep(0.01)
-
-
-def free_ports(n):
-    sockets = [socket.socket() for _ in range(n)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 # ---- nodes -----------------------------------------------------------------------------------
@@ -683,31 +658,16 @@ ALONE = [moves_to_the_worker_asked_for, too_many_connections, slow_frames, not_r
          corrupt, unknown_outcome, overloaded, shutting_down, with_two_of_three_gone]
 
 
-def run(number, test, *args):
-    began = time.monotonic()
-    try:
-        test(*args)
-        print(f"ok {number} - {test.__name__}  # {time.monotonic() - began:.2f} s", flush=True)
-        return True
-    except Exception:  # whatever it is, it is this case's failure
-        for line in traceback.format_exc().splitlines():
-            print(f"# {line}")
-        print(f"not ok {number} - {test.__name__}", flush=True)
-        return False
-
-
 def main():
-    wanted = sys.argv[3:]
-    shared = [t for t in ON_ONE_NODE if not wanted or t.__name__ in wanted]
-    alone = [t for t in ALONE if not wanted or t.__name__ in wanted]
+    shared, alone = chosen(ON_ONE_NODE, sys.argv[3:]), chosen(ALONE, sys.argv[3:])
     print(f"1..{len(shared) + len(alone)}", flush=True)
     good = True
     if shared:
         with Node() as node:
             for i, test in enumerate(shared):
-                good &= run(1 + i, test, node)
+                good &= run_one(1 + i, test, node)
     for i, test in enumerate(alone):
-        good &= run(1 + len(shared) + i, test)
+        good &= run_one(1 + len(shared) + i, test)
     return 0 if good else 1
 
 

@@ -22,49 +22,21 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from pathlib import Path
 
+from harness import (START_S, check, chosen, equal, free_port, has, run_all,
+                     wait_until)
 from processes import suspend
 
-START_S = 60
 QUOITD, QUOIT, LIBRARY = (Path(a).resolve() for a in sys.argv[1:4])
 SCRATCH = tempfile.TemporaryDirectory(prefix="quoit-command-")
 OK, ERROR, USAGE, NOT_FOUND, UNREACHABLE, UNKNOWN, NO_QUORUM = 0, 1, 2, 3, 5, 6, 8
 PARTIAL, ASSERTION, INTERRUPTED = 10, 11, 130
-TAKEN = set()
 
 
-def check(condition, text):
-    if not condition:
-        raise AssertionError(text)
 
 
-def equal(got, expected, what="result"):
-    check(got == expected, f"{what}: got {got!r}, expected {expected!r}")
 
-
-def has(text, part):
-    text = " ".join((text.decode() if isinstance(text, bytes) else text).split())
-    check(part in text, f"{part!r} is not in: {text}")
-
-
-def wait_until(what, condition, seconds=START_S):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        check(time.monotonic() < deadline, f"{what} within {seconds} s")
-        time.sleep(0.01)
-
-
-def free_port():
-    """A port that nobody has now, and that is not given out again here."""
-    while True:
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
-        if port not in TAKEN:
-            TAKEN.add(port)
-            return port
 
 
 class Node:
@@ -955,23 +927,6 @@ TESTS = [put_get_del, options_before_and_after_the_verb, values_from_everywhere,
          completions_complete, man_pages_are_clean, only_the_header_is_exported]
 
 
-def main():
-    chosen = [t for t in TESTS if not sys.argv[4:] or t.__name__ in sys.argv[4:]]
-    failed = 0
-    print(f"1..{len(chosen)}", flush=True)
-    with Node() as node:
-        for number, test in enumerate(chosen, 1):
-            began = time.monotonic()
-            try:
-                test(node)
-                print(f"ok {number} - {test.__name__}  # {time.monotonic() - began:.2f} s",
-                      flush=True)
-            except Exception:  # whatever it is, it is this test's failure
-                failed += 1
-                print("".join("# " + l for l in traceback.format_exc().splitlines(True)), end="")
-                print(f"not ok {number} - {test.__name__}", flush=True)
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    with Node() as shared:
+        sys.exit(run_all(chosen(TESTS, sys.argv[4:]), shared))

@@ -21,13 +21,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from pathlib import Path
 
 from client import Client, QuoitError, frame, load_schemas
+from harness import START_S, check, equal, free_ports, has, main, wait_until
 from processes import suspend
 
-START_S = 120  # generous: sanitizers, and a disk that others use as well
 QUOITD = Path(sys.argv[1]).resolve()
 SCRATCH = tempfile.TemporaryDirectory(prefix="quoit-daemon-")
 PB = load_schemas(sys.argv[2], SCRATCH.name)
@@ -42,24 +41,8 @@ LINE = re.compile(r'time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=(error|war
                   r'msg="quoitd: [^"]+"( [a-z_]+=("([^"\\]|\\.)*"|[^ "]+))*')
 
 
-def check(condition, text):
-    if not condition:
-        raise AssertionError(text)
 
 
-def equal(got, expected, what="result"):
-    check(got == expected, f"{what}: got {got!r}, expected {expected!r}")
-
-
-def has(text, part):
-    check(part in text, f"{part!r} is not in:\n{text}")
-
-
-def wait_until(what, condition, seconds=START_S):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        check(time.monotonic() < deadline, f"{what} within {seconds} s")
-        time.sleep(0.01)
 
 
 def fresh_dir():
@@ -153,15 +136,6 @@ class Node:
         """It is expected to end by itself: (status, all it said)."""
         return self.process.wait(START_S), self.log()
 
-
-def free_ports(n):
-    sockets = [socket.socket() for _ in range(n)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 def closed_within(sock, seconds):
@@ -997,22 +971,5 @@ TESTS = [version_and_help, wrong_usage, config_files, open_addresses_need_insecu
          more_clients_than_descriptors, data_that_is_not_in_memory_is_waited_for_by_others,
          a_damaged_record_is_found_without_being_asked_for]
 
-
-def main():
-    chosen = [t for t in TESTS if not sys.argv[3:] or t.__name__ in sys.argv[3:]]
-    failed = 0
-    print(f"1..{len(chosen)}", flush=True)
-    for number, test in enumerate(chosen, 1):
-        began = time.monotonic()
-        try:
-            test()
-            print(f"ok {number} - {test.__name__}  # {time.monotonic() - began:.2f} s", flush=True)
-        except Exception:  # whatever it is, it is this test's failure
-            failed += 1
-            print("".join("# " + l for l in traceback.format_exc().splitlines(True)), end="")
-            print(f"not ok {number} - {test.__name__}", flush=True)
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main(TESTS, sys.argv[3:])

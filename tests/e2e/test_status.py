@@ -19,48 +19,21 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-import traceback
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-START_S = 120  # generous: sanitizers, and a machine that others use as well
+from harness import (START_S, Skip, check, chosen, equal, free_port, has, run_all,
+                     wait_until)
+
 QUOITD, QUOIT, ROOT = (Path(a).resolve() for a in sys.argv[1:4])
 SCRATCH = tempfile.TemporaryDirectory(prefix="quoit-status-")
 OK, USAGE, NOT_FOUND, UNREACHABLE, ASSERTION = 0, 2, 3, 5, 11
-TAKEN = set()
 
 
-def check(condition, text):
-    if not condition:
-        raise AssertionError(text)
 
 
-def equal(got, expected, what="result"):
-    check(got == expected, f"{what}: got {got!r}, expected {expected!r}")
 
-
-def has(text, part):
-    check(part in " ".join(text.split()), f"{part!r} is not in:\n{text}")
-
-
-def wait_until(what, condition, seconds=START_S):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        check(time.monotonic() < deadline, f"{what} within {seconds} s")
-        time.sleep(0.02)
-
-
-def free_port():
-    """A port that nobody has now, and that is not given out again here."""
-    while True:
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
-        if port not in TAKEN:
-            TAKEN.add(port)
-            return port
 
 
 class Node:
@@ -145,9 +118,6 @@ def node_of(told, name):
 SAMPLE = re.compile(r'([a-z_:][a-z0-9_:]*)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\[\\"n])*",?)*)\})? (\S+)')
 LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"')
 
-
-class Skip(Exception):
-    """Cannot run here."""
 
 
 def read_metrics(text):
@@ -498,24 +468,6 @@ TESTS = [each_node_says_that_all_is_well, loads_travel_by_gossip, the_json_is_wh
          a_node_that_waits_for_its_cluster_says_so]
 
 
-def main():
-    failed = 0
-    print(f"1..{len(TESTS)}", flush=True)
-    with Cluster() as cluster:
-        for number, test in enumerate(TESTS, 1):
-            began = time.monotonic()
-            try:
-                test(cluster)
-                print(f"ok {number} - {test.__name__}  # {time.monotonic() - began:.2f} s",
-                      flush=True)
-            except Skip as skip:
-                print(f"ok {number} - {test.__name__} # SKIP {skip}", flush=True)
-            except Exception:  # whatever it is, it is this test's failure
-                failed += 1
-                print("".join("# " + l for l in traceback.format_exc().splitlines(True)), end="")
-                print(f"not ok {number} - {test.__name__}", flush=True)
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    with Cluster() as three:
+        sys.exit(run_all(chosen(TESTS, sys.argv[4:]), three))

@@ -10,11 +10,11 @@ import struct
 import sys
 import threading
 import time
-import traceback
 from pathlib import Path
 
 from client import QuoitError, frame
-from test_daemon import PB, Node, check, equal, wait_until
+from harness import check, equal, main, wait_until
+from test_daemon import PB, Node
 
 OVERLOADED = 9
 MIB = 1 << 20
@@ -170,22 +170,5 @@ def slow_large_frames_do_not_keep_others_out():
 TESTS = [large_hellos_do_not_move, slow_large_frames_do_not_keep_others_out,
          pipelined_large_gets_are_answered, many_who_take_nothing_are_bounded]
 
-
-def main():
-    chosen = [t for t in TESTS if not sys.argv[3:] or t.__name__ in sys.argv[3:]]
-    failed = 0
-    print(f"1..{len(chosen)}", flush=True)
-    for number, test in enumerate(chosen, 1):
-        began = time.monotonic()
-        try:
-            test()
-            print(f"ok {number} - {test.__name__}  # {time.monotonic() - began:.2f} s", flush=True)
-        except Exception:  # whatever it is, it is this test's failure
-            failed += 1
-            print("".join("# " + l for l in traceback.format_exc().splitlines(True)), end="")
-            print(f"not ok {number} - {test.__name__}", flush=True)
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main(TESTS, sys.argv[3:])
