@@ -43,7 +43,9 @@
 /* A pair stays urgent until it is equal, or so many comparisons in a row brought nothing. */
 #define ANTIENTROPY_URGENT_TRIES 3u
 /* Pairs that become due so close together are begun at one wake-up. */
-#define ANTIENTROPY_BATCH_MS 100u
+#define ANTIENTROPY_BATCH_MS 1000u
+/* What is due and cannot be begun is looked at again. */
+#define ANTIENTROPY_RETRY_MS 100u
 /* Bytes of keys and values pulled per second and worker: a fifth of what a disk of today takes. */
 #define ANTIENTROPY_BYTES_PER_S (32u << 20)
 /* Of this worker's time, at most one part in so many goes into reading its own trees, while nobody

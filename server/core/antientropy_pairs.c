@@ -323,7 +323,7 @@ static bool pair_take(struct worker *w, uint32_t partition, uint32_t slot, struc
 bool pair_next(struct worker *w, struct session *s)
 {
     struct antientropy *a = w->antientropy;
-    uint64_t next_ms = UINT64_MAX;
+    uint64_t next_ms = UINT64_MAX, wait_ms;
     bool waiting = false; /* for a session to end */
     bool resting = a->rest_us > w->now_ms * 1000;
 
@@ -343,10 +343,10 @@ bool pair_next(struct worker *w, struct session *s)
         }
         next_ms = p->due_ms < next_ms ? p->due_ms : next_ms;
     }
-    /* Nothing now. What is due and waits for the session of its partition, or until we may work
-     * again, is looked at after the batch too. */
+    /* Nothing now. What is due waits for a session to end, or until we may work again; what is not
+     * yet is begun together with others: wake-ups cost more than comparisons. */
     a->more_due = waiting;
-    a->look_ms =
-        next_ms > w->now_ms + ANTIENTROPY_BATCH_MS ? next_ms : w->now_ms + ANTIENTROPY_BATCH_MS;
+    wait_ms = waiting || resting ? ANTIENTROPY_RETRY_MS : ANTIENTROPY_BATCH_MS;
+    a->look_ms = next_ms > w->now_ms + wait_ms ? next_ms : w->now_ms + wait_ms;
     return false;
 }
