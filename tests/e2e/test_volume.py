@@ -69,14 +69,14 @@ def resident(node):
 def pipelined_large_gets_are_answered():
     """Whoever asks for far more than the bounds and reads gets an answer to each, and repeating the
     refused ones ends."""
-    with Node("--workers", "4") as node, node.client(timeout_s=30) as c:
+    with Node("--workers", "4") as node, node.client(timeout_s=60) as c:
         for i in range(8):  # most are of other workers, so that the answers come late
             c.put(b"big%d" % i, b"x" * (8 * MIB))
         waiting, rounds, refused = 64, 0, 0
         while waiting:
             c.send_bytes(b"".join(
                 frame(c.request(get=PB.GetRequest(key=c.key(b"big%d" % (i % 8))),
-                                deadline_ms=30000).SerializeToString())  # 512 MiB, sanitized
+                                deadline_ms=60000).SerializeToString())  # 512 MiB, sanitized
                 for i in range(waiting)))  # at once: taken before any answer is known
             again = 0
             for _ in range(waiting):
