@@ -619,23 +619,51 @@ static void a_node_that_does_not_answer_holds_up_nobody(void **state)
     cluster_free(c);
 }
 
+/* ---- healing ------------------------------------------------------------------------------- */
+
+#define DAMAGED_KEY 7u
+#define DAMAGED_NODE 1u
+
+/* One key, on all three. */
+static struct cluster *cluster_of_one_key(void)
+{
+    struct cluster *c = cluster_new();
+
+    for (uint32_t i = 0; i < N_NODES; i++)
+        write_key(c, i, DAMAGED_KEY, 60000, "v");
+    return c;
+}
+
+static void damage(struct cluster *c)
+{
+    char text[32];
+    struct key key = key_of(DAMAGED_KEY, text);
+
+    assert_int_equal(store_mem_corrupt(c->stores[DAMAGED_NODE], ring_token(c->ring, &key), &key),
+                     0);
+}
+
+static void assert_healed(struct cluster *c, bool healed)
+{
+    struct worker_repair_stats stats;
+    char text[32];
+
+    worker_repair_stats(c->workers[DAMAGED_NODE], &stats);
+    assert_int_equal(stats.n_healed, healed);
+    assert_int_equal(stats.n_damaged, !healed);
+    if (healed)
+        assert_holds(c, DAMAGED_NODE, key_of(DAMAGED_KEY, text), "v");
+}
+
 /* Its leaf then looks as if there were nothing in it. */
 static void a_damaged_record_alone_in_its_leaf_is_healed(void **state)
 {
-    struct cluster *c = cluster_new();
-    char text[32];
-    struct key key = key_of(7, text);
-    struct worker_repair_stats stats;
+    struct cluster *c = cluster_of_one_key();
 
-    for (uint32_t i = 0; i < N_NODES; i++)
-        write_key(c, i, 7, 60000, "v");
-    assert_int_equal(store_mem_corrupt(c->stores[1], ring_token(c->ring, &key), &key), 0);
+    damage(c);
     cluster_start(c);
     pass(c, 2 * ROUND_MS);
-    assert_holds(c, 1, key, "v");
-    worker_repair_stats(c->workers[1], &stats);
-    assert_int_equal(stats.n_healed, 1);
-    assert_int_equal(stats.n_damaged, 0);
+    assert_healed(c, true);
     assert_true(nodes_equal(c));
     cluster_free(c);
 }
@@ -643,25 +671,20 @@ static void a_damaged_record_alone_in_its_leaf_is_healed(void **state)
 /* Of two slots there is no majority without the damaged one; nor of three while one is away. */
 static void nothing_is_healed_by_a_minority(void **state)
 {
-    struct cluster *c = cluster_new();
-    char text[32];
-    struct key key = key_of(7, text);
-    struct worker_repair_stats stats;
+    struct cluster *c = cluster_of_one_key();
 
-    for (uint32_t i = 0; i < N_NODES; i++)
-        write_key(c, i, 7, 60000, "v");
     cluster_start(c);
     tell_links(c, 2, false);
-    assert_int_equal(store_mem_corrupt(c->stores[1], ring_token(c->ring, &key), &key), 0);
+    damage(c);
     pass(c, 5 * ROUND_MS);
-    worker_repair_stats(c->workers[1], &stats);
-    assert_int_equal(stats.n_healed, 0);
-    assert_int_equal(stats.n_damaged, 1);
+    assert_healed(c, false);
     tell_links(c, 2, true);
     pass(c, HEAL_AGAIN_MAX_MS);
-    assert_holds(c, 1, key, "v");
+    assert_healed(c, true);
     cluster_free(c);
 }
+
+/* ---- other rings --------------------------------------------------------------------------- */
 
 /* What partitions and leaves were called before the ring changed means nothing afterwards. */
 static void partitions_may_be_split_in_the_middle_of_it(void **state)
