@@ -15,9 +15,9 @@
  *              healed, each is answered with success
  *   in time    what has waited in a mailbox past its deadline is not worked on, and nobody is told
  *              that it was refused
- *   clock      a node's clock is never further ahead of its wall clock than the guard allows, and
- * no process of a node stamps at or below what an earlier one has stamped bounded    operations in
- * flight stay within their limit; at the end nothing is in flight
+ *   clock      a node's clock is never further ahead of its wall clock than the guard allows, and no
+ *              process of a node stamps at or below what an earlier one has stamped
+ *   bounded    operations in flight stay within their limit; at the end nothing is in flight
  */
 #include "tests/sim/sim.h"
 
@@ -141,16 +141,25 @@ void check_started(struct world *w, struct call *c)
     c->floor = w->history.floor[c->key];
 }
 
-/* Slots of the key that hold the version, or a newer one, durably. */
-static uint32_t holders(const struct world *w, uint32_t key, struct version v)
+/* A call may count a slot that held the version when it was asked, and whose record went bad and was
+ * healed since. */
+static bool is_held(const struct disk *d, const struct call *c, struct version v)
+{
+    const struct lost *lost = &d->lost[c->key];
+
+    return !older(d->shadow.durable[c->key], v) ||
+           (c->start_us <= lost->healed_us && !older(lost->version, v));
+}
+
+/* Slots of the call's key that hold the version, or a newer one, durably. */
+static uint32_t holders(const struct world *w, const struct call *c, struct version v)
 {
     struct ring_entry e;
     uint32_t n = 0;
 
-    ring_lookup(w->rings[0], check_partition(w, key), &e);
+    ring_lookup(w->rings[0], check_partition(w, c->key), &e);
     for (uint32_t s = 0; s < e.n_slots; s++)
-        n += e.slots[s].state == SLOT_READY &&
-             !older(w->nodes[e.slots[s].node].disk.shadow.durable[key], v);
+        n += e.slots[s].state == SLOT_READY && is_held(&w->nodes[e.slots[s].node].disk, c, v);
     return n;
 }
 
@@ -218,9 +227,9 @@ void check_reply(struct world *w, const struct node *n, uint64_t id,
 
     if (res->error.code || c->op == OP_SCAN || version_is_none(v))
         return;
-    if (holders(w, c->key, v) < needed(w, c->level))
+    if (holders(w, c, v) < needed(w, c->level))
         sim_fail(w, "%s answers call %llu with a version that is durable on %u slots only", n->name,
-                 (unsigned long long)id, holders(w, c->key, v));
+                 (unsigned long long)id, holders(w, c, v));
 }
 
 static void raise_floor(struct world *w, uint32_t key, struct version v)

@@ -114,6 +114,7 @@ static void heal(struct world *w, struct node *n, uint32_t key)
     if (!d->rotten[key])
         return;
     d->rotten[key] = false;
+    d->lost[key] = (struct lost){d->shadow.durable[key], w->now_us};
     d->shadow.current[key] = d->shadow.durable[key] = (struct version){0};
     w->stats.covers[COVER_HEALED]++;
 }

@@ -139,6 +139,10 @@ struct disk {
     struct shadow shadow;
     bool syncing, near_full, full;
     bool rotten[SIM_KEYS_MAX]; /* the record of this key is corrupt */
+    struct lost {              /* what was durable, until the record went bad and was healed */
+        struct version version;
+        uint64_t healed_us;
+    } lost[SIM_KEYS_MAX];
     uint64_t sync_us, read_us; /* extra delay at most */
 };
 
