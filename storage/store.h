@@ -95,6 +95,10 @@ struct store_op {
      * what is whole is merged as ever. Only for whoever has merged the state from a majority of the
      * other replicas: what the damaged record said is known to nobody else any more. */
     bool heal;
+    /* MERGE: not NULL: a purge floor (a clock, as of a version), read during submit. What would be
+     * stored at or below it is not: SUPERSEDED_FLOOR, version {*floor, 0}. What is there at that
+     * version or newer is told as ever. */
+    const uint64_t *floor;
     uint64_t clock;     /* CLOCK: milliseconds since 1970 */
     struct slice name;  /* META */
     struct slice value; /* META: at most LIMIT_VALUE_BYTES */
@@ -103,7 +107,8 @@ struct store_op {
 struct store_done {
     uint64_t cookie;
     int error;                 /* 0, or negative: nothing was stored */
-    enum wire_outcome outcome; /* MERGE: STORED, DUPLICATE, SUPERSEDED (version: by which) */
+    enum wire_outcome outcome; /* MERGE: STORED, DUPLICATE, SUPERSEDED (version: by which),
+                                  SUPERSEDED_FLOOR */
     struct version version;
     uint64_t lsn; /* what it reveals; durable when reaped */
 };
@@ -150,6 +155,7 @@ struct store_stats {
     uint64_t in_memory_bytes; /* that all of those may take there */
     uint64_t n_tombstones;    /* deleted records in the data file; of store_log only */
     uint64_t n_syncs, n_ops;  /* since start */
+    uint64_t n_purged;        /* since start: tombstones removed by purge */
     uint64_t n_fetched;       /* since start: reads that were announced and deferred */
     uint64_t durable;
     bool space_low; /* puts are refused */
@@ -268,6 +274,15 @@ struct store_ops {
     int (*load)(struct store *s, uint32_t queue, uint64_t cookie, const struct store_item *items,
                 size_t n);
     int (*wipe)(struct store *s, uint32_t queue, uint64_t cookie, struct store_range range);
+
+    /* Removes for good, from disk, the tombstones of the range (whole leaves) whose version's clock
+     * is at or below the floor; what is still in memory on its way there stays for another time.
+     * In slices, so that others' operations do not wait for it. Reported by reap like an operation,
+     * when it has reached the disk; one at a time per queue, -ERR_FULL while another is under way.
+     * Only once the floor is durable: a purge is in no log, and the caller asks again after a start
+     * that came before the outcome. Tombstones may come back by a crash, never what they hid. */
+    int (*purge)(struct store *s, uint32_t queue, uint64_t cookie, struct store_range range,
+                 uint64_t floor);
 
     /* Counts of a range, and its leaves (XOR of merge_digest per leaf; ret has one u64 per leaf
      * from the leaf of range.first to that of range.last) with what they reveal, as in store_info.
