@@ -34,6 +34,18 @@ enum wire_outcome merge_states(const struct state *old, const struct state *new)
     return order > 0 ? OUTCOME_STORED : OUTCOME_SUPERSEDED;
 }
 
+enum wire_outcome merge_above(const struct state *old, const struct state *new,
+                              const uint64_t *floor, struct version *ret)
+{
+    enum wire_outcome outcome = merge_states(old, new);
+
+    *ret = outcome == OUTCOME_STORED ? new->version : old->version;
+    if (outcome != OUTCOME_STORED || !floor || new->version.hlc > *floor)
+        return outcome;
+    *ret = (struct version){.hlc = *floor};
+    return OUTCOME_SUPERSEDED_FLOOR;
+}
+
 static uint8_t *put_le(uint8_t *out, uint64_t value, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)

@@ -17,6 +17,11 @@
  * OUTCOME_STORED (keep new), OUTCOME_DUPLICATE or OUTCOME_SUPERSEDED (keep old). */
 enum wire_outcome merge_states(const struct state *old, const struct state *new);
 
+/* The same with a purge floor, which may be NULL: what would be stored with a clock at or below it
+ * is not: OUTCOME_SUPERSEDED_FLOOR. *ret: the version that the outcome tells of (store_done). */
+enum wire_outcome merge_above(const struct state *old, const struct state *new,
+                              const uint64_t *floor, struct version *ret);
+
 /* Hash of a record: key, kind, deletion, version and value. 0 for STATE_NONE, never 0 otherwise.
  * Equal digests are taken for equal states. Not keyed: an honest replica's answer, not a defence.
  */

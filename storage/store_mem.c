@@ -10,9 +10,10 @@
  * sync.
  *
  * What it models: reads see at once what was submitted, with the LSN it would take to be sure of it
- * (for an absent key that of the newest wipe); outcomes are reapable only once durable; a crash
- * keeps any prefix >= durable and forgets every outcome that was not reaped. After a crash the LSNs
- * go on from the prefix kept, as a restarted process would count anew.
+ * (for an absent key that of the newest wipe or purge); outcomes are reapable only once durable; a
+ * crash keeps any prefix >= durable and forgets every outcome that was not reaped. After a crash
+ * the LSNs go on from the prefix kept, as a restarted process would count anew. A purge is over at
+ * once, and takes what is not durable yet as well: undone or kept with the rest.
  *
  * What it does not: transactions, pages, snapshots (a read sees what was submitted a moment ago),
  * bounds of space (store_mem_set_full stands for them). Replaced entries live until no queue has an
@@ -62,7 +63,7 @@ enum journal_type {
     JOURNAL_META
 };
 
-/* A load or a wipe makes several records with the same lsn. */
+/* A load, a wipe or a purge makes several records with the same lsn. */
 struct journal_record {
     enum journal_type type;
     uint64_t lsn;
@@ -74,6 +75,7 @@ struct journal_record {
 struct mem_queue {
     struct store_done *dones; /* ring of those not reaped, in LSN order */
     size_t n, first, cap, bytes;
+    uint64_t purge_lsn; /* of a purge that is not reaped; 0: none */
     bool reading;
 };
 
@@ -88,7 +90,8 @@ struct store_mem {
     struct fact *facts;
     size_t n_facts;
     struct entry *dead; /* replaced or undone, perhaps lent to a reader */
-    uint64_t last_lsn, durable, last_wipe_lsn, clock, n_syncs, n_ops;
+    uint64_t last_lsn, durable, clock, n_syncs, n_ops, n_purged;
+    uint64_t last_gone_lsn; /* of the last wipe or purge */
     struct scrub_box scrub;
     bool auto_sync, full;
 };
@@ -318,28 +321,26 @@ static void make_durable(struct store_mem *m, uint64_t lsn)
 /* ---- operations --------------------------------------------------------------------------- */
 
 /* 0 or an error for the outcome. *ret: what the merge did. */
-static int merge_into(struct store_mem *m, uint64_t lsn, uint64_t token, const struct key *key,
-                      const struct state *state, bool heal, struct store_done *ret)
+static int merge_into(struct store_mem *m, uint64_t lsn, const struct store_op *op,
+                      struct store_done *ret)
 {
-    struct entry *old = lookup(m, token, key), *new;
-    const struct state absent = {0};
+    struct entry *old = lookup(m, op->token, &op->key), *new;
+    const struct state absent = {0}, *state = &op->state;
     const struct state *before = old && !old->corrupt ? &old->state : &absent;
     int r;
 
-    if (old && old->corrupt && !heal)
+    if (old && old->corrupt && !op->heal)
         return -ERR_CORRUPT;
-    ret->outcome = merge_states(before, state);
-    if (ret->outcome != OUTCOME_STORED) {
-        ret->version = before->version;
+    ret->outcome = merge_above(before, state, op->floor, &ret->version);
+    if (ret->outcome != OUTCOME_STORED)
         return 0;
-    }
     r = m->full && !state->deleted ? -ERR_NO_SPACE : 0;
-    new = r == 0 ? entry_new(token, key, state, lsn) : NULL;
+    new = r == 0 ? entry_new(op->token, &op->key, state, lsn) : NULL;
     if (!new) {
         ret->outcome = OUTCOME_NONE;
+        ret->version = (struct version){0};
         return r < 0 ? r : -ERR_NO_MEMORY;
     }
-    ret->version = state->version;
     put_in_place(m, new);
     journal_add(
         m, (struct journal_record){.type = JOURNAL_RECORD, .lsn = lsn, .old = old, .new = new});
@@ -369,7 +370,7 @@ static struct store_done apply(struct store_mem *m, const struct store_op *op, u
 
     switch (op->type) {
     case STORE_OP_MERGE:
-        done.error = merge_into(m, lsn, op->token, &op->key, &op->state, op->heal, &done);
+        done.error = merge_into(m, lsn, op, &done);
         break;
     case STORE_OP_CLOCK:
         journal_add(m,
@@ -459,7 +460,10 @@ static int mem_load(struct store *s, uint32_t queue, uint64_t cookie,
         return r;
     done.lsn = ++m->last_lsn;
     for (size_t i = 0; i < n; i++) {
-        r = merge_into(m, done.lsn, items[i].token, &items[i].key, &items[i].state, false, &one);
+        const struct store_op op = {
+            .token = items[i].token, .key = items[i].key, .state = items[i].state};
+
+        r = merge_into(m, done.lsn, &op, &one);
         done.error = done.error ? done.error : r;
     }
     queue_add(q, done);
@@ -482,7 +486,7 @@ static int mem_wipe(struct store *s, uint32_t queue, uint64_t cookie, struct sto
         r = reserve(m, n, 0);
     if (r < 0)
         return r;
-    done.lsn = m->last_wipe_lsn = ++m->last_lsn;
+    done.lsn = m->last_gone_lsn = ++m->last_lsn;
     for (size_t i = 0; i < n; i++)
         journal_add(m, (struct journal_record){
                            .type = JOURNAL_RECORD, .lsn = done.lsn, .old = m->entries[first + i]});
@@ -495,6 +499,41 @@ static int mem_wipe(struct store *s, uint32_t queue, uint64_t cookie, struct sto
     return 0;
 }
 
+static bool is_purged(const struct entry *e, uint64_t floor)
+{
+    return !e->corrupt && e->state.deleted && e->state.version.hlc <= floor;
+}
+
+static int mem_purge(struct store *s, uint32_t queue, uint64_t cookie, struct store_range range,
+                     uint64_t floor)
+{
+    struct store_mem *m = mem_of(s);
+    struct mem_queue *q = &m->queues[queue];
+    size_t first = find_token(m, range.first), last = first, to = first;
+    int r = q->purge_lsn ? -ERR_FULL : queue_reserve(q, 1);
+
+    while (last < m->n_entries && m->entries[last]->token <= range.last)
+        last++;
+    if (r == 0)
+        r = reserve(m, last - first, 0);
+    if (r < 0)
+        return r;
+    q->purge_lsn = m->last_gone_lsn = ++m->last_lsn;
+    for (size_t i = first; i < m->n_entries; i++) {
+        if (i < last && is_purged(m->entries[i], floor))
+            journal_add(m, (struct journal_record){
+                               .type = JOURNAL_RECORD, .lsn = m->last_lsn, .old = m->entries[i]});
+        else
+            m->entries[to++] = m->entries[i];
+    }
+    m->n_purged += m->n_entries - to;
+    m->n_entries = to;
+    queue_add(q, (struct store_done){.cookie = cookie, .lsn = m->last_lsn});
+    m->n_ops++;
+    submitted(m);
+    return 0;
+}
+
 static size_t mem_reap(struct store *s, uint32_t queue, struct store_done *out, size_t max)
 {
     struct store_mem *m = mem_of(s);
@@ -502,6 +541,7 @@ static size_t mem_reap(struct store *s, uint32_t queue, struct store_done *out, 
     size_t n = 0;
 
     while (n < max && q->n && q->dones[q->first].lsn <= m->durable) {
+        q->purge_lsn = q->dones[q->first].lsn == q->purge_lsn ? 0 : q->purge_lsn;
         out[n++] = q->dones[q->first++];
         q->n--;
     }
@@ -526,7 +566,7 @@ static int mem_get(struct store *s, uint32_t queue, uint64_t token, const struct
     if (e && e->corrupt)
         return -ERR_CORRUPT;
     *ret = e ? e->state : (struct state){0};
-    *ret_lsn = revealed(m, e ? e->lsn : m->last_wipe_lsn);
+    *ret_lsn = revealed(m, e ? e->lsn : m->last_gone_lsn);
     return 0;
 }
 
@@ -555,7 +595,7 @@ static int mem_scan(struct store *s, uint32_t queue, struct store_range range, s
 
     m->queues[queue].reading = true;
     page->n = page->bytes = page->cursor_len = 0;
-    page->lsn = revealed(m, m->last_wipe_lsn);
+    page->lsn = revealed(m, m->last_gone_lsn);
     page->more = false;
     for (; i < m->n_entries && m->entries[i]->token <= range.last; i++) {
         const struct entry *e = m->entries[i];
@@ -603,7 +643,7 @@ static uint64_t mem_durable(struct store *s)
 
 static int fold(struct store_mem *m, struct store_range range, struct range_fold *f)
 {
-    range_fold_reveal(f, revealed(m, m->last_wipe_lsn));
+    range_fold_reveal(f, revealed(m, m->last_gone_lsn));
     for (size_t i = find_token(m, range.first); i < m->n_entries; i++) {
         const struct entry *e = m->entries[i];
 
@@ -680,6 +720,7 @@ static int mem_stats(struct store *s, uint32_t queue, struct store_stats *ret)
     *ret = (struct store_stats){.n_records = m->n_entries,
                                 .n_syncs = m->n_syncs,
                                 .n_ops = m->n_ops,
+                                .n_purged = m->n_purged,
                                 .durable = m->durable,
                                 .space_low = m->full};
     return 0;
@@ -723,6 +764,7 @@ static const struct store_ops mem_ops = {
     .clock_bound = mem_clock_bound,
     .load = mem_load,
     .wipe = mem_wipe,
+    .purge = mem_purge,
     .vnode_info = mem_vnode_info,
     .leaves = mem_leaves,
     .scrub = mem_scrub,
@@ -778,7 +820,7 @@ void store_mem_crash(struct store *s, uint64_t keep_lsn, uint32_t n_workers)
     while (m->n_journal && m->journal[m->n_journal - 1].lsn > keep_lsn)
         undo(m, &m->journal[--m->n_journal]);
     m->last_lsn = keep_lsn;
-    m->last_wipe_lsn = m->last_wipe_lsn > keep_lsn ? keep_lsn : m->last_wipe_lsn;
+    m->last_gone_lsn = m->last_gone_lsn > keep_lsn ? keep_lsn : m->last_gone_lsn;
     make_durable(m, keep_lsn);
     queues_free(m);
     atomic_store(&m->scrub.state, SCRUB_BOX_EMPTY);

@@ -106,6 +106,52 @@ static void an_absent_key_after_a_wipe_reveals_the_wipe(void **state)
     s->ops->close(s);
 }
 
+static void bury(struct store *s, const char *key, uint64_t hlc)
+{
+    struct store_op op = rig_merge_op(slice_str(key), hlc, (struct slice){0});
+    uint64_t lsn;
+
+    op.state.deleted = true;
+    assert_int_equal(s->ops->submit(s, 0, &op, 1, &lsn), 0);
+}
+
+static void a_purge_is_kept_or_undone_like_an_operation(void **state)
+{
+    const struct store_range all = {0, UINT64_MAX};
+    struct store *s = open_mem(1);
+    struct store_done dones[4];
+    struct store_stats stats;
+    uint64_t lsn, last;
+
+    bury(s, "k", 5);
+    bury(s, "newer", 6);
+    submit(s, "value", 5);
+    store_mem_sync(s, UINT64_MAX);
+    assert_int_equal(s->ops->reap(s, 0, dones, 4), 3);
+    assert_int_equal(s->ops->purge(s, 0, 7, all, 5), 0);
+    assert_int_equal(hlc_of(s, "k", &lsn), 0);
+    assert_int_equal(lsn, store_mem_last_lsn(s));
+    assert_int_equal(hlc_of(s, "newer", &lsn), 6);
+    assert_int_equal(hlc_of(s, "value", &lsn), 5);
+    assert_int_equal(s->ops->purge(s, 0, 8, all, 9), -ERR_FULL);
+    store_mem_crash(s, 0, 1);
+    assert_int_equal(hlc_of(s, "k", &lsn), 5);
+    assert_int_equal(s->ops->reap(s, 0, dones, 4), 0);
+
+    assert_int_equal(s->ops->purge(s, 0, 9, all, 5), 0);
+    last = store_mem_last_lsn(s);
+    assert_int_equal(s->ops->reap(s, 0, dones, 4), 0);
+    store_mem_sync(s, last);
+    assert_int_equal(s->ops->purge(s, 0, 10, all, 9), -ERR_FULL); /* until it is reaped */
+    assert_int_equal(s->ops->reap(s, 0, dones, 4), 1);
+    assert_int_equal(dones[0].cookie, 9);
+    assert_int_equal(dones[0].lsn, last);
+    assert_int_equal(s->ops->purge(s, 0, 10, all, 9), 0);
+    assert_int_equal(s->ops->stats(s, 0, &stats), 0);
+    assert_int_equal(stats.n_purged, 3); /* one of them twice */
+    s->ops->close(s);
+}
+
 static void facts_and_clock_show_what_is_durable(void **state)
 {
     struct store *s = open_mem(1);
@@ -189,10 +235,21 @@ static void a_scan_stops_before_a_bad_record_and_then_names_it(void **state)
 #define N_HISTORY 4000u
 
 struct past {
-    bool wipe;
-    unsigned key; /* wipe: keys 0 .. key */
-    uint64_t hlc;
+    enum {
+        PAST_MERGE,
+        PAST_WIPE,
+        PAST_PURGE
+    } what;
+    unsigned key;   /* WIPE, PURGE: keys 0 .. key */
+    uint64_t hlc;   /* MERGE */
+    uint64_t floor; /* MERGE, PURGE */
 };
+
+/* The content follows from the version. */
+static bool is_tombstone(uint64_t hlc)
+{
+    return hlc % 3 == 0;
+}
 
 /* What key k holds after the first n operations. */
 static uint64_t replay(const struct past *history, size_t n, unsigned k)
@@ -200,29 +257,49 @@ static uint64_t replay(const struct past *history, size_t n, unsigned k)
     uint64_t hlc = 0;
 
     for (size_t i = 0; i < n; i++) {
-        if (history[i].wipe)
-            hlc = k <= history[i].key ? 0 : hlc;
-        else if (history[i].key == k && history[i].hlc > hlc)
-            hlc = history[i].hlc;
+        const struct past *p = &history[i];
+
+        if (p->what == PAST_MERGE && p->key == k && p->hlc > hlc && p->hlc > p->floor)
+            hlc = p->hlc;
+        if (p->what == PAST_WIPE && k <= p->key)
+            hlc = 0;
+        if (p->what == PAST_PURGE && k <= p->key && is_tombstone(hlc) && hlc <= p->floor)
+            hlc = 0;
     }
     return hlc;
 }
 
-static void do_random(struct store *s, struct test_random *random, struct past *ret)
+/* false: one purge is enough. */
+static bool do_random(struct store *s, struct test_random *random, struct past *ret)
 {
+    uint64_t dice = test_random_below(random, 20), lsn;
+    struct store_range range = {0, test_random_below(random, N_KEYS)};
     struct store_op op;
-    uint64_t lsn;
+    int r = 0;
 
-    *ret = (struct past){.wipe = test_random_below(random, 20) == 0,
-                         .key = (unsigned)test_random_below(random, N_KEYS),
-                         .hlc = 1 + test_random_below(random, 1000)};
-    if (ret->wipe) {
-        assert_int_equal(s->ops->wipe(s, 0, 0, (struct store_range){0, ret->key}), 0);
-        return;
+    *ret = (struct past){.what = dice == 0   ? PAST_WIPE
+                                 : dice == 1 ? PAST_PURGE
+                                             : PAST_MERGE,
+                         .key = (unsigned)range.last,
+                         .hlc = 1 + test_random_below(random, 1000),
+                         .floor = test_random_below(random, 500)};
+    if (ret->what == PAST_WIPE)
+        r = s->ops->wipe(s, 0, 0, range);
+    else if (ret->what == PAST_PURGE)
+        r = s->ops->purge(s, 0, 0, range, ret->floor);
+    if (ret->what != PAST_MERGE) {
+        assert_true(r == 0 || (r == -ERR_FULL && ret->what == PAST_PURGE));
+        return r == 0;
     }
     op = rig_merge_op(slice_str("k"), ret->hlc, slice_str("value"));
     op.token = ret->key;
+    op.floor = &ret->floor;
+    if (is_tombstone(ret->hlc)) {
+        op.state.deleted = true;
+        op.state.value = (struct slice){0};
+    }
     assert_int_equal(s->ops->submit(s, 0, &op, 1, &lsn), 0);
+    return true;
 }
 
 static void assert_history(struct store *s, const struct past *history, size_t n)
@@ -251,7 +328,7 @@ static void any_sequence_of_syncs_and_crashes_matches_the_history(void **state)
         uint64_t dice = test_random_below(&random, 100), durable = s->ops->durable(s);
 
         if (dice < 80) {
-            do_random(s, &random, &history[n++]);
+            n += do_random(s, &random, &history[n]);
             assert_int_equal(store_mem_last_lsn(s), n);
         } else if (dice < 95) {
             store_mem_sync(s, durable + test_random_below(&random, n - durable + 1));
@@ -273,6 +350,7 @@ int main(void)
         cmocka_unit_test(outcomes_wait_for_the_sync),
         cmocka_unit_test(a_crash_keeps_a_prefix_and_forgets_outcomes),
         cmocka_unit_test(an_absent_key_after_a_wipe_reveals_the_wipe),
+        cmocka_unit_test(a_purge_is_kept_or_undone_like_an_operation),
         cmocka_unit_test(facts_and_clock_show_what_is_durable),
         cmocka_unit_test(faults_can_be_planted),
         cmocka_unit_test(a_scan_stops_before_a_bad_record_and_then_names_it),

@@ -48,6 +48,25 @@ static void the_newer_version_wins_and_the_outcome_says_so(void **state)
     assert_int_equal(merge_states(&none, &none), OUTCOME_DUPLICATE);
 }
 
+static void what_would_be_stored_at_or_below_a_floor_is_not(void **state)
+{
+    struct state none = {0};
+    struct state a = {.kind = STATE_LWW, .version = {10, 9}};
+    struct state b = {.kind = STATE_LWW, .version = {11, 1}, .deleted = true};
+    const uint64_t below = 9, at = 10;
+    struct version v;
+
+    assert_int_equal(merge_above(&none, &a, &below, &v), OUTCOME_STORED);
+    assert_int_equal(version_compare(v, a.version), 0);
+    assert_int_equal(merge_above(&none, &a, NULL, &v), OUTCOME_STORED);
+    assert_int_equal(merge_above(&none, &a, &at, &v), OUTCOME_SUPERSEDED_FLOOR);
+    assert_int_equal(version_compare(v, (struct version){.hlc = 10}), 0); /* whatever the actor */
+    assert_int_equal(merge_above(&a, &b, &at, &v), OUTCOME_STORED);
+    assert_int_equal(merge_above(&b, &a, &at, &v), OUTCOME_SUPERSEDED);
+    assert_int_equal(version_compare(v, b.version), 0); /* by what is there, which is no floor */
+    assert_int_equal(merge_above(&a, &a, &at, &v), OUTCOME_DUPLICATE);
+}
+
 static void merging_is_a_semilattice(void **state)
 {
     struct test_random random = {.s = 7};
@@ -185,6 +204,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_newer_version_wins_and_the_outcome_says_so),
+        cmocka_unit_test(what_would_be_stored_at_or_below_a_floor_is_not),
         cmocka_unit_test(merging_is_a_semilattice),
         cmocka_unit_test(six_states_merge_to_the_same_in_all_720_orders),
         cmocka_unit_test(absent_has_digest_0_and_nothing_else_has),
