@@ -94,6 +94,8 @@ static uint8_t *fill_op(struct commit_item *item, uint8_t *at, const struct stor
     switch (op->type) {
     case STORE_OP_MERGE:
         item->heal = op->heal;
+        item->has_floor = op->floor;
+        item->floor = op->floor ? *op->floor : 0;
         return fill_merge(item, at, op->token, &op->key, &op->state, op->owner);
     case STORE_OP_CLOCK:
         item->type = COMMIT_CLOCK;

@@ -35,6 +35,8 @@ struct commit_item {
     enum commit_type type;
     bool grows;       /* refused while space is low if it would be stored: no delete, fact, wipe */
     bool heal;        /* MERGE: takes the place of a damaged record */
+    bool has_floor;   /* MERGE */
+    uint64_t floor;   /* MERGE: at or below it nothing is stored */
     struct slice key; /* MERGE: store key; META: name */
     struct state state; /* MERGE; META uses its value */
     struct blob *owner; /* reference held while the value lies in it, or NULL */

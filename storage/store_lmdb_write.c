@@ -35,17 +35,16 @@ static int write_merge(struct write *w, struct commit_item *item)
         done->error = 0; /* and old is nothing */
     if (rc != 0 || done->error < 0)
         return rc;
-    done->outcome = merge_states(&old, &item->state);
-    if (done->outcome != OUTCOME_STORED) {
-        done->version = old.version;
+    done->outcome =
+        merge_above(&old, &item->state, item->has_floor ? &item->floor : NULL, &done->version);
+    if (done->outcome != OUTCOME_STORED)
         return 0;
-    }
     if (item->grows && w->refuse_growth) {
         done->outcome = OUTCOME_NONE;
+        done->version = (struct version){0};
         done->error = -ERR_NO_SPACE;
         return 0;
     }
-    done->version = item->state.version;
     return lmdb_txn_put(&w->txn, item->key, &item->state);
 }
 

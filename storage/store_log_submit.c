@@ -8,7 +8,7 @@
  *
  * A version above everything its zone has ever seen needs no look at what is there: the usual case
  * costs one insertion. zone_max is the owner's alone; a load raises it before any of its records
- * can be seen.
+ * can be seen. What is at or below its purge floor is then refused as blindly: it would be stored.
  *
  * What is not stored has an LSN as well and waits for it: it may have been decided by an entry that
  * is not durable yet, and such an entry has a lower LSN.
@@ -322,8 +322,7 @@ static void submit_merge(struct submit *m, const struct store_op *op, struct sto
         if (done->error < 0)
             return;
     }
-    done->outcome = merge_states(&old, &op->state);
-    done->version = done->outcome == OUTCOME_STORED ? op->state.version : old.version;
+    done->outcome = merge_above(&old, &op->state, op->floor, &done->version);
     if (done->outcome != OUTCOME_STORED)
         return;
     done->error = store_state(m, store_key, op);

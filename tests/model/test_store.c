@@ -120,6 +120,90 @@ static void a_restart_loses_nothing(void **state)
     assert_int_equal(rig_put(rig, "k", 4, "old").outcome, OUTCOME_SUPERSEDED);
 }
 
+/* ---- floors ------------------------------------------------------------------------------- */
+
+/* With a floor, of which only the value during the call counts. */
+static struct store_done put_above(struct rig *rig, const char *key, uint64_t hlc, uint64_t floor)
+{
+    struct store_op op = rig_merge_op(slice_str(key), hlc, slice_str("late"));
+    struct store_done done;
+    uint64_t lsn;
+
+    op.floor = &floor;
+    assert_int_equal(rig_submit(rig, 0, &op, 1, &lsn), 0);
+    floor = 0;
+    rig_reap(rig, 0, &done, 1);
+    assert_int_equal(done.error, 0);
+    return done;
+}
+
+static void assert_refused_by_floor(struct store_done done, uint64_t floor)
+{
+    assert_int_equal(done.outcome, OUTCOME_SUPERSEDED_FLOOR);
+    assert_int_equal(done.version.hlc, floor);
+    assert_int_equal(done.version.actor, 0);
+}
+
+static void what_would_be_stored_at_or_below_its_floor_is_refused(void **state)
+{
+    struct rig *rig = rig_of(state);
+
+    assert_refused_by_floor(put_above(rig, "k", 5, 5), 5); /* above all that was ever seen */
+    assert_refused_by_floor(put_above(rig, "k", 5, 9), 9);
+    assert_int_equal(rig_get(rig, "k").kind, STATE_NONE);
+    assert_int_equal(put_above(rig, "k", 6, 5).outcome, OUTCOME_STORED);
+    assert_refused_by_floor(put_above(rig, "absent", 6, 6), 6);
+    assert_int_equal(rig_get(rig, "absent").kind, STATE_NONE);
+    assert_refused_by_floor(put_above(rig, "k", 7, 8), 8); /* although older than 7 is there */
+    assert_state(rig_get(rig, "k"), 6, "late");
+    rig_reopen(rig);
+    assert_refused_by_floor(put_above(rig, "k", 7, 8), 8);
+    assert_state(rig_get(rig, "k"), 6, "late");
+}
+
+static void what_is_there_or_newer_is_told_as_ever_below_a_floor(void **state)
+{
+    struct rig *rig = rig_of(state);
+    struct store_done done;
+
+    rig_put(rig, "k", 6, "v");
+    rig_delete(rig, "d", 6);
+    for (unsigned round = 0; round < 2; round++) {
+        done = put_above(rig, "k", 6, 9);
+        assert_int_equal(done.outcome, OUTCOME_DUPLICATE);
+        assert_int_equal(done.version.hlc, 6);
+        done = put_above(rig, "d", 5, 9);
+        assert_int_equal(done.outcome, OUTCOME_SUPERSEDED);
+        assert_int_equal(done.version.hlc, 6);
+        assert_int_equal(done.version.actor, 7);
+        rig_reopen(rig);
+    }
+}
+
+static void operations_of_one_submit_have_floors_of_their_own(void **state)
+{
+    struct rig *rig = rig_of(state);
+    const uint64_t low = 2, high = 4;
+    struct store_op ops[4] = {
+        rig_merge_op(slice_str("k"), 3, slice_str("a")),
+        rig_merge_op(slice_str("k"), 4, slice_str("b")),
+        rig_merge_op(slice_str("k"), 3, slice_str("a")),
+        rig_merge_op(slice_str("k"), 4, slice_str("c")),
+    };
+    struct store_done dones[4];
+    uint64_t lsn;
+
+    ops[0].floor = &low;
+    ops[1].floor = ops[2].floor = &high;
+    assert_int_equal(rig_submit(rig, 0, ops, 4, &lsn), 0);
+    rig_reap(rig, 0, dones, 4);
+    assert_int_equal(dones[0].outcome, OUTCOME_STORED);
+    assert_refused_by_floor(dones[1], 4);
+    assert_int_equal(dones[2].outcome, OUTCOME_DUPLICATE);
+    assert_int_equal(dones[3].outcome, OUTCOME_STORED); /* an answer to one's own question */
+    assert_state(rig_get(rig, "k"), 4, "c");
+}
+
 /* ---- keys and values ---------------------------------------------------------------------- */
 
 static void keys_of_the_largest_size_and_any_bytes_work(void **state)
@@ -688,6 +772,7 @@ static void without_room_only_what_would_be_stored_is_refused(void **state)
     assert_int_equal(done.outcome, OUTCOME_NONE);
     assert_int_equal(done.version.hlc, 0);
     assert_int_equal(rig_put(rig, "new", 1, "v").error, -ERR_NO_SPACE);
+    assert_refused_by_floor(put_above(rig, "new", 7, 7), 7);
     /* The first is not there, so the second is no duplicate of it. */
     assert_int_equal(rig_put(rig, "new", 1, "v").error, -ERR_NO_SPACE);
     assert_state(rig_get(rig, "k"), 5, "v");
@@ -716,6 +801,9 @@ static const struct named_case cases[] = {
     CASE(operations_of_one_submit_take_effect_in_order),
     CASE(queues_share_one_order_and_keep_their_outcomes_apart),
     CASE(a_restart_loses_nothing),
+    CASE(what_would_be_stored_at_or_below_its_floor_is_refused),
+    CASE(what_is_there_or_newer_is_told_as_ever_below_a_floor),
+    CASE(operations_of_one_submit_have_floors_of_their_own),
     CASE(keys_of_the_largest_size_and_any_bytes_work),
     CASE(partition_key_and_sort_key_are_not_run_together),
     CASE(values_of_no_bytes_and_of_8_mib_work),
