@@ -51,6 +51,16 @@ static struct log *log_of(const struct scrub *s)
     return &s->control->node->log;
 }
 
+/* Anew for each slice: a store that fills while a round is under way is not looked through at the
+ * pace of an empty one. */
+static uint64_t rate_now(const struct scrub *s)
+{
+    uint64_t fixed = s->control->node->config.scrub_rate;
+
+    return fixed == CONFIG_SCRUB_RATE_AUTO ? scrub_rate_of(s->control->load.store.used_bytes)
+                                           : fixed;
+}
+
 /* ---- asking -------------------------------------------------------------------------------- */
 
 static void on_timer(uv_timer_t *timer);
@@ -74,15 +84,6 @@ static void on_timer(uv_timer_t *timer)
 
 static void begin_round(struct scrub *s)
 {
-    struct store *store = store_of(s);
-    uint64_t fixed = s->control->node->config.scrub_rate;
-    struct store_stats stats = {0};
-
-    s->rate = fixed;
-    if (fixed == CONFIG_SCRUB_RATE_AUTO) {
-        store->ops->stats(store, queue_of(s), &stats); /* or nothing: then slowly */
-        s->rate = scrub_rate_of(stats.used_bytes);
-    }
     s->round = (struct scrub_counts){0};
     s->round_began_ms = loop_now_ms(&s->control->loop);
 }
@@ -202,7 +203,7 @@ void scrub_woken(struct scrub *s)
     else
         pause_for(s, scrub_pause_ms(SCRUB_SLICE_COST_BYTES + found->n_bytes +
                                         found->n_records * SCRUB_RECORD_COST_BYTES,
-                                    s->rate));
+                                    rate_now(s)));
 }
 
 /* ---- life ---------------------------------------------------------------------------------- */
@@ -217,7 +218,7 @@ void scrub_start(struct scrub *s, struct control *c)
     s->first_zone = (uint32_t)(prng_next(&c->loop.prng) % STORE_ZONES);
     s->at.zone = s->first_zone;
     begin_round(s);
-    pause_for(s, scrub_pause_ms(SCRUB_SLICE_COST_BYTES, s->rate));
+    pause_for(s, scrub_pause_ms(SCRUB_SLICE_COST_BYTES, rate_now(s)));
 }
 
 void scrub_stop(struct scrub *s)

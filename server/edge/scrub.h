@@ -34,7 +34,6 @@ struct scrub {
     struct store_scrub_place at;
     struct store_scrub found; /* scratch */
     uint32_t first_zone;      /* of the round: somewhere, as starts may be many */
-    uint64_t rate;            /* bytes per second */
     uint64_t round_began_ms;
     struct scrub_counts round, total;
     uint64_t n_rounds;
