@@ -26,6 +26,12 @@ static void fill_load(const struct wire_load *from, struct quoit_member *to)
     to->clock_off = from->flags & LOAD_CLOCK;
 }
 
+/* 1 + the milliseconds, 0 for never; a node may say anything. */
+static int64_t heard_ms(uint64_t from)
+{
+    return from > INT64_MAX ? INT64_MAX : (int64_t)from - 1;
+}
+
 static void fill_member(const struct wire_member_status *from, struct arena *arena, bool *ok,
                         struct quoit_member *to)
 {
@@ -37,7 +43,7 @@ static void fill_member(const struct wire_member_status *from, struct arena *are
                                 .weight = from->member.weight,
                                 .state = (enum quoit_state)from->state,
                                 .state_ms = from->state_ms,
-                                .heard_ms = (int64_t)from->heard_ms - 1,
+                                .heard_ms = heard_ms(from->heard_ms),
                                 .voter = from->voter,
                                 .n_slots = from->n_slots,
                                 .n_joining = from->n_joining,

@@ -165,9 +165,9 @@ static int read_numbers(const Quoit__StatusResult *pb, struct wire_status_result
                                        .n_members = pb->n_members,
                                        .n_problems = pb->n_problems};
     if ((unsigned int)pb->verdict < VERDICT_HEALTHY ||
-        (unsigned int)pb->verdict > VERDICT_UNAVAILABLE || pb->n_n_by_live > LIMIT_SLOTS_MAX + 1 ||
-        pb->n_members > LIMIT_MEMBERS_MAX || pb->n_problems > LIMIT_PROBLEMS_MAX ||
-        pb_read_id(pb->node_id, &ret->node_id) < 0 ||
+        (unsigned int)pb->verdict > VERDICT_UNAVAILABLE || pb->n_replicas > LIMIT_SLOTS_MAX ||
+        pb->n_n_by_live > LIMIT_SLOTS_MAX + 1 || pb->n_members > LIMIT_MEMBERS_MAX ||
+        pb->n_problems > LIMIT_PROBLEMS_MAX || pb_read_id(pb->node_id, &ret->node_id) < 0 ||
         pb_read_id(pb->cluster_id, &ret->cluster_id) < 0)
         return -ERR_BAD_REQUEST;
     for (size_t i = 0; i < pb->n_n_by_live; i++)

@@ -762,6 +762,13 @@ static void statuses_are_checked(void **state)
     bad.verdict = (enum wire_verdict)(VERDICT_UNAVAILABLE + 1);
     assert_int_equal(status_through_the_wire(&bad), -ERR_BAD_REQUEST);
     bad = good;
+    bad.n_replicas = LIMIT_SLOTS_MAX; /* readers count in n_by_live by it */
+    assert_int_equal(status_through_the_wire(&bad), 0);
+    bad.n_replicas++;
+    assert_int_equal(status_through_the_wire(&bad), -ERR_BAD_REQUEST);
+    bad.n_replicas = UINT32_MAX;
+    assert_int_equal(status_through_the_wire(&bad), -ERR_BAD_REQUEST);
+    bad = good;
     bad.n_members = 4; /* and the ring has 5 */
     assert_int_equal(status_through_the_wire(&bad), -ERR_BAD_REQUEST);
     bad.ring = NULL;
