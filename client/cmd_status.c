@@ -198,11 +198,25 @@ static void print_words(const char *text, int indent)
     putchar('\n');
 }
 
+/* What requests meet where replicas are missing or full; NULL: nothing to say. */
+static const char *consequence(const struct quoit_status *s)
+{
+    if (s->n_no_quorum > 0)
+        return "Requests for the keys there are refused (exit 8), but at `one`, while one "
+               "replica is up.";
+    if (s->n_no_write > 0)
+        return "Gets and deletes go on; puts there are refused for want of space (exit 1), or "
+               "left open where a replica still has room (exit 6).";
+    if (s->verdict == QUOIT_HEALTHY || s->n_by_live[s->n_replicas] == s->n_partitions)
+        return NULL;
+    return "Requests at `one` and `quorum` go on; `all` fails there (exit 8).";
+}
+
 /* Colour is never the only carrier of meaning. */
 static void print_verdict(const struct cli *cli, const struct quoit_status *s)
 {
     static const char *const colours[] = {"", "32", "33", "31"};
-    const char *word = verdict_words[s->verdict];
+    const char *word = verdict_words[s->verdict], *text = consequence(s);
     bool colour = cli->out_tty && !getenv("NO_COLOR");
     int len = (int)strlen(word), indent = len < 8 ? 10 : len + 2;
 
@@ -211,14 +225,10 @@ static void print_verdict(const struct cli *cli, const struct quoit_status *s)
     else
         printf("%-*s", indent, word);
     print_words(s->text, indent);
-    if (s->verdict == QUOIT_HEALTHY || s->n_by_live[s->n_replicas] == s->n_partitions)
+    if (!text)
         return;
     printf("%*s", indent, "");
-    print_words(s->verdict == QUOIT_UNAVAILABLE
-                    ? "Requests for the keys there are refused (exit 8), but at `one`, while one "
-                      "replica is up."
-                    : "Requests at `one` and `quorum` go on; `all` fails there (exit 8).",
-                indent);
+    print_words(text, indent);
 }
 
 static const struct quoit_member *answerer(const struct quoit_status *s)

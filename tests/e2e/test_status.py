@@ -45,8 +45,7 @@ class Node:
         self.dir.mkdir()
         self.command = [str(QUOITD), "--data", str(self.dir / "data"), "--name", name,
                         "--listen", self.address, "--peer-listen", f"127.0.0.1:{peer_port}",
-                        "--http-listen", f"127.0.0.1:{self.http_port}", "--map-size", "1GiB",
-                        *options]
+                        "--http-listen", f"127.0.0.1:{self.http_port}", *options]
         if cluster:
             self.command += ["--cluster", ",".join(f"127.0.0.1:{p}" for p in cluster)]
         self.process = None
@@ -78,10 +77,11 @@ class Node:
 
 
 class Cluster:
-    def __init__(self):
-        ports = [free_port() for _ in range(3)]
-        self.nodes = [Node(f"n{i + 1}", p, ports, "--zone", f"z{i + 1}")
-                      for i, p in enumerate(ports)]
+    """One node for each size of a map."""
+    def __init__(self, sizes=("1GiB",) * 3):
+        ports = [free_port() for _ in sizes]
+        self.nodes = [Node(f"n{i + 1}", p, ports, "--zone", f"z{i + 1}", "--map-size", size)
+                      for i, (p, size) in enumerate(zip(ports, sizes))]
 
     def __enter__(self):
         return self
@@ -458,6 +458,35 @@ def a_node_that_waits_for_its_cluster_says_so(_):
         node.end()
 
 
+def what_is_full_is_told_with_what_goes_on(_):
+    """One node, which is full; and two of three, while the third still takes what it is sent."""
+    def fill(node):
+        """A put more, until every node that can be full has said so."""
+        quoit("--timeout", "200ms", "put", f"fill {os.urandom(4).hex()}", f"@{value_path}",
+              e=node, ok=None)
+        return status(node)["partitions_no_write"] == 1024
+
+    value_path = Path(SCRATCH.name) / "fill"
+    value_path.write_bytes(bytes(64 << 10))
+    with Cluster(["4MiB"]) as alone, Cluster(["4MiB", "4MiB", "1GiB"]) as three:
+        nodes = [alone.nodes[0], three.nodes[2]]
+        for node in nodes:
+            wait_until("healthy", lambda at=node: is_healthy(at))
+            quoit("put", "kept", "v", e=node)
+        wait_until("full", lambda: all([fill(node) for node in nodes]), 60)
+        for node, exit_of_a_put in zip(nodes, [1, 6]):
+            run = quoit("admin", "status", "--check", e=node, ok=ASSERTION)
+            has(run.stdout, "UNAVAILABLE 1024 of 1024 partitions cannot be written at quorum")
+            has(run.stdout, "Gets and deletes go on; puts there are refused for want of space "
+                "(exit 1), or left open where a replica still has room (exit 6).")
+            equal(status(node)["partitions_no_quorum"], 0)
+            # and so it is
+            quoit("--timeout", "1s", "put", "k", f"@{value_path}", e=node, ok=exit_of_a_put)
+            quoit("get", "kept", e=node)
+            quoit("del", "kept", e=node)
+            quoit("get", "kept", e=node, ok=NOT_FOUND)
+
+
 TESTS = [each_node_says_that_all_is_well, loads_travel_by_gossip, the_json_is_what_the_page_says,
          a_vnode_is_told_with_its_owners, one_node_is_told_alone, metrics_count_what_is_asked,
          metrics_are_as_many_whatever_the_ring, promtool_finds_nothing, monitors_are_answered,
@@ -465,7 +494,7 @@ TESTS = [each_node_says_that_all_is_well, loads_travel_by_gossip, the_json_is_wh
          a_node_that_is_killed_is_told_as_down, two_away_are_too_many,
          they_come_back_and_all_is_well, a_node_that_stops_says_so,
          a_member_that_never_came_is_told, nobody_answers,
-         a_node_that_waits_for_its_cluster_says_so]
+         a_node_that_waits_for_its_cluster_says_so, what_is_full_is_told_with_what_goes_on]
 
 
 if __name__ == "__main__":
