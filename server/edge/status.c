@@ -122,6 +122,8 @@ static void reply(struct worker_loop *wl, struct conn *conn, uint64_t id, uint64
     struct buf *out = conn_out(conn);
 
     conn_answered(conn, frame ? frame->len : 0);
+    if (frame && !conn_takes_answer(conn, frame->len))
+        error = ERR_OVERLOADED;
     meter_answered(&wl->meters, tag, meter_outcome_of(error));
     if (error || !frame)
         client_send_error(conn, id, error, 0, 0);

@@ -6,6 +6,7 @@
 #include "proto/frame.h"
 #include "server/edge/client.h"
 #include "server/edge/link.h"
+#include "server/edge/status.h"
 #include "server/edge/worker_loop.h"
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -511,6 +512,80 @@ static void a_stored_write_is_never_called_unwritten(void **state)
     rig_free(r);
 }
 
+/* The error code of the last answer in what is unsent, from there on. */
+static uint32_t last_answer(const struct conn *c, size_t from, uint64_t *ret_id)
+{
+    struct wire_response got;
+    struct arena arena;
+    struct slice body;
+    size_t used, want;
+
+    assert_int_equal(
+        frame_next(slice_of(c->out.data + from, c->out.len - from), &body, &used, &want), 1);
+    assert_int_equal(used, c->out.len - from);
+    arena_init(&arena, 1u << 20);
+    assert_int_equal(wire_response_unpack(body, &arena, &got), 0);
+    *ret_id = got.id;
+    arena_deinit(&arena);
+    return got.error.code;
+}
+
+/* As control answers, with a frame of so many bytes more than its few own. */
+static struct letter *status_letter(const struct conn *c, uint64_t id, size_t len)
+{
+    struct letter *letter = letter_new(LETTER_ANSWER, 2);
+    uint8_t *value = calloc(1, len);
+    struct wire_response res = {
+        .id = id, .type = RESULT_GET, .u.get = {.found = true, .value = slice_of(value, len)}};
+    struct buf out = {0};
+
+    assert_int_equal(wire_response_pack(&res, &out), 0);
+    letter->u.status.conn = c->id;
+    letter->u.status.id = id;
+    letter->u.status.frame = blob_copy(buf_slice(&out));
+    buf_deinit(&out);
+    free(value);
+    return letter;
+}
+
+/* A client that asks for the ring again and again and takes nothing is refused like one that asks
+ * for large values. */
+static void a_status_for_a_client_that_takes_nothing_is_refused(void **state)
+{
+    struct rig *r = rig_new();
+    struct letter *large, *small;
+    size_t before, len = CONN_OUT_REFUSE_BYTES + 1;
+    uint8_t *unsent = calloc(1, len);
+    uint64_t id;
+    int fds[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    client_accept(&r->wl, fds[1]);
+    struct conn *c = list_entry(r->wl.loop.conns.prev, struct conn, all);
+    large = status_letter(c, 21, CONN_ANSWER_SMALL_BYTES);
+    small = status_letter(c, 22, 100);
+    large->u.status.tag = meter_tag(&r->wl.meters, OP_STATUS);
+    r->wl.n_statuses = 3;
+    status_take(&r->wl, large);
+    assert_int_equal(last_answer(c, 0, &id), 0);
+    assert_int_equal(buf_append(conn_out(c), unsent, len), 0);
+    conn_sent(c);
+    before = c->out.len;
+    status_take(&r->wl, large);
+    assert_int_equal(last_answer(c, before, &id), ERR_OVERLOADED);
+    assert_int_equal(id, 21);
+    before = c->out.len;
+    status_take(&r->wl, small);
+    assert_int_equal(last_answer(c, before, &id), 0);
+    assert_int_equal(r->wl.n_statuses, 0);
+    assert_int_equal(meter_get(&r->wl.meters.answers[OP_STATUS][METER_OVERLOADED]), 1);
+    letter_free(large);
+    letter_free(small);
+    free(unsent);
+    close(fds[0]);
+    rig_free(r);
+}
+
 static void send_peer(struct rig *r, struct addr to, const struct wire_peer *msg)
 {
     r->effects.n = 1;
@@ -670,6 +745,7 @@ int main(void)
         cmocka_unit_test(a_batch_larger_than_the_stores_bound_drains),
         cmocka_unit_test(the_batch_is_bounded_and_says_so),
         cmocka_unit_test(a_stored_write_is_never_called_unwritten),
+        cmocka_unit_test(a_status_for_a_client_that_takes_nothing_is_refused),
         cmocka_unit_test(a_request_without_memory_for_its_letter_bounces),
         cmocka_unit_test(refusals_are_bounded),
         cmocka_unit_test(a_full_link_refuses_instead_of_losing),
