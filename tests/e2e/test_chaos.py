@@ -31,6 +31,7 @@ QUICK = bool(os.environ.get("QUOIT_TEST_QUICK"))  # under sanitizers: one of eac
 SCRATCH = tempfile.TemporaryDirectory(prefix="quoit-chaos-")
 TOOLS = Tools(Path(sys.argv[1]), None, load_schemas(sys.argv[2], SCRATCH.name))
 SEED = 1
+GONE_S = 3.0  # long enough for the others to notice, also on a machine that is busy
 
 
 def say(text):
@@ -47,15 +48,21 @@ def few(nodes):
     return nodes[:1] if QUICK else nodes
 
 
+def check_gap(gap):
+    """All knew of it, and from then on nobody was hurt by it."""
+    check(gap.detected_s is not None, f"not everybody has noticed within {GONE_S} s")
+    check(gap.failed_after == 0, "operations fail after all know")
+    check(gap.seconds < 2.0, f"operations fail for {gap.seconds:.1f} s")
+
+
 def a_killed_node_is_not_noticed_and_loses_nothing():
     rng = random.Random(SEED)
     with trial("kill") as t:
         t.begin()
         for node in few(t.nodes):
-            gap, back_s = kills.kill_one(t, node, rng, 1.5)
+            gap, back_s = kills.kill_one(t, node, rng, GONE_S)
             say(f"{node.name}: {kills.gap_text(gap)}; back after {back_s:.1f} s")
-            check(gap.failed_after == 0, "operations fail after all know of the death")
-            check(gap.seconds < 2.0, f"operations fail for {gap.seconds:.1f} s")
+            check_gap(gap)
         if not QUICK:
             kills.kill_and_start(t, t.nodes[1], rng)
         kills.kill_all(t, rng)
@@ -67,10 +74,9 @@ def a_stopped_node_is_not_waited_for_and_loses_nothing():
     with trial("stop") as t:
         t.begin()
         for node in few(t.nodes):
-            gap = kills.stop_one(t, node, rng, 3.0)
+            gap = kills.stop_one(t, node, rng, GONE_S)
             say(f"{node.name}: {kills.gap_text(gap)}")
-            check(gap.failed_after == 0, "operations fail after all know that it hangs")
-            check(gap.seconds < 2.0, f"operations fail for {gap.seconds:.1f} s")
+            check_gap(gap)
         t.end()
 
 
