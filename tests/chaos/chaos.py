@@ -66,8 +66,8 @@ What is wrong is told with its key.
 (**) needs Debian's libfaketime
 Where that is missing the part is skipped, with the reason.
 
-Exit: 0 nothing was wrong, 1 a promise was broken or a node did not come back,
-      2 usage, 130 interrupted
+Exit: 0 nothing was wrong, 1 a promise was broken, a node did not come back, or
+      every part was skipped, 2 usage, 130 interrupted
 See also: tests/chaos/README.md; scripts/test runs short forms of all parts
 """
 
@@ -213,6 +213,16 @@ class Chaos:
         print(f"  the nodes' logs are kept in {LOGS.relative_to(ROOT)}", flush=True)
 
     def summary(self):
+        """Tells what came of it all; the exit code."""
+        if self.done:
+            self._tell_done()
+        else:
+            print("\nNOTHING RAN, so nothing is known: every part was skipped.\n")
+        for name, reason in self.skipped:
+            print(f"  {name:<10} SKIPPED: {reason}")
+        return 0 if self.done else 1
+
+    def _tell_done(self):
         n = self.totals
         print(f"\nPASSED in {time.monotonic() - self.began:.0f} s, seed {self.options.seed}. 0 of "
               f"{n['acknowledged']:,} acknowledged writes lost, no deleted key came back.\n")
@@ -221,8 +231,6 @@ class Chaos:
         for part, lines in self.done:
             for i, line in enumerate(lines):
                 print(f"  {part.name if i == 0 else '':<10} {line}")
-        for name, reason in self.skipped:
-            print(f"  {name:<10} SKIPPED: {reason}")
         if self.longest_lag_s > 0.1:
             print(f"  The checker itself once stood still for {self.longest_lag_s * 1000:.0f} ms: "
                   "shorter times say nothing.")
@@ -283,8 +291,7 @@ def judged(options, quoitd, quoit):
     try:
         chaos = Chaos(options, quoitd, quoit)
         chaos.run()
-        chaos.summary()
-        return 0
+        return chaos.summary()
     except (Violated, Failed) as failure:
         what = "A PROMISE WAS BROKEN" if isinstance(failure, Violated) else "It cannot go on"
         print(f"\nFAILED, seed {options.seed}. {what}:\n{failure}", flush=True)
