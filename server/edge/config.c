@@ -37,8 +37,10 @@
 /* LMDB maps 64 TiB at most on x86-64. */
 #define MAP_BYTES_MAX (64ull << 40)
 
-/* Faster than any disk: beyond it somebody meant something else. */
+/* Faster than any disk, or a store of one GiB in three days: beyond these somebody meant something
+ * else. */
 #define SCRUB_RATE_LIMIT (1ull << 40)
+#define SCRUB_RATE_LEAST 4096u
 
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Where this node lives", 1},
@@ -73,8 +75,8 @@ static const struct argp_option options[] = {
      4},
     {"map-size", KEY_MAP_SIZE, "SIZE", 0, "The largest the data may grow to [64GiB]", 4},
     {"scrub-rate", KEY_SCRUB_RATE, "SIZE", 0,
-     "Stored records are read again and checked, so many bytes per second; 0: never [all in a day, "
-     "at most 1MiB]",
+     "Stored records are read again and checked, so many bytes per second, 4KiB or more; 0: never "
+     "[all in a day, at most 1MiB]",
      4},
     {"log-level", KEY_LOG_LEVEL, "LEVEL", 0, "error, warn, info or debug [info]", 4},
     {"log-format", KEY_LOG_FORMAT, "FORMAT", 0, "logfmt, or json: one object a line [logfmt]", 4},
@@ -318,12 +320,13 @@ static int set_map_size(struct config *c, const char *text, char *why)
 static int set_scrub_rate(struct config *c, const char *text, char *why)
 {
     uint64_t n;
-    if (config_size_parse(text, &n) == 0 && n <= SCRUB_RATE_LIMIT) {
+    if (config_size_parse(text, &n) == 0 && n <= SCRUB_RATE_LIMIT &&
+        (n == 0 || n >= SCRUB_RATE_LEAST)) {
         c->scrub_rate = n;
         return 0;
     }
-    snprintf(why, CONFIG_WHY_BYTES, "\"%.40s\": a size up to 1TiB is needed, as in 10MiB, or 0",
-             text);
+    snprintf(why, CONFIG_WHY_BYTES,
+             "\"%.40s\": a size from 4KiB to 1TiB is needed, as in 10MiB, or 0", text);
     return -ERR_CONFIG;
 }
 

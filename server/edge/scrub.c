@@ -19,7 +19,8 @@
 #include "server/edge/worker_loop.h"
 
 #define PAUSE_MIN_MS 1u
-/* Longer than this there is no pause between zones, however little is in them. */
+/* Longer than this there is no pause while nobody has set a rate: not between zones, however little
+ * is in them, and not after what was much for a store that may be larger in a minute. */
 #define PAUSE_MAX_MS ((uint64_t)SCRUB_ROUND_S * 1000 / STORE_ZONES)
 
 uint64_t scrub_rate_of(uint64_t used_bytes)
@@ -33,7 +34,7 @@ uint64_t scrub_pause_ms(uint64_t cost_bytes, uint64_t rate)
 {
     uint64_t ms = cost_bytes * 1000 / rate;
 
-    return ms < PAUSE_MIN_MS ? PAUSE_MIN_MS : ms > PAUSE_MAX_MS ? PAUSE_MAX_MS : ms;
+    return ms < PAUSE_MIN_MS ? PAUSE_MIN_MS : ms;
 }
 
 static struct store *store_of(const struct scrub *s)
@@ -51,14 +52,16 @@ static struct log *log_of(const struct scrub *s)
     return &s->control->node->log;
 }
 
-/* Anew for each slice: a store that fills while a round is under way is not looked through at the
- * pace of an empty one. */
-static uint64_t rate_now(const struct scrub *s)
+/* The rate nobody has set is taken anew for each slice: a store that fills while a round is under
+ * way is not looked through at the pace of an empty one. */
+static uint64_t pause_after(const struct scrub *s, uint64_t cost_bytes)
 {
-    uint64_t fixed = s->control->node->config.scrub_rate;
+    uint64_t fixed = s->control->node->config.scrub_rate, ms;
 
-    return fixed == CONFIG_SCRUB_RATE_AUTO ? scrub_rate_of(s->control->load.store.used_bytes)
-                                           : fixed;
+    if (fixed != CONFIG_SCRUB_RATE_AUTO)
+        return scrub_pause_ms(cost_bytes, fixed);
+    ms = scrub_pause_ms(cost_bytes, scrub_rate_of(s->control->load.store.used_bytes));
+    return ms < PAUSE_MAX_MS ? ms : PAUSE_MAX_MS;
 }
 
 /* ---- asking -------------------------------------------------------------------------------- */
@@ -201,9 +204,8 @@ void scrub_woken(struct scrub *s)
     if (is_for_later(found))
         pause_for(s, SCRUB_RETRY_MS);
     else
-        pause_for(s, scrub_pause_ms(SCRUB_SLICE_COST_BYTES + found->n_bytes +
-                                        found->n_records * SCRUB_RECORD_COST_BYTES,
-                                    rate_now(s)));
+        pause_for(s, pause_after(s, SCRUB_SLICE_COST_BYTES + found->n_bytes +
+                                        found->n_records * SCRUB_RECORD_COST_BYTES));
 }
 
 /* ---- life ---------------------------------------------------------------------------------- */
@@ -218,7 +220,7 @@ void scrub_start(struct scrub *s, struct control *c)
     s->first_zone = (uint32_t)(prng_next(&c->loop.prng) % STORE_ZONES);
     s->at.zone = s->first_zone;
     begin_round(s);
-    pause_for(s, scrub_pause_ms(SCRUB_SLICE_COST_BYTES, rate_now(s)));
+    pause_for(s, pause_after(s, SCRUB_SLICE_COST_BYTES));
 }
 
 void scrub_stop(struct scrub *s)

@@ -3,7 +3,6 @@
 
 #include "proto/err.h"
 #include "server/edge/config.h"
-#include "server/edge/scrub.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -284,23 +283,11 @@ static void a_scrub_has_a_rate_or_is_none(void **state)
     assert_int_equal(load("--data", "d", "--scrub-rate", "fast", NULL), -ERR_CONFIG);
     assert_non_null(strstr(why, "--scrub-rate: \"fast\""));
     assert_int_equal(load("--data", "d", "--scrub-rate", "2TiB", NULL), -ERR_CONFIG);
-}
-
-/* All of a store in a day, unless that is too much for its disk; and never too long a pause. */
-static void a_scrub_takes_a_day(void **state)
-{
-    const uint64_t day_ms = (uint64_t)SCRUB_ROUND_S * 1000;
-    const uint64_t sizes[] = {1u << 20, 1ull << 30, 64ull << 30};
-
-    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
-        uint64_t slice = 100000, n = sizes[i] / slice + 1, rate = scrub_rate_of(sizes[i]);
-
-        assert_in_range(n * scrub_pause_ms(slice, rate), i ? day_ms * 9 / 10 : 0, day_ms * 11 / 10);
-    }
-    assert_int_equal(scrub_rate_of(UINT64_MAX), SCRUB_RATE_MAX);
-    assert_int_equal(scrub_pause_ms(SCRUB_SLICE_COST_BYTES, scrub_rate_of(0)),
-                     day_ms / STORE_ZONES);
-    assert_true(scrub_pause_ms(0, UINT64_MAX) > 0);
+    assert_int_equal(load("--data", "d", "--scrub-rate", "10", NULL), -ERR_CONFIG); /* of what? */
+    assert_non_null(strstr(why, "from 4KiB"));
+    assert_int_equal(load("--data", "d", "--scrub-rate", "4095", NULL), -ERR_CONFIG);
+    assert_int_equal(load("--data", "d", "--scrub-rate", "4KiB", NULL), CONFIG_GO);
+    assert_int_equal(c.scrub_rate, 4096);
 }
 
 static void an_open_address_needs_insecure(void **state)
@@ -476,7 +463,6 @@ int main(void)
         cmocka_unit_test(an_unknown_option_gets_a_suggestion),
         cmocka_unit_test(a_stray_argument_is_refused),
         cmocka_unit_test(a_scrub_has_a_rate_or_is_none),
-        cmocka_unit_test(a_scrub_takes_a_day),
         cmocka_unit_test(an_open_address_needs_insecure),
         cmocka_unit_test(a_wildcard_address_needs_one_to_tell),
         cmocka_unit_test(cluster_must_name_this_node),

@@ -74,15 +74,30 @@ static uint64_t pause_at(uint64_t rate)
         SCRUB_SLICE_COST_BYTES + SCRUB_SLICE_BYTES + SLICE_RECORDS * SCRUB_RECORD_COST_BYTES, rate);
 }
 
+/* All of a store in a day, unless that is too much for its disk. */
+static void a_round_takes_a_day(void **state)
+{
+    const uint64_t day_ms = (uint64_t)SCRUB_ROUND_S * 1000;
+    const uint64_t sizes[] = {1u << 20, 1ull << 30, 64ull << 30};
+
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        uint64_t slice = 100000, n = sizes[i] / slice + 1, rate = scrub_rate_of(sizes[i]);
+
+        assert_in_range(n * scrub_pause_ms(slice, rate), day_ms * 9 / 10, day_ms * 11 / 10);
+    }
+    assert_int_equal(scrub_rate_of(UINT64_MAX), SCRUB_RATE_MAX);
+    assert_true(scrub_pause_ms(0, UINT64_MAX) > 0);
+}
+
 static void the_pace_follows_the_store_within_a_round(void **state)
 {
     struct rig *r = rig_new(CONFIG_SCRUB_RATE_AUTO, 0);
-    const uint64_t grown = 20ull << 30;
+    const uint64_t grown = 20ull << 30, longest_ms = (uint64_t)SCRUB_ROUND_S * 1000 / STORE_ZONES;
 
-    assert_int_equal(pause_after_a_slice(r), pause_at(scrub_rate_of(0)));
+    assert_int_equal(pause_after_a_slice(r), longest_ms);
     r->control.load.store.used_bytes = grown;
     assert_int_equal(pause_after_a_slice(r), pause_at(scrub_rate_of(grown)));
-    assert_true(pause_at(scrub_rate_of(grown)) * 10 < pause_at(scrub_rate_of(0)));
+    assert_true(pause_at(scrub_rate_of(grown)) * 10 < longest_ms);
     assert_int_equal(r->control.scrub.n_rounds, 0);
     rig_free(r);
 }
@@ -94,6 +109,8 @@ static void a_rate_that_was_set_holds_whatever_is_stored(void **state)
     assert_int_equal(pause_after_a_slice(r), pause_at(5u << 20));
     r->control.load.store.used_bytes = 20ull << 30;
     assert_int_equal(pause_after_a_slice(r), pause_at(5u << 20));
+    r->node.config.scrub_rate = 1000; /* slow: kept as well */
+    assert_int_equal(pause_after_a_slice(r), pause_at(1000));
     rig_free(r);
 }
 
@@ -110,6 +127,7 @@ static void without_a_rate_nothing_is_asked(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_round_takes_a_day),
         cmocka_unit_test(the_pace_follows_the_store_within_a_round),
         cmocka_unit_test(a_rate_that_was_set_holds_whatever_is_stored),
         cmocka_unit_test(without_a_rate_nothing_is_asked),
