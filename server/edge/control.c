@@ -307,10 +307,12 @@ int control_start(struct control *c, int peer_fd, int http_fd)
 {
     struct node *n = c->node;
     struct loop *l = &c->loop;
+    int rc = listener_start(&c->listener, l, peer_fd, caller_accept, c);
 
-    if (listener_start(&c->listener, l, peer_fd, caller_accept, c) < 0 ||
-        (http_fd >= 0 && http_start(&c->http, c, http_fd) < 0))
-        return -ERR_NO_MEMORY;
+    if (rc == 0 && http_fd >= 0)
+        rc = http_start(&c->http, c, http_fd);
+    if (rc < 0)
+        return rc;
     uv_signal_init(&l->uv, &c->term);
     uv_signal_init(&l->uv, &c->interrupt);
     uv_timer_init(&l->uv, &c->stop_timer);

@@ -32,7 +32,7 @@ struct control {
 /* The loop, once node.n_workers is known. 0 or negative. */
 int control_init(struct control *c);
 /* Takes peers, signals and monitors from now on; takes the fds (http_fd -1: no monitors). The
- * workers run. 0, -ERR_NO_MEMORY, -ERR_IO. */
+ * workers run. 0; -ERR_IO: the system cannot watch one of them. */
 int control_start(struct control *c, int peer_fd, int http_fd);
 /* After loop_run has returned and the store is closed. */
 void control_deinit(struct control *c);

@@ -48,6 +48,15 @@ static int cannot_listen(const struct address *a, const char *whom, const char *
                 strerror(error), option);
 }
 
+/* An event loop, or its watch of a socket, was refused. */
+static int cannot_watch(int rc)
+{
+    if (rc == -ERR_NO_MEMORY)
+        return fail("out of memory");
+    return fail("the system refuses to watch sockets for this process. Look at how many open files "
+                "it may have.");
+}
+
 /* The address told to others: as configured, else the one listened on, with its real port. */
 static void settle_address(const struct address *advertise, const struct address *listen,
                            const struct sockaddr_storage *bound, struct address *ret,
@@ -171,10 +180,12 @@ static void settle_limits(struct node *n)
 static int start_workers(struct node *n, const int fds[LIMIT_WORKERS_MAX])
 {
     uint64_t bound_ms = n->store->ops->clock_bound(n->store);
+    int rc = 0;
 
-    for (uint32_t i = 0; i < n->n_workers; i++)
-        if (worker_loop_new(n, i, fds[i], bound_ms, &n->workers[i]) < 0)
-            return fail("out of memory");
+    for (uint32_t i = 0; rc == 0 && i < n->n_workers; i++)
+        rc = worker_loop_new(n, i, fds[i], bound_ms, &n->workers[i]);
+    if (rc < 0)
+        return cannot_watch(rc);
     atomic_store(&n->workers_ready, true);
     for (uint32_t i = 0; i < n->n_workers; i++)
         loop_wake(&n->workers[i]->loop); /* for what the store wanted to tell before */
@@ -251,14 +262,15 @@ static int take_disk(struct node *n)
 static int start(struct control *c)
 {
     struct node *n = c->node;
-    int fds[LIMIT_WORKERS_MAX] = {0}, peer_fd, http_fd;
+    int fds[LIMIT_WORKERS_MAX] = {0}, peer_fd, http_fd, rc;
 
     n->n_workers = n->config.workers ? n->config.workers : default_workers();
     settle_limits(n);
     if (getrandom(&n->start, sizeof(n->start), 0) != sizeof(n->start))
         return fail("no random numbers: %s", strerror(errno));
-    if (control_init(c) < 0)
-        return fail("out of memory");
+    rc = control_init(c);
+    if (rc < 0)
+        return cannot_watch(rc);
     log_info(&n->log, "starting", "version=%s node=%s id=%s boot=%" PRIu64 " data=%s",
              QUOIT_VERSION, LOG_STR(n->disk.name), LOG_ID(&n->disk.node_id), n->disk.boot,
              LOG_STR(n->disk.dir));
@@ -271,8 +283,9 @@ static int start(struct control *c)
     if (bind_clients(n, fds) < 0 || bind_peers(n, &peer_fd) < 0 || bind_monitors(n, &http_fd) < 0 ||
         open_store(n) < 0 || start_workers(n, fds) < 0)
         return -1;
-    if (control_start(c, peer_fd, http_fd) < 0)
-        return fail("out of memory");
+    rc = control_start(c, peer_fd, http_fd);
+    if (rc < 0)
+        return cannot_watch(rc);
     return start_ring(c);
 }
 

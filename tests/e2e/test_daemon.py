@@ -835,6 +835,23 @@ def the_peer_address_says_when_it_is_full():
         node.stop()
 
 
+def too_few_descriptors_are_a_sentence():
+    """With one more at each start, until it serves: whatever could not be opened is named."""
+    told = []
+    for limit in range(12, 100):
+        with Node("--http-listen", "127.0.0.1:0", wait=None, preexec_fn=lambda n=limit: (
+                resource.setrlimit(resource.RLIMIT_NOFILE, (n, n)))) as node:
+            wait_until("it serves or has ended",
+                       lambda at=node: at.lines("serving") or at.process.poll() is not None)
+            if node.lines("serving"):
+                break
+            equal(node.process.wait(), 1, f"exit code with {limit} descriptors")
+            told.append(node.log())
+    check(node.lines("serving"), "it never serves")
+    check(not any("out of memory" in text for text in told), "\n".join(told))
+    check(any("refuses to watch sockets" in text for text in told), "\n".join(told))
+
+
 def running_out_of_descriptors():
     def few():
         resource.setrlimit(resource.RLIMIT_NOFILE, (120, 120))
@@ -967,7 +984,8 @@ TESTS = [version_and_help, wrong_usage, config_files, open_addresses_need_insecu
          a_copy_of_the_same_boot_is_refused, idle_clients_are_closed,
          who_takes_no_answers_is_closed, strangers_at_the_peer_address,
          a_peer_with_fewer_workers_than_before, control_links_of_strangers_end,
-         the_peer_address_says_when_it_is_full, hellos_are_checked, running_out_of_descriptors,
+         the_peer_address_says_when_it_is_full, hellos_are_checked,
+         too_few_descriptors_are_a_sentence, running_out_of_descriptors,
          more_clients_than_descriptors, data_that_is_not_in_memory_is_waited_for_by_others,
          a_damaged_record_is_found_without_being_asked_for]
 
