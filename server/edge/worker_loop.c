@@ -73,27 +73,39 @@ void worker_loop_feed(struct worker_loop *wl, struct event *event)
     feed_dones(wl);
 }
 
-/* A line per while about what was fetched from other replicas, if anything was. */
+static void tell_healed(struct worker_loop *wl, uint64_t n_healed)
+{
+    log_info(&wl->node->log, "damaged records were healed from other replicas",
+             "worker=%u records=%" PRIu64 " records_since_start=%" PRIu64, wl->index,
+             n_healed - wl->heals_told, n_healed);
+    wl->heals_told = n_healed;
+}
+
+static void tell_pulled(struct worker_loop *wl, const struct worker_repair_stats *stats)
+{
+    log_info(&wl->node->log, "fetched from other replicas what was missing here",
+             "worker=%u records=%" PRIu64 " records_since_start=%" PRIu64
+             " replicas_that_differ=%u",
+             wl->index, stats->n_pulled - wl->repairs_told, stats->n_pulled, stats->n_pairs_differ);
+    wl->repairs_told = stats->n_pulled;
+}
+
+/* A line of each kind per while about what came from other replicas, if anything did. */
 static void tell_repairs(struct worker_loop *wl)
 {
     uint64_t now_ms = loop_now_ms(&wl->loop);
     struct worker_repair_stats stats;
+    bool healed, pulled;
 
     worker_repair_stats(wl->core, &stats);
-    if (now_ms - wl->repairs_told_ms < REPAIRS_TELL_MS)
+    healed = stats.n_healed != wl->heals_told;
+    pulled = stats.n_pulled != wl->repairs_told;
+    if ((!healed && !pulled) || now_ms - wl->repairs_told_ms < REPAIRS_TELL_MS)
         return;
-    if (stats.n_healed != wl->heals_told)
-        log_info(&wl->node->log, "damaged records were healed from other replicas",
-                 "worker=%u records=%" PRIu64 " records_since_start=%" PRIu64, wl->index,
-                 stats.n_healed - wl->heals_told, stats.n_healed);
-    wl->heals_told = stats.n_healed;
-    if (stats.n_pulled == wl->repairs_told)
-        return;
-    log_info(&wl->node->log, "fetched from other replicas what was missing here",
-             "worker=%u records=%" PRIu64 " records_since_start=%" PRIu64
-             " replicas_that_differ=%u",
-             wl->index, stats.n_pulled - wl->repairs_told, stats.n_pulled, stats.n_pairs_differ);
-    wl->repairs_told = stats.n_pulled;
+    if (healed)
+        tell_healed(wl, stats.n_healed);
+    if (pulled)
+        tell_pulled(wl, &stats);
     wl->repairs_told_ms = now_ms;
 }
 

@@ -18,7 +18,7 @@
 #define FETCHED_MAX 64u
 /* Between two sentences about that in the log. */
 #define COLD_TELL_MS 60000u
-/* Lines about what was fetched from other replicas are no closer together. */
+/* Lines about what was healed, or fetched, from other replicas are no closer together. */
 #define REPAIRS_TELL_MS 1000u
 
 /* Connections refused for their number that may linger to read why. */
