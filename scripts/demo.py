@@ -161,7 +161,7 @@ def port_free(port):
 
 
 def free_ports():
-    """The first of 2 * NODES neighbouring free ports, the default ones if they are."""
+    """The first of PORTS neighbouring free ports, the default ones if they are."""
     for first in range(FIRST_PORT, FIRST_PORT + 1000, PORTS):
         if all(port_free(port) for port in range(first, first + PORTS)):
             return first
