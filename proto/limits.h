@@ -42,6 +42,8 @@
 /* Leaves in one request for what differs, and records that the asker tells it has (24 KiB). */
 #define LIMIT_PULL_LEAVES 256u
 #define LIMIT_PULL_KNOWN 1024u
+/* Digests in one answer of a purge round: of every leaf of the largest partition. */
+#define LIMIT_PURGE_DIGESTS (1u << 14)
 
 /* The ring. Partitions: PLACEMENT of vnodes is balanced and cheap between these. */
 #define LIMIT_PARTITIONS_MIN 64u

@@ -390,7 +390,17 @@ enum wire_peer_type {
     PEER_COMPARE,
     PEER_COMPARE_REPLY,
     PEER_PULL,
-    PEER_PULL_REPLY
+    PEER_PULL_REPLY,
+    PEER_PURGE,
+    PEER_PURGE_REPLY
+};
+
+enum wire_purge_step {
+    PURGE_NONE = 0, /* never in a message */
+    PURGE_OPEN = 1,
+    PURGE_LIST = 2,
+    PURGE_FREEZE = 3,
+    PURGE_CLOSE = 4
 };
 
 /* What the asker of a PULL has: one record. On the wire three numbers, in this order. */
@@ -423,6 +433,7 @@ struct wire_peer {
             struct key key;
             struct state state;
             bool first_hand;
+            uint32_t source; /* write-back: 1 + the slot that holds it; 0: none is named */
         } put;
         struct {
             enum wire_outcome outcome;
@@ -447,12 +458,14 @@ struct wire_peer {
             const uint32_t *arcs; /* growing; at most LIMIT_COMPARE_ARCS */
             size_t n_arcs;
             uint64_t salt;
+            uint64_t closed; /* purge floor */
         } compare;
         struct {
             uint64_t digest;
             bool later;            /* no parts: ask again */
             const uint32_t *parts; /* pairs of them; at most LIMIT_COMPARE_PARTS */
             size_t n_parts;
+            uint64_t closed;
         } compare_reply;
         struct {
             uint32_t slot;
@@ -469,6 +482,18 @@ struct wire_peer {
             struct slice cursor; /* last store key looked at; empty: done */
             bool young;
         } pull_reply;
+        struct {
+            enum wire_purge_step step;
+            uint64_t floor;
+            const uint32_t *leaves; /* growing; at most LIMIT_PULL_LEAVES */
+            size_t n_leaves;
+            bool differs;
+        } purge;
+        struct {
+            uint64_t closed, entered;
+            const uint64_t *digests; /* at most LIMIT_PURGE_DIGESTS */
+            size_t n_digests;
+        } purge_reply;
     } u;
 };
 

@@ -24,6 +24,7 @@ void pb_write_compare(const struct wire_peer *msg, Quoit__Peer__Compare *ret)
     ret->n_arcs = msg->u.compare.n_arcs;
     ret->arcs = lend(msg->u.compare.arcs);
     ret->salt = msg->u.compare.salt;
+    ret->closed = msg->u.compare.closed;
 }
 
 void pb_write_compare_reply(const struct wire_peer *msg, Quoit__Peer__CompareReply *ret)
@@ -33,6 +34,7 @@ void pb_write_compare_reply(const struct wire_peer *msg, Quoit__Peer__CompareRep
     ret->later = msg->u.compare_reply.later;
     ret->n_parts = msg->u.compare_reply.n_parts;
     ret->parts = lend(msg->u.compare_reply.parts);
+    ret->closed = msg->u.compare_reply.closed;
 }
 
 void pb_write_pull(const struct wire_peer *msg, Quoit__Peer__Pull *ret)
@@ -55,6 +57,25 @@ int pb_write_pull_reply(const struct wire_peer *msg, Quoit__Peer__PullReply *ret
     ret->cursor = pb_bytes(msg->u.pull_reply.cursor);
     ret->young = msg->u.pull_reply.young;
     return pb_write_records(msg->u.pull_reply.records, ret->n_records, &ret->records, ret_block);
+}
+
+void pb_write_purge(const struct wire_peer *msg, Quoit__Peer__Purge *ret)
+{
+    quoit__peer__purge__init(ret);
+    ret->step = (Quoit__Peer__PurgeStep)msg->u.purge.step;
+    ret->floor = msg->u.purge.floor;
+    ret->n_leaves = msg->u.purge.n_leaves;
+    ret->leaves = lend(msg->u.purge.leaves);
+    ret->differs = msg->u.purge.differs;
+}
+
+void pb_write_purge_reply(const struct wire_peer *msg, Quoit__Peer__PurgeReply *ret)
+{
+    quoit__peer__purge_reply__init(ret);
+    ret->closed = msg->u.purge_reply.closed;
+    ret->entered = msg->u.purge_reply.entered;
+    ret->n_digests = msg->u.purge_reply.n_digests;
+    ret->digests = lend(msg->u.purge_reply.digests);
 }
 
 /* ---- unpacking ----------------------------------------------------------------------------- */
@@ -80,6 +101,7 @@ int pb_read_compare(const Quoit__Peer__Compare *pb, struct wire_peer *ret)
     ret->u.compare.bits = pb->bits;
     ret->u.compare.n_arcs = pb->n_arcs;
     ret->u.compare.salt = pb->salt;
+    ret->u.compare.closed = pb->closed;
     return read_growing(pb->arcs, pb->n_arcs, LIMIT_COMPARE_ARCS, &ret->u.compare.arcs);
 }
 
@@ -91,6 +113,7 @@ int pb_read_compare_reply(const Quoit__Peer__CompareReply *pb, struct wire_peer 
     ret->u.compare_reply.later = pb->later;
     ret->u.compare_reply.parts = pb->parts;
     ret->u.compare_reply.n_parts = pb->n_parts;
+    ret->u.compare_reply.closed = pb->closed;
     return 0;
 }
 
@@ -116,4 +139,27 @@ int pb_read_pull_reply(const Quoit__Peer__PullReply *pb, struct arena *arena, st
     ret->u.pull_reply.n_records = pb->n_records;
     ret->u.pull_reply.young = pb->young;
     return pb_read_records(pb->records, pb->n_records, arena, &ret->u.pull_reply.records);
+}
+
+int pb_read_purge(const Quoit__Peer__Purge *pb, struct wire_peer *ret)
+{
+    if (pb->step == QUOIT__PEER__PURGE_STEP__PURGE_NONE || (unsigned int)pb->step > PURGE_CLOSE ||
+        pb->floor == 0)
+        return -ERR_BAD_REQUEST;
+    ret->u.purge.step = (enum wire_purge_step)pb->step;
+    ret->u.purge.floor = pb->floor;
+    ret->u.purge.n_leaves = pb->n_leaves;
+    ret->u.purge.differs = pb->differs;
+    return read_growing(pb->leaves, pb->n_leaves, LIMIT_PULL_LEAVES, &ret->u.purge.leaves);
+}
+
+int pb_read_purge_reply(const Quoit__Peer__PurgeReply *pb, struct wire_peer *ret)
+{
+    if (pb->n_digests > LIMIT_PURGE_DIGESTS)
+        return -ERR_BAD_REQUEST;
+    ret->u.purge_reply.closed = pb->closed;
+    ret->u.purge_reply.entered = pb->entered;
+    ret->u.purge_reply.digests = pb->digests;
+    ret->u.purge_reply.n_digests = pb->n_digests;
+    return 0;
 }

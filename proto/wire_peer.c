@@ -32,6 +32,8 @@ struct peer_parts {
         Quoit__Peer__CompareReply compare_reply;
         Quoit__Peer__Pull pull;
         Quoit__Peer__PullReply pull_reply;
+        Quoit__Peer__Purge purge;
+        Quoit__Peer__PurgeReply purge_reply;
     } body;
     Quoit__Member self;
     struct pb_ring ring;
@@ -104,6 +106,7 @@ static void peer_write_put(const struct wire_peer *msg, struct peer_parts *parts
     ret->key = &parts->key;
     ret->state = &parts->state;
     ret->first_hand = msg->u.put.first_hand;
+    ret->source = msg->u.put.source;
 }
 
 /* One block for all: the entries, then the pointers to them that protobuf-c wants. */
@@ -248,6 +251,16 @@ static int peer_write_body(const struct wire_peer *msg, struct peer_parts *parts
         pb->body_case = QUOIT__PEER__MESSAGE__BODY_PULL_REPLY;
         pb->pull_reply = &parts->body.pull_reply;
         return pb_write_pull_reply(msg, &parts->body.pull_reply, &parts->block);
+    case PEER_PURGE:
+        pb->body_case = QUOIT__PEER__MESSAGE__BODY_PURGE;
+        pb->purge = &parts->body.purge;
+        pb_write_purge(msg, &parts->body.purge);
+        return 0;
+    case PEER_PURGE_REPLY:
+        pb->body_case = QUOIT__PEER__MESSAGE__BODY_PURGE_REPLY;
+        pb->purge_reply = &parts->body.purge_reply;
+        pb_write_purge_reply(msg, &parts->body.purge_reply);
+        return 0;
     }
     return -ERR_BAD_REQUEST;
 }
@@ -330,7 +343,10 @@ static int peer_read_put(const Quoit__Peer__Put *pb, struct wire_peer *ret)
 
     if (r < 0)
         return r;
+    if (pb->source > LIMIT_SLOTS_MAX)
+        return -ERR_BAD_REQUEST;
     ret->u.put.first_hand = pb->first_hand;
+    ret->u.put.source = pb->source;
     return peer_read_state(pb->state, &ret->u.put.state);
 }
 
@@ -456,6 +472,12 @@ static int peer_read_body(const Quoit__Peer__Message *pb, struct arena *arena,
     case QUOIT__PEER__MESSAGE__BODY_PULL_REPLY:
         ret->type = PEER_PULL_REPLY;
         return pb_read_pull_reply(pb->pull_reply, arena, ret);
+    case QUOIT__PEER__MESSAGE__BODY_PURGE:
+        ret->type = PEER_PURGE;
+        return pb_read_purge(pb->purge, ret);
+    case QUOIT__PEER__MESSAGE__BODY_PURGE_REPLY:
+        ret->type = PEER_PURGE_REPLY;
+        return pb_read_purge_reply(pb->purge_reply, ret);
     default:
         return 0;
     }
