@@ -16,6 +16,7 @@
  * incarnations): what a slot had in an earlier life must not enter a later one by the back door.
  */
 #include "server/core/antientropy.h"
+#include "server/core/floor.h"
 #include <assert.h>
 #include <stdlib.h>
 
@@ -92,18 +93,35 @@ bool session_holds(const struct worker *w, const struct session *s)
     return e.fence == s->fence && s->own_slot < e.n_slots && s->slot < e.n_slots &&
            e.slots[s->own_slot].incarnation == s->own_incarnation &&
            e.slots[s->own_slot].node == w->node && e.slots[s->slot].node == s->node &&
-           e.slots[s->slot].incarnation == s->incarnation;
+           e.slots[s->slot].incarnation == s->incarnation && floor_takes_in(w, s->partition) &&
+           floor_closed(w, s->partition) == s->closed;
 }
 
+/* The place is taken until all that was given to the store has arrived: a purge floor may wait for
+ * that. */
 static void session_free(struct worker *w, struct session *s)
 {
+    uint32_t n_merging = s->pull.n_merging;
+
     pull_free(w, s);
     worker_bury(w, s->leaves);
     worker_bury(w, s->arcs_blob);
     s->leaves = s->arcs_blob = NULL;
+    if (n_merging > 0) {
+        s->pull.n_merging = n_merging;
+        s->stage = SESSION_DRAIN;
+        return;
+    }
     s->stage = SESSION_FREE;
     s->generation++;
     w->antientropy->n_sessions--;
+}
+
+void session_drained(struct worker *w, struct session *s)
+{
+    assert(s->stage == SESSION_DRAIN && s->pull.n_merging == 0);
+    session_free(w, s);
+    floors_look(w);
 }
 
 void session_end(struct worker *w, struct session *s, enum session_end end)
@@ -148,6 +166,7 @@ static void ask_compare(struct worker *w, struct session *s, struct effects *out
 
     msg.u.compare.slot = s->own_slot;
     msg.u.compare.digest = s->digest;
+    msg.u.compare.closed = s->closed;
     s->salt = prng_next(&w->prng) | 1;
     msg.u.compare.salt = s->salt;
     s->n_asked = left < LIMIT_COMPARE_ARCS ? left : LIMIT_COMPARE_ARCS;
@@ -311,6 +330,11 @@ static void recv_compare_reply(struct worker *w, struct session *s, const struct
     bool root = s->n_arcs == 0;
     int r;
 
+    if (msg->u.compare_reply.closed > s->closed) { /* it was closed while we were away */
+        floor_close(w, s->partition, msg->u.compare_reply.closed);
+        if (!floor_takes_in(w, s->partition))
+            return; /* which has ended this session */
+    }
     if (root && msg->u.compare_reply.digest == s->digest) {
         session_end(w, s, SESSION_EQUAL);
         return;
@@ -358,13 +382,38 @@ void antientropy_recv_reply(struct worker *w, const struct wire_peer *msg, struc
         pull_recv(w, s, msg, out);
 }
 
+static bool session_lives(const struct session *s)
+{
+    return s->stage != SESSION_FREE && s->stage != SESSION_DRAIN;
+}
+
 void antientropy_node_gone(struct worker *w, uint32_t node)
 {
     struct antientropy *a = w->antientropy;
 
     for (uint32_t i = 0; i < ANTIENTROPY_SESSIONS; i++)
-        if (a->sessions[i].node == node && a->sessions[i].stage != SESSION_FREE)
+        if (a->sessions[i].node == node && session_lives(&a->sessions[i]))
             session_end(w, &a->sessions[i], SESSION_FAILED);
+}
+
+void antientropy_freeze(struct worker *w, uint32_t partition)
+{
+    struct antientropy *a = w->antientropy;
+
+    for (uint32_t i = 0; i < ANTIENTROPY_SESSIONS; i++)
+        if (a->sessions[i].partition == partition && session_lives(&a->sessions[i]))
+            session_end(w, &a->sessions[i], SESSION_FAILED);
+}
+
+bool antientropy_is_merging(const struct worker *w, uint32_t partition)
+{
+    const struct antientropy *a = w->antientropy;
+
+    for (uint32_t i = 0; i < ANTIENTROPY_SESSIONS; i++)
+        if (a->sessions[i].stage != SESSION_FREE && a->sessions[i].partition == partition &&
+            a->sessions[i].pull.n_merging > 0)
+            return true;
+    return false;
 }
 
 /* ---- what becomes runnable ----------------------------------------------------------------- */
@@ -376,6 +425,7 @@ static bool session_drain(struct worker *w, struct session *s, struct effects *o
     case SESSION_FREE:
     case SESSION_LEAVES:
     case SESSION_SCAN:
+    case SESSION_DRAIN:
         return true;
     case SESSION_GATE:
         if (s->lsn > w->durable_lsn)
@@ -434,7 +484,7 @@ static void end_all(struct worker *w)
     struct antientropy *a = w->antientropy;
 
     for (uint32_t i = 0; i < ANTIENTROPY_SESSIONS; i++)
-        if (a->sessions[i].stage != SESSION_FREE)
+        if (session_lives(&a->sessions[i]))
             session_free(w, &a->sessions[i]);
 }
 

@@ -114,7 +114,8 @@ enum session_stage {
     SESSION_SCAN,    /* reads its own records of leaves that differ */
     SESSION_REST,    /* has pulled more than its share; goes on at until_ms */
     SESSION_PULL,    /* asked for records */
-    SESSION_MERGE    /* gives them to the store */
+    SESSION_MERGE,   /* gives them to the store */
+    SESSION_DRAIN    /* has ended; what it gave to the store has not all arrived */
 };
 
 /* A store key, or none. */
@@ -159,6 +160,7 @@ struct session {
     uint32_t generation;
     uint32_t partition, own_slot, slot, node, fence;
     uint64_t own_incarnation, incarnation;
+    uint64_t closed; /* own purge floor when it began */
     bool urgent;
     bool young, differs; /* seen on the way */
     bool failed;         /* a record could not be merged */
@@ -211,6 +213,10 @@ void antientropy_recv_reply(struct worker *w, const struct wire_peer *msg, struc
 void antientropy_charge(struct worker *w, uint32_t cost_us);
 /* Whoever asks us differs from us, or is equal. slot: theirs. */
 void antientropy_heard(struct worker *w, uint32_t partition, uint32_t slot, bool equal);
+/* Ends the partition's sessions: no answer to what they asked is taken any more. */
+void antientropy_freeze(struct worker *w, uint32_t partition);
+/* Records of the partition that were fetched are on their way into the store. */
+bool antientropy_is_merging(const struct worker *w, uint32_t partition);
 /* Whether this worker has something of the partition to fetch from another slot than that one, now
  * or soon. */
 bool antientropy_is_busy(const struct worker *w, uint32_t partition, uint32_t slot);
@@ -246,6 +252,8 @@ void session_gate(struct worker *w, struct session *s, enum session_stage stage,
                   struct effects *out);
 struct store_range partition_range(const struct worker *w, uint32_t partition);
 void session_end(struct worker *w, struct session *s, enum session_end end);
+/* Of a session that has ended: the last of its merges has arrived. */
+void session_drained(struct worker *w, struct session *s);
 /* number: tells one effect of the session from another. */
 uint64_t session_cookie(const struct worker *w, const struct session *s, uint32_t number);
 struct session *session_of_cookie(struct worker *w, uint64_t cookie, uint32_t *ret_number);

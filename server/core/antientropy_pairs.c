@@ -10,6 +10,7 @@
  * what two others have is not fetched twice.
  */
 #include "server/core/antientropy.h"
+#include "server/core/floor.h"
 #include <assert.h>
 #include <stdlib.h>
 
@@ -300,6 +301,7 @@ static bool pair_enter(const struct worker *w, uint32_t partition, uint32_t slot
     s->fence = entry.fence;
     s->own_incarnation = entry.slots[own].incarnation;
     s->incarnation = entry.slots[slot].incarnation;
+    s->closed = floor_closed(w, partition);
     s->urgent = p->urgent;
     return true;
 }
@@ -311,7 +313,7 @@ static bool pair_take(struct worker *w, uint32_t partition, uint32_t slot, struc
     struct antientropy *a = w->antientropy;
     struct pair *p = pair_at(w, partition, slot);
 
-    if (has_session(a, partition))
+    if (has_session(a, partition) || !floor_takes_in(w, partition))
         return false;
     if (!pair_enter(w, partition, slot, p, s)) {
         p->due_ms = w->now_ms + a->round_ms;

@@ -10,6 +10,7 @@
  * checksum is not told, so the other's comes; whether it may replace ours is the store's business.
  */
 #include "server/core/antientropy.h"
+#include "server/core/floor.h"
 #include "server/core/heal.h"
 #include "server/core/records.h"
 #include "storage/merge.h"
@@ -135,6 +136,8 @@ static bool tell_record(struct worker *w, struct session *s, const struct wire_r
     struct pull *p = &s->pull;
     uint64_t token = ring_token(w->ring, &r->key);
 
+    if (floor_hides(s->closed, &r->state))
+        return true; /* the other may have removed it already */
     if (p->n_known == LIMIT_PULL_KNOWN) {
         p->end = index_of_token(w, s, store_cursor_token(place_slice(&p->until)), p->at) + 1;
         return false;
@@ -288,6 +291,7 @@ static void emit_merge(struct worker *w, struct session *s, uint32_t number, str
                                    .state = r->state,
                                    .owner = s->pull.blob};
     s->pull.n_merging++;
+    floor_note_entry(w, s->partition, r->state.version);
 }
 
 bool pull_merge(struct worker *w, struct session *s, struct effects *out)
@@ -329,10 +333,16 @@ void antientropy_recv_stored(struct worker *w, const struct event *in)
     uint32_t number;
     struct session *s = session_of_cookie(w, in->u.stored.cookie, &number);
 
-    if (!s || s->stage != SESSION_MERGE)
+    if (!s || (s->stage != SESSION_MERGE && s->stage != SESSION_DRAIN))
         return;
-    assert(s->pull.n_merging > 0 && number < s->pull.n_records);
+    assert(s->pull.n_merging > 0);
     s->pull.n_merging--;
+    if (s->stage == SESSION_DRAIN) {
+        if (s->pull.n_merging == 0)
+            session_drained(w, s);
+        return;
+    }
+    assert(number < s->pull.n_records);
     s->failed |= in->u.stored.error != 0;
     if (in->u.stored.error == -ERR_CORRUPT)
         heal_pulled(w, &s->pull.records[number]);

@@ -98,19 +98,20 @@ static void get_back_ask(struct worker *w, struct op *op, uint32_t slot, struct 
     msg.u.put.key = op->key;
     msg.u.put.state = op->state;
     msg.u.put.first_hand = false;
+    msg.u.put.source = 1 + op->holder;
     op_ask(w, op, slot, &msg, out);
 }
 
 /* Holders become DONE; of the slots that answered with less, as many as are needed are written to;
- * the rest stands by. */
-static void get_back(struct worker *w, struct op *op, const struct quorum_answer *newest,
-                     struct effects *out)
+ * the rest stands by. holder: has the newest. */
+static void get_back(struct worker *w, struct op *op, uint32_t holder, struct effects *out)
 {
     uint32_t n = op->entry.n_slots;
-    struct quorum_answer top = *newest;
+    struct quorum_answer top = op->slots[holder].answer;
     uint32_t written = 0, done = 0;
 
     get_new_round(op, STAGE_BACK);
+    op->holder = holder;
     for (uint32_t i = 0; i < n; i++) {
         op->slots[i].tries = 0;
         op->slots[i].phase = quorum_holds(&op->slots[i].answer, &top) ? PHASE_DONE : PHASE_IDLE;
@@ -188,7 +189,7 @@ static void get_decide_read(struct worker *w, struct op *op, const struct state 
     else if (state == fresh && !get_keep(w, op, fresh))
         op_reply_error(w, op, ERR_OVERLOADED, out);
     else
-        get_back(w, op, &answers[view.newest], out);
+        get_back(w, op, (uint32_t)view.newest, out);
 }
 
 /* READ and FETCH decide on answers, BACK on holders. */

@@ -28,6 +28,7 @@ static void put_ask(struct worker *w, struct op *op, uint32_t slot, struct effec
     msg.u.put.key = op->key;
     msg.u.put.state = op->state;
     msg.u.put.first_hand = op->first_hand;
+    msg.u.put.source = 0;
     op->slots[slot].maybe = true;
     op_ask(w, op, slot, &msg, out);
 }

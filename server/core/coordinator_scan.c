@@ -2,10 +2,11 @@
  *
  * Each slot asked sends a page of its records in key order, tombstones included. Up to the least
  * key at which a page breaks off, every record that any of the W slots holds is known: the newest
- * version of each key up to there is the answer, tombstones left out, and the cursor stands after
- * the last key looked at. A page of an answer is cut like a page of a slot (bytes, records), so it
- * fits a frame whatever the replicas send. A scan writes nothing back: it is for export and
- * comparison, and each key by itself is as fresh as a quorum get that started with the page.
+ * version of each key up to there is the answer, and the cursor stands after the last key looked
+ * at. Tombstones are left out, and so is what a page lacks whose purge floor is not below it: that
+ * is deleted. A page of an answer is cut like a page of a slot (bytes, records), so it fits a frame
+ * whatever the replicas send. A scan writes nothing back: it is for export and comparison, and each
+ * key by itself is as fresh as a quorum get that started with the page.
  */
 #include "server/core/op.h"
 #include "server/core/records.h"
@@ -105,18 +106,22 @@ static int merge_least(const struct scan_merge *m)
 static void merge_take(struct scan_merge *m, int least)
 {
     const struct wire_record *newest = NULL;
+    uint64_t floor = 0; /* of those that lack it */
 
     m->last = m->heads[least];
     for (uint32_t i = 0; i < m->op->entry.n_slots; i++) {
         struct scan_head *head = &m->heads[i];
 
-        if (!head->record || head_compare(head, &m->last) != 0)
+        if (!head->record || head_compare(head, &m->last) != 0) {
+            if (m->op->slots[i].phase == PHASE_DONE && m->op->scans[i].floor > floor)
+                floor = m->op->scans[i].floor;
             continue;
+        }
         if (!newest || version_compare(head->record->state.version, newest->state.version) > 0)
             newest = head->record;
         merge_advance(m, i);
     }
-    if (newest && !newest->state.deleted) {
+    if (newest && !newest->state.deleted && newest->state.version.hlc > floor) {
         m->out[m->n_out++] = *newest;
         m->bytes_out += record_bytes(newest);
     }
@@ -197,6 +202,7 @@ void scan_recv(struct worker *w, struct op *op, uint32_t slot, const struct wire
         return;
     }
     answer->more = msg->u.scan_reply.cursor.len > 0;
+    answer->floor = msg->u.scan_reply.floor;
     op->slots[slot].phase = PHASE_DONE;
     if (op_tally(op).done >= op->need)
         scan_reply(w, op, out);

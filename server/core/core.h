@@ -44,6 +44,8 @@ struct op;
 struct pending;
 struct antientropy;
 struct heals;
+struct floors;
+struct purge;
 
 /* What is known of a node's answers to reads: hedge.c. */
 struct hedge_node {
@@ -126,6 +128,8 @@ struct worker {
     struct node_state nodes[WORKER_NODES_MAX];
     struct antientropy *antientropy;
     struct heals *heals;
+    struct floors *floors;
+    struct purge *purge;
     struct worker_stats stats;
 };
 

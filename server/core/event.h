@@ -31,6 +31,7 @@
 #include "storage/store.h"
 
 struct ring;
+struct floor_fact;
 
 /* Where a peer message comes from or goes to. */
 enum addr_kind {
@@ -61,6 +62,7 @@ enum event_type {
     EVENT_GOT,       /* done: EFFECT_GET */
     EVENT_SCANNED,   /* done: EFFECT_SCAN */
     EVENT_LEAVES,    /* done: EFFECT_LEAVES */
+    EVENT_INFO,      /* done: EFFECT_INFO */
     EVENT_DAMAGED,   /* a record of ours fails its checksum: heal.h */
     EVENT_REMADE,    /* leaves of ours were wrong and are right now: antientropy.h */
     EVENT_STORED,    /* done: EFFECT_STORE; durable */
@@ -127,6 +129,11 @@ struct event {
             uint32_t cost_us; /* of this thread's time */
         } leaves;
         struct {
+            uint64_t cookie;
+            int error;
+            struct store_info info;
+        } info;
+        struct {
             struct slice store_key;
         } damaged;
         struct {
@@ -138,6 +145,9 @@ struct event {
         } durable;
         struct {
             struct ring *ring; /* the worker takes its own reference */
+            /* Of slots that are new in it: floor_facts.h. */
+            const struct floor_fact *facts;
+            size_t n_facts;
         } ring;
     } u;
 };
@@ -148,6 +158,8 @@ enum effect_type {
     EFFECT_GET,       /* read a key -> EVENT_GOT */
     EFFECT_SCAN,      /* read a page -> EVENT_SCANNED */
     EFFECT_LEAVES,    /* read leaves of the hash tree -> EVENT_LEAVES */
+    EFFECT_INFO,      /* count the records of a range -> EVENT_INFO */
+    EFFECT_PURGE,     /* remove tombstones for good -> EVENT_STORED */
     EFFECT_STORE,     /* submit -> EVENT_STORED; all of one wake-up may go in one submit */
     EFFECT_TRACE      /* for the log and for tests; carries no meaning */
 };
@@ -190,6 +202,15 @@ struct effect {
             uint64_t cookie;
             struct store_range range; /* whole leaves */
         } leaves;
+        struct {
+            uint64_t cookie;
+            struct store_range range;
+        } info;
+        struct {
+            uint64_t cookie;
+            struct store_range range;
+            uint64_t floor;
+        } purge;
         struct store_op store; /* with until_ms */
         struct {
             enum trace_type type;

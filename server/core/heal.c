@@ -15,9 +15,17 @@
  *
  * If all of them know nothing of the key, nothing was acknowledged at a quorum, or it is deleted
  * for good: a tombstone of the lowest version, or of their closed floor, takes its place.
+ *
+ * A record that is whole, but older than what a get has found elsewhere, is fetched by the same
+ * steps from the one slot that the get has named, when a purge floor forbids to push it here
+ * (floor.h): what comes as the answer to a question of ours is no straggler. If that fails, nobody
+ * tries again: whoever needs it names it again.
+ *
+ * No answer counts that was asked for before the slot's floor was frozen or closed.
  */
 #include "server/core/heal.h"
 #include "server/core/antientropy.h"
+#include "server/core/floor.h"
 #include "storage/merge.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -55,7 +63,13 @@ static void heal_end(struct worker *w, struct heal *h)
 
 static void heal_later(struct worker *w, struct heal *h)
 {
-    uint64_t ms = (uint64_t)HEAL_AGAIN_MS << (h->n_vain < 16 ? h->n_vain : 16);
+    uint64_t ms;
+
+    if (h->source) {
+        heal_end(w, h);
+        return;
+    }
+    ms = (uint64_t)HEAL_AGAIN_MS << (h->n_vain < 16 ? h->n_vain : 16);
 
     if (h->n_vain < UINT8_MAX)
         h->n_vain++;
@@ -127,6 +141,36 @@ void heal_record(struct worker *w, struct slice store_key)
     h->stage = HEAL_WAIT;
 }
 
+void heal_fetch(struct worker *w, struct slice store_key, uint32_t slot)
+{
+    struct heal *h = heal_new(w, store_cursor_token(store_key), store_key);
+
+    if (!h)
+        return;
+    memcpy(h->store_key, store_key.data, store_key.len);
+    h->store_key_len = store_key.len;
+    h->source = 1 + slot;
+    h->stage = HEAL_WAIT;
+}
+
+void heal_freeze(struct worker *w, uint32_t partition)
+{
+    for (uint32_t i = 0; i < HEAL_MAX && w->heals->n > 0; i++) {
+        struct heal *h = &w->heals->list[i];
+
+        if (h->stage == HEAL_ASK && h->partition == partition)
+            heal_later(w, h);
+    }
+}
+
+bool heal_is_merging(const struct worker *w, uint32_t partition)
+{
+    for (uint32_t i = 0; i < HEAL_MAX && w->heals->n > 0; i++)
+        if (w->heals->list[i].stage == HEAL_MERGE && w->heals->list[i].partition == partition)
+            return true;
+    return false;
+}
+
 /* ---- finding the key ----------------------------------------------------------------------- */
 
 static void find(struct worker *w, struct heal *h, struct effects *out)
@@ -192,7 +236,7 @@ static void ask_slot(struct worker *w, struct heal *h, uint32_t slot, const stru
 /* Answers that make a majority of all slots without this one. */
 static uint32_t answers_needed(const struct heal *h)
 {
-    return h->entry.n_ready / 2 + 1;
+    return h->source ? 1 : h->entry.n_ready / 2 + 1;
 }
 
 static void ask(struct worker *w, struct heal *h, struct effects *out)
@@ -203,7 +247,7 @@ static void ask(struct worker *w, struct heal *h, struct effects *out)
 
     ring_lookup(w->ring, h->partition, &h->entry);
     own = ring_entry_slot(&h->entry, w->node);
-    if (own < 0 || answers_needed(h) >= h->entry.n_ready ||
+    if (own < 0 || h->source > h->entry.n_slots || answers_needed(h) >= h->entry.n_ready ||
         store_cursor_decode(heal_key_slice(h), &h->token, &key) < 0) {
         heal_end(w, h); /* not ours any more, or too few slots */
         return;
@@ -211,15 +255,16 @@ static void ask(struct worker *w, struct heal *h, struct effects *out)
     memset(h->answered, 0, sizeof h->answered);
     h->state = (struct state){0};
     h->floor = 0;
+    h->closed = floor_closed(w, h->partition);
     h->stage = HEAL_ASK;
     h->until_ms = w->now_ms + HEAL_ANSWER_MS;
     for (uint32_t i = 0; i < h->entry.n_slots; i++)
         if (i != (uint32_t)own && h->entry.slots[i].state == SLOT_READY &&
-            worker_node_up(w, h->entry.slots[i].node)) {
+            (!h->source || h->source == 1 + i) && worker_node_up(w, h->entry.slots[i].node)) {
             ask_slot(w, h, i, &key, out);
             n_asked++;
         }
-    if (n_asked < answers_needed(h))
+    if (n_asked < answers_needed(h) || !floor_takes_in(w, h->partition))
         heal_later(w, h);
 }
 
@@ -310,11 +355,18 @@ static void merge(struct worker *w, struct heal *h, struct effects *out)
 {
     uint64_t lowest = h->floor > HEAL_LOWEST_HLC ? h->floor : HEAL_LOWEST_HLC;
     struct state deleted = {.kind = STATE_LWW, .deleted = true, .version = {.hlc = lowest}};
+    bool dead = h->state.kind == STATE_NONE || h->state.version.hlc <= h->floor;
     struct effect *e;
     struct key key;
     uint64_t token;
 
-    if (!still_holds(w, h) || store_cursor_decode(heal_key_slice(h), &token, &key) < 0) {
+    if (h->source && dead) {
+        heal_end(w, h); /* they have it no more */
+        return;
+    }
+    if (!still_holds(w, h) || !floor_takes_in(w, h->partition) ||
+        floor_closed(w, h->partition) != h->closed ||
+        store_cursor_decode(heal_key_slice(h), &token, &key) < 0) {
         heal_later(w, h);
         return;
     }
@@ -323,8 +375,9 @@ static void merge(struct worker *w, struct heal *h, struct effects *out)
                                    .cookie = heal_cookie(w, h),
                                    .token = token,
                                    .key = key,
-                                   .state = h->state.kind == STATE_NONE ? deleted : h->state,
-                                   .heal = true};
+                                   .state = dead ? deleted : h->state,
+                                   .heal = !h->source};
+    floor_note_entry(w, h->partition, e->u.store.state.version);
     h->stage = HEAL_MERGE;
 }
 
@@ -334,11 +387,12 @@ void heal_recv_stored(struct worker *w, const struct event *in)
 
     if (!h || h->stage != HEAL_MERGE)
         return;
+    floors_look(w);
     if (in->u.stored.error) {
         heal_later(w, h);
         return;
     }
-    w->heals->n_healed++;
+    w->heals->n_healed += !h->source;
     heal_end(w, h);
 }
 
@@ -389,6 +443,15 @@ uint64_t heal_deadline_ms(const struct worker *w)
 }
 
 /* ---- life ---------------------------------------------------------------------------------- */
+
+uint32_t heal_n_damaged(const struct worker *w)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < HEAL_MAX; i++)
+        n += w->heals->list[i].stage != HEAL_FREE && !w->heals->list[i].source;
+    return n;
+}
 
 int heal_init(struct worker *w)
 {

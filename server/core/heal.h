@@ -1,5 +1,5 @@
-/* heal: records of ours that fail their checksum are fetched anew from the other replicas. See
- * heal.c. Private to server/core. */
+/* heal: single records that are fetched from other replicas: those of ours that fail their
+ * checksum, and those that a purge floor kept out. See heal.c. Private to server/core. */
 #ifndef QUOIT_CORE_HEAL_H
 #define QUOIT_CORE_HEAL_H
 
@@ -33,6 +33,8 @@ struct heal {
     uint8_t n_vain;
     uint32_t generation;
     uint32_t partition, fence;
+    uint32_t source; /* fetch from this slot alone, 1 + its number; 0: it is damaged */
+    uint64_t closed; /* own purge floor when it asked */
     uint64_t token;
     uint8_t store_key[STORE_CURSOR_BYTES_MAX];
     size_t store_key_len; /* 0: not known yet */
@@ -54,12 +56,19 @@ struct heals {
 void heal_token(struct worker *w, uint64_t token);
 /* This one is: its store key. */
 void heal_record(struct worker *w, struct slice store_key);
+/* Ours is older than what that slot has, which a purge floor keeps from being pushed here. */
+void heal_fetch(struct worker *w, struct slice store_key, uint32_t slot);
+/* No answer to what was asked for the partition is taken any more. */
+void heal_freeze(struct worker *w, uint32_t partition);
+/* A record of the partition is on its way into the store. */
+bool heal_is_merging(const struct worker *w, uint32_t partition);
 void heal_recv_reply(struct worker *w, const struct wire_peer *msg);
 void heal_recv_scanned(struct worker *w, const struct event *in);
 void heal_recv_stored(struct worker *w, const struct event *in);
 /* False: no room. */
 bool heal_drain(struct worker *w, struct effects *out);
 uint64_t heal_deadline_ms(const struct worker *w);
+uint32_t heal_n_damaged(const struct worker *w);
 int heal_init(struct worker *w); /* 0 or -ERR_NO_MEMORY */
 void heal_deinit(struct worker *w);
 

@@ -72,6 +72,7 @@ struct scan_answer {
     struct blob *blob; /* holds records and their bytes */
     const struct wire_record *records;
     size_t n;
+    uint64_t floor; /* what the page lacks is deleted up to here */
     bool more;
 };
 
@@ -96,6 +97,7 @@ struct op {
     struct blob *bytes; /* key and value, unless they fit in `small` */
     size_t charged;     /* of worker.inflight_bytes */
     bool first_hand;    /* put: stamped for this client and not superseded yet */
+    uint32_t holder;    /* get, BACK: a slot that has the state */
     bool have_state;    /* get: state is what the newest answer seen holds, whole */
     struct state state; /* put: what is written; get: newest full state known */
     struct blob *value; /* get: holds state.value */

@@ -70,6 +70,7 @@ void repair_rest(struct worker *w, struct op *op, struct effects *out)
         msg.u.put.key = op->key;
         msg.u.put.state = op->state;
         msg.u.put.first_hand = false;
+        msg.u.put.source = 1 + op->holder;
         op_address(w, op, i, &msg);
         msg.id = repair_id(w, r);
         msg.deadline_ms = REPAIR_PATIENCE_MS;

@@ -17,10 +17,15 @@
  * own deadline. Only a sibling that relayed the request is told, to forget it. A put that the store
  * has taken is answered however late it is.
  *
+ * Purge floors (floor.h): what is pushed is merged above the slot's opened floor only, which the
+ * store looks at when it takes the operation. A write-back that was refused so names a slot that
+ * holds the record; it is fetched from there, and the write-back answered NOT_YET meanwhile.
+ *
  * First-hand puts (stamped by a coordinator for a client) from a clock too far ahead of ours are
  * refused; what arrives as state is merged whatever its time and moves no clock.
  */
 #include "server/core/replica.h"
+#include "server/core/floor.h"
 #include "server/core/heal.h"
 #include "storage/merge.h"
 #include <assert.h>
@@ -63,6 +68,8 @@ struct pending *pending_new(struct worker *w, enum pending_kind kind, struct add
     p->replica = msg->replica;
     p->bytes = NULL;
     p->pull = NULL;
+    p->source = 0;
+    p->deleted_hlc = 0;
     list_init(&p->gated);
     w->pendings_used++;
     return p;
@@ -106,6 +113,8 @@ static enum wire_peer_type reply_type(enum wire_peer_type request)
         return PEER_COMPARE_REPLY;
     case PEER_PULL:
         return PEER_PULL_REPLY;
+    case PEER_PURGE:
+        return PEER_PURGE_REPLY;
     default:
         return PEER_NONE;
     }
@@ -144,6 +153,8 @@ static enum wire_peer_type pending_reply_type(const struct pending *p)
         return PEER_COMPARE_REPLY;
     case PENDING_PULL:
         return PEER_PULL_REPLY;
+    case PENDING_PURGE:
+        return PEER_PURGE_REPLY;
     case PENDING_GET:
     case PENDING_DIGEST:
         return PEER_GET_REPLY;
@@ -263,10 +274,18 @@ static void recv_get(struct worker *w, struct addr from, const struct wire_peer 
     e->u.get.until_ms = until_ms;
 }
 
+static struct blob *store_key_of(uint64_t token, const struct key *key)
+{
+    uint8_t bytes[STORE_CURSOR_BYTES_MAX];
+
+    return blob_copy(slice_of(bytes, store_cursor_encode(token, key, bytes)));
+}
+
 static void recv_put(struct worker *w, struct addr from, const struct wire_peer *msg,
                      uint64_t until_ms, struct blob *owner, struct effects *out)
 {
     const struct state *state = &msg->u.put.state;
+    const struct floor *floor = floor_of(w, msg->replica.partition);
     struct pending *p;
     struct effect *e;
 
@@ -286,6 +305,15 @@ static void recv_put(struct worker *w, struct addr from, const struct wire_peer 
     }
     p->token = ring_token(w->ring, &msg->u.put.key);
     p->until_ms = until_ms;
+    p->source = msg->u.put.source;
+    p->deleted_hlc = state->deleted ? state->version.hlc : 0;
+    if (p->source && floor && state->version.hlc <= floor->opened) {
+        p->bytes = store_key_of(p->token, &msg->u.put.key);
+        if (!p->bytes) {
+            pending_refuse(w, p, ERR_NO_MEMORY, out);
+            return;
+        }
+    }
     e = worker_emit(out, EFFECT_STORE);
     e->u.store.type = STORE_OP_MERGE;
     e->u.store.cookie = pending_cookie(w, p);
@@ -294,6 +322,7 @@ static void recv_put(struct worker *w, struct addr from, const struct wire_peer 
     e->u.store.state = *state;
     e->u.store.owner = owner;
     e->u.store.heal = false;
+    e->u.store.floor = floor ? &floor->opened : NULL;
     e->u.store.until_ms = until_ms;
 }
 
@@ -352,6 +381,8 @@ void replica_recv(struct worker *w, struct addr from, const struct wire_peer *ms
         replica_compare(w, from, msg, out);
     else if (msg->type == PEER_PULL)
         replica_pull(w, from, msg, out);
+    else if (msg->type == PEER_PURGE)
+        replica_purge(w, from, msg, out);
     else
         recv_scan(w, from, msg, until_ms, out);
 }
@@ -458,11 +489,12 @@ static uint64_t pending_digest(const struct pending *p, const struct state *stat
     return merge_digest(&key, state);
 }
 
-static void fill_get_reply(const struct pending *p, const struct state *state,
-                           struct wire_peer *reply)
+static void fill_get_reply(const struct worker *w, const struct pending *p,
+                           const struct state *state, struct wire_peer *reply)
 {
     if (state->kind == STATE_NONE) {
         reply->u.get_reply.found = FOUND_ABSENT;
+        reply->u.get_reply.floor = floor_closed(w, p->replica.partition);
         return;
     }
     reply->u.get_reply.state = *state;
@@ -495,7 +527,7 @@ void replica_got(struct worker *w, const struct event *in, struct effects *out)
         return;
     }
     replica_reply_init(w, &reply, PEER_GET_REPLY, p->id, &p->replica, 0);
-    fill_get_reply(p, &in->u.got.state, &reply);
+    fill_get_reply(w, p, &in->u.got.state, &reply);
     if (in->u.got.lsn > w->durable_lsn) {
         gate_get(w, p, &reply, in->u.got.lsn, out);
         return;
@@ -517,6 +549,10 @@ void replica_scanned(struct worker *w, const struct event *in, struct effects *o
         replica_pull_scanned(w, p, in, out);
         return;
     }
+    if (p->kind == PENDING_PURGE) {
+        replica_purge_scanned(w, p, in, out);
+        return;
+    }
     err = in->u.scanned.error ? -in->u.scanned.error : replica_check(w, &p->replica);
     if (err == ERR_CORRUPT && page && page->cursor_len > 0)
         heal_record(w, slice_of(page->cursor, page->cursor_len));
@@ -535,10 +571,28 @@ void replica_scanned(struct worker *w, const struct event *in, struct effects *o
     replica_reply_init(w, &reply, PEER_SCAN_REPLY, p->id, &p->replica, 0);
     reply.u.scan_reply.records = page->items;
     reply.u.scan_reply.n_records = page->n;
+    reply.u.scan_reply.floor = floor_closed(w, p->replica.partition);
     if (page->more)
         reply.u.scan_reply.cursor = slice_of(page->cursor, page->cursor_len);
     worker_send(w, p->from, &reply, NULL, out);
     pending_free(w, p);
+}
+
+/* The record is not here, and must not be pushed. A tombstone that is closed over is as good as
+ * here. False: the refusal stands. */
+static bool answer_below_floor(struct worker *w, struct pending *p, struct wire_peer *reply,
+                               struct effects *out)
+{
+    if (!p->source || !p->bytes)
+        return false;
+    if (p->deleted_hlc && p->deleted_hlc <= floor_closed(w, p->replica.partition)) {
+        reply->u.put_reply.outcome = OUTCOME_DUPLICATE;
+        return false;
+    }
+    if (floor_takes_in(w, p->replica.partition))
+        heal_fetch(w, blob_slice(p->bytes), p->source - 1);
+    pending_refuse(w, p, ERR_NOT_YET, out);
+    return true;
 }
 
 void replica_stored(struct worker *w, const struct event *in, struct effects *out)
@@ -549,6 +603,10 @@ void replica_stored(struct worker *w, const struct event *in, struct effects *ou
 
     if (!p)
         return;
+    if (p->kind == PENDING_PURGE) {
+        replica_purge_stored(w, p, in, out);
+        return;
+    }
     if (done->error == -ERR_CORRUPT)
         heal_token(w, p->token);
     if (done->error == -ERR_DEADLINE) {
@@ -571,6 +629,8 @@ void replica_stored(struct worker *w, const struct event *in, struct effects *ou
     replica_reply_init(w, &reply, PEER_PUT_REPLY, p->id, &p->replica, 0);
     reply.u.put_reply.outcome = done->outcome;
     reply.u.put_reply.version = done->version;
+    if (done->outcome == OUTCOME_SUPERSEDED_FLOOR && answer_below_floor(w, p, &reply, out))
+        return;
     worker_send(w, p->from, &reply, NULL, out);
     pending_free(w, p);
 }

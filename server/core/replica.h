@@ -15,6 +15,7 @@ enum pending_kind {
     PENDING_SCAN,
     PENDING_COMPARE,
     PENDING_PULL,
+    PENDING_PURGE,
     PENDING_RELAY
 };
 
@@ -30,10 +31,13 @@ struct pending {
     uint64_t token;    /* GET, DIGEST, PUT */
     uint64_t until_ms; /* nobody waits for the answer any more; 0: never */
     struct wire_replica replica;
-    struct blob *bytes;     /* DIGEST: the key, both parts; COMPARE: what is asked; gated: what the
-                               answer consists of */
+    struct blob *bytes;     /* DIGEST: the key, both parts; PUT that a purge floor may refuse: its
+                               store key; COMPARE, PURGE: what is asked; gated: what the answer
+                               consists of */
     uint32_t bucket;        /* DIGEST */
     uint16_t partition_len; /* DIGEST: where the sort key begins */
+    uint64_t deleted_hlc;   /* PUT of a tombstone: its version's clock; else 0 */
+    uint32_t source;        /* PUT: 1 + the slot that holds it, as far as that was said */
     struct pull_job *pull;  /* PULL: how far it is */
     struct list gated;      /* in worker.gate */
     uint64_t lsn;           /* gated: answer when durable */
@@ -83,6 +87,16 @@ void replica_refuse(struct worker *w, struct addr from, const struct wire_peer *
 void replica_compare(struct worker *w, struct addr from, const struct wire_peer *msg,
                      struct effects *out);
 void replica_leaves(struct worker *w, const struct event *in, struct effects *out);
+
+/* replica_purge.c */
+void replica_purge(struct worker *w, struct addr from, const struct wire_peer *msg,
+                   struct effects *out);
+void replica_purge_stored(struct worker *w, struct pending *p, const struct event *in,
+                          struct effects *out);
+void replica_purge_leaves(struct worker *w, struct pending *p, const struct event *in,
+                          struct effects *out);
+void replica_purge_scanned(struct worker *w, struct pending *p, const struct event *in,
+                           struct effects *out);
 
 /* replica_pull.c */
 void replica_pull(struct worker *w, struct addr from, const struct wire_peer *msg,

@@ -5,6 +5,7 @@
  * the tree of a partition under load, which takes milliseconds to read, is read once.
  */
 #include "server/core/antientropy.h"
+#include "server/core/floor.h"
 #include "server/core/replica.h"
 
 /* What was asked, kept in pending.bytes. */
@@ -55,6 +56,7 @@ static void answer(struct worker *w, struct pending *p, const struct compare_ask
     size_t n = 0;
 
     replica_reply_init(w, &reply, PEER_COMPARE_REPLY, p->id, &p->replica, 0);
+    reply.u.compare_reply.closed = floor_closed(w, p->replica.partition);
     reply.u.compare_reply.digest = tree_digest(leaves, (uint32_t)(v->leaves->len / sizeof *leaves));
     if (ask->bits == 0)
         antientropy_heard(w, p->replica.partition, ask->slot,
@@ -89,6 +91,7 @@ void replica_compare(struct worker *w, struct addr from, const struct wire_peer 
     struct pending *p;
     struct effect *e;
 
+    floor_close(w, msg->replica.partition, msg->u.compare.closed); /* or it is so already */
     p = err ? NULL : pending_new(w, PENDING_COMPARE, from, msg);
     if (!p) {
         replica_refuse(w, from, msg, err ? err : ERR_OVERLOADED, out);
@@ -121,6 +124,10 @@ void replica_leaves(struct worker *w, const struct event *in, struct effects *ou
     antientropy_charge(w, in->u.leaves.cost_us);
     if (!p)
         return;
+    if (p->kind == PENDING_PURGE) {
+        replica_purge_leaves(w, p, in, out);
+        return;
+    }
     err = in->u.leaves.error ? -in->u.leaves.error : replica_check(w, &p->replica);
     if (err) {
         pending_refuse(w, p, err, out);

@@ -7,6 +7,7 @@
  * checksum is left out: of it we know nothing.
  */
 #include "server/core/antientropy.h"
+#include "server/core/floor.h"
 #include "server/core/heal.h"
 #include "server/core/records.h"
 #include "server/core/replica.h"
@@ -31,6 +32,7 @@ struct pull_job {
     struct buf bytes;
     size_t size; /* of keys and values in it */
     uint64_t lsn;
+    uint64_t closed; /* our purge floor */
     bool young;
 };
 
@@ -237,9 +239,10 @@ void replica_pull(struct worker *w, struct addr from, const struct wire_peer *ms
         return;
     }
     p->pull = job_new(msg);
-    if (p->pull)
+    if (p->pull) {
+        p->pull->closed = floor_closed(w, msg->replica.partition);
         next_run(w, p, out);
-    else
+    } else
         pending_refuse(w, p, ERR_NO_MEMORY, out);
 }
 
@@ -269,7 +272,7 @@ static int read_page(struct worker *w, struct pull_job *job, const struct store_
             return 0;
         job->n_looked++;
         place_set(&job->looked, at);
-        if (!is_wanted(job, r))
+        if (floor_hides(job->closed, &r->state) || !is_wanted(job, r))
             continue;
         job->young |= young;
         if (!young && job_add(job, r) < 0)

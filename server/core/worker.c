@@ -6,9 +6,11 @@
  */
 #include "server/core/antientropy.h"
 #include "server/core/coordinator.h"
+#include "server/core/floor.h"
 #include "server/core/heal.h"
 #include "server/core/hedge.h"
 #include "server/core/op.h"
+#include "server/core/purge.h"
 #include "server/core/replica.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -28,8 +30,8 @@ static bool is_comparison(enum wire_peer_type type)
 
 static bool is_reply(enum wire_peer_type type)
 {
-    return is_comparison(type) || type == PEER_GET_REPLY || type == PEER_PUT_REPLY ||
-           type == PEER_SCAN_REPLY;
+    return is_comparison(type) || type == PEER_PURGE_REPLY || type == PEER_GET_REPLY ||
+           type == PEER_PUT_REPLY || type == PEER_SCAN_REPLY;
 }
 
 /* Time of a peer: adopted within the guard. */
@@ -58,6 +60,8 @@ static void recv_peer(struct worker *w, struct addr from, uint32_t node,
         replica_recv(w, from, msg, until_ms_of(w, msg, waited_ms), owner, out);
     else if ((msg->id & RELAY_BIT) && from.kind == ADDR_WORKER)
         replica_relayed(w, msg, owner, out);
+    else if (msg->type == PEER_PURGE_REPLY)
+        purge_recv_reply(w, msg);
     else if (msg->id & HEAL_ID)
         heal_recv_reply(w, msg);
     else if (is_comparison(msg->type))
@@ -149,11 +153,21 @@ static void start_sweep(struct worker *w)
     w->sweep.next = 0;
 }
 
+/* A round asks this worker, too. */
+static bool drain_purge(struct worker *w, struct effects *out)
+{
+    bool room = purge_drain(w, out);
+
+    drain_self(w, out);
+    return room;
+}
+
 static int drain(struct worker *w, struct effects *out)
 {
     drain_self(w, out);
     return drain_timers(w, out) && drain_gate(w, out) && drain_sweep(w, out) &&
-                   drain_stamping(w, out) && heal_drain(w, out) && antientropy_drain(w, out)
+                   drain_stamping(w, out) && heal_drain(w, out) && drain_purge(w, out) &&
+                   floors_drain(w, out) && antientropy_drain(w, out)
                ? 0
                : STEP_MORE;
 }
@@ -210,14 +224,19 @@ static void note_zones(struct worker *w)
     }
 }
 
-static void recv_ring(struct worker *w, struct ring *ring)
+static void recv_ring(struct worker *w, const struct event *in)
 {
+    struct ring *ring = in->u.ring.ring;
+
     if (w->ring && ring_epoch(ring) <= ring_epoch(w->ring))
         return;
+    if (floors_recv_ring(w, ring, in->u.ring.facts, in->u.ring.n_facts) < 0)
+        return; /* no memory: go by the old one */
     ring_unref(w->ring);
     w->ring = ring_ref(ring);
     note_zones(w);
     antientropy_recv_ring(w);
+    purge_recv_ring(w);
     start_sweep(w);
 }
 
@@ -225,6 +244,8 @@ static void recv_stored(struct worker *w, const struct event *in, struct effects
 {
     if (in->u.stored.cookie == COOKIE_CLOCK)
         clock_renewed(&w->clock, w->wall_ms, in->u.stored.error);
+    else if ((in->u.stored.cookie & FLOOR_COOKIE) == FLOOR_COOKIE)
+        floors_recv_stored(w, in);
     else if ((in->u.stored.cookie & HEAL_COOKIE) == HEAL_COOKIE)
         heal_recv_stored(w, in);
     else if (in->u.stored.cookie & ANTIENTROPY_COOKIE)
@@ -291,6 +312,9 @@ static void recv_event(struct worker *w, const struct event *in, struct effects 
     case EVENT_LEAVES:
         recv_leaves(w, in, out);
         break;
+    case EVENT_INFO:
+        purge_recv_info(w, in);
+        break;
     case EVENT_DAMAGED:
         heal_record(w, in->u.damaged.store_key);
         break;
@@ -305,7 +329,7 @@ static void recv_event(struct worker *w, const struct event *in, struct effects 
             w->durable_lsn = in->u.durable.lsn;
         break;
     case EVENT_RING:
-        recv_ring(w, in->u.ring.ring);
+        recv_ring(w, in);
         break;
     case EVENT_STOP:
         w->stopping = true;
@@ -328,8 +352,11 @@ int worker_step(struct worker *w, const struct event *in, struct effects *out)
 uint64_t worker_deadline_ms(const struct worker *w)
 {
     uint64_t at_ms = wheel_next_ms(&w->wheel), compare_ms = antientropy_deadline_ms(w);
-    uint64_t heal_ms = heal_deadline_ms(w);
+    uint64_t heal_ms = heal_deadline_ms(w), floor_ms = floors_deadline_ms(w);
+    uint64_t purge_ms = purge_deadline_ms(w);
 
+    at_ms = floor_ms < at_ms ? floor_ms : at_ms;
+    at_ms = purge_ms < at_ms ? purge_ms : at_ms;
     at_ms = compare_ms < at_ms ? compare_ms : at_ms;
     return heal_ms < at_ms ? heal_ms : at_ms;
 }
@@ -387,7 +414,8 @@ struct worker *worker_new(const struct worker_config *config)
     w->name = blob_copy(config->name);
     w->software = blob_copy(config->software);
     if (!w->name || !w->software || init_tables(w) < 0 ||
-        antientropy_init(w, config->compare_ms) < 0 || heal_init(w) < 0) {
+        antientropy_init(w, config->compare_ms) < 0 || heal_init(w) < 0 || floors_init(w) < 0 ||
+        purge_init(w, config->purge_age_ms) < 0) {
         worker_free(w);
         return NULL;
     }
@@ -406,6 +434,8 @@ void worker_free(struct worker *w)
     empty_graves(w);
     antientropy_deinit(w);
     heal_deinit(w);
+    purge_deinit(w);
+    floors_deinit(w);
     replica_deinit(w);
     ring_unref(w->ring);
     blob_unref(w->name);
@@ -426,7 +456,21 @@ void worker_repair_stats(const struct worker *w, struct worker_repair_stats *ret
 {
     *ret = w->antientropy->stats;
     ret->n_healed = w->heals->n_healed;
-    ret->n_damaged = w->heals->n;
+    ret->n_damaged = heal_n_damaged(w);
+}
+
+void worker_purge_stats(const struct worker *w, struct worker_purge_stats *ret)
+{
+    *ret = w->purge->stats;
+}
+
+void worker_floors(const struct worker *w, uint32_t partition, uint64_t *ret_opened,
+                   uint64_t *ret_closed)
+{
+    const struct floor *f = floor_of(w, partition);
+
+    *ret_opened = f ? f->opened : 0;
+    *ret_closed = f ? f->closed : 0;
 }
 
 bool worker_clock_is_off(const struct worker *w, uint64_t wall_ms)

@@ -22,6 +22,8 @@ struct worker;
 /* Each pair of replicas of a partition is compared once in so many ms: within a minute all of a
  * quiet cluster, at a small part of a per cent of a core (tests/README.md). */
 #define WORKER_COMPARE_MS 45000u
+/* Tombstones are kept for at least so long: longer than any write is under way (purge.h). */
+#define WORKER_PURGE_AGE_MS 600000u
 
 struct worker_config {
     struct wire_id node_id;
@@ -36,7 +38,9 @@ struct worker_config {
     uint32_t ops_max;        /* 0 = WORKER_OPS_MAX */
     size_t inflight_bytes_max; /* 0 = WORKER_INFLIGHT_BYTES */
     bool clock_watched;        /* EVENT_CLOCK will come; nothing is stamped before */
-    uint32_t compare_ms;       /* a round of comparisons with other replicas; 0: none are made */
+    uint32_t purge_age_ms; /* tombstones older than that may go; 0: none do, of partitions that this
+                              worker would have to drive */
+    uint32_t compare_ms;   /* a round of comparisons with other replicas; 0: none are made */
 };
 
 /* Comparisons of replicas since start, and what they brought. */
@@ -47,6 +51,11 @@ struct worker_repair_stats {
     uint32_t n_pairs_differ;                /* as last compared */
     uint64_t n_healed;                      /* records that had failed their checksum */
     uint32_t n_damaged;                     /* that wait to be healed */
+};
+
+/* Rounds that let tombstones go, since start. */
+struct worker_purge_stats {
+    uint64_t n_closed, n_abandoned;
 };
 
 struct worker_stats {
@@ -67,6 +76,10 @@ int worker_step(struct worker *w, const struct event *in, struct effects *out);
 /* Monotonic milliseconds; UINT64_MAX: never. */
 uint64_t worker_deadline_ms(const struct worker *w);
 void worker_stats(const struct worker *w, struct worker_stats *ret);
+void worker_purge_stats(const struct worker *w, struct worker_purge_stats *ret);
+/* The purge floors of this node's slot of a partition; 0 where the worker has none. */
+void worker_floors(const struct worker *w, uint32_t partition, uint64_t *ret_opened,
+                   uint64_t *ret_closed);
 void worker_repair_stats(const struct worker *w, struct worker_repair_stats *ret);
 /* Nothing can be stamped until somebody sets the clock: clients are answered CLOCK. */
 bool worker_clock_is_off(const struct worker *w, uint64_t wall_ms);

@@ -11,6 +11,7 @@
  */
 #include "server/edge/config.h"
 #include "proto/err.h"
+#include "server/core/worker.h"
 #include "storage/store_lmdb.h"
 #include <argp.h>
 #include <errno.h>
@@ -74,6 +75,10 @@ static const struct argp_option options[] = {
      "[in the data directory]",
      4},
     {"map-size", KEY_MAP_SIZE, "SIZE", 0, "The largest the data may grow to [64GiB]", 4},
+    {"purge-age", KEY_PURGE_AGE, "TIME", 0,
+     "What is left of a deletion is kept at least so long, then removed once all replicas agree; "
+     "the same on all nodes [10m]",
+     4},
     {"scrub-rate", KEY_SCRUB_RATE, "SIZE", 0,
      "Stored records are read again and checked, so many bytes per second, 4KiB or more; 0: never "
      "[all in a day, at most 1MiB]",
@@ -183,6 +188,7 @@ static void config_defaults(struct config *c)
     c->replicas = DEFAULT_REPLICAS;
     c->weight = 1;
     c->map_bytes = STORE_LMDB_MAP_DEFAULT;
+    c->purge_age_ms = WORKER_PURGE_AGE_MS;
     c->scrub_rate = CONFIG_SCRUB_RATE_AUTO;
     c->log_level = LOG_INFO;
     c->idle_ms = DEFAULT_IDLE_MS;
@@ -381,6 +387,8 @@ int config_set(struct config *c, enum config_key key, const char *text, char why
         return set_number(&c->workers, 1, LIMIT_WORKERS_MAX, text, why);
     case KEY_MAP_SIZE:
         return set_map_size(c, text, why);
+    case KEY_PURGE_AGE:
+        return set_duration(&c->purge_age_ms, text, why);
     case KEY_SCRUB_RATE:
         return set_scrub_rate(c, text, why);
     case KEY_LOG_LEVEL:

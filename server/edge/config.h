@@ -35,6 +35,7 @@ struct config {
     uint32_t workers; /* 0 = cores - 1, at least 1 */
     uint64_t map_bytes;
     uint64_t scrub_rate; /* bytes per second; 0: none */
+    uint32_t purge_age_ms;
     enum log_level log_level;
     enum log_format log_format;
     bool insecure, accept_suspect, check_config;
@@ -84,6 +85,7 @@ enum config_key {
     KEY_LOG_DIR,
     KEY_MAP_SIZE,
     KEY_SCRUB_RATE,
+    KEY_PURGE_AGE,
     KEY_LOG_LEVEL,
     KEY_LOG_FORMAT,
     KEY_INSECURE,

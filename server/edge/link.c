@@ -144,6 +144,8 @@ static enum conn_verdict on_frame(struct conn *c, struct slice body)
     case PEER_COMPARE_REPLY:
     case PEER_PULL:
     case PEER_PULL_REPLY:
+    case PEER_PURGE:
+    case PEER_PURGE_REPLY:
         recv_message(link, &msg);
         break;
     case PEER_HELLO: /* control's business */

@@ -222,6 +222,14 @@ static void copy_peer(struct copier *c, struct wire_peer *msg)
         copy_records(c, &msg->u.pull_reply.records, msg->u.pull_reply.n_records);
         copy_slice(c, &msg->u.pull_reply.cursor);
         break;
+    case PEER_PURGE:
+        msg->u.purge.leaves =
+            copy_array(c, msg->u.purge.leaves, msg->u.purge.n_leaves * sizeof(uint32_t));
+        break;
+    case PEER_PURGE_REPLY:
+        msg->u.purge_reply.digests = copy_array(c, msg->u.purge_reply.digests,
+                                                msg->u.purge_reply.n_digests * sizeof(uint64_t));
+        break;
     case PEER_NONE: /* no bytes, or never sent between workers */
     case PEER_HELLO:
     case PEER_HELLO_REPLY:

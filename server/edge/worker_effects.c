@@ -297,6 +297,28 @@ static void run_leaves(struct worker_loop *wl, const struct effect *e)
     done->event.u.leaves.cost_us = (uint32_t)((uv_hrtime() - begin_ns) / 1000);
 }
 
+static void run_info(struct worker_loop *wl, const struct effect *e)
+{
+    struct store *s = wl->node->store;
+    struct store_info info = {0};
+    int error = s->ops->vnode_info(s, wl->index, e->u.info.range, &info);
+    struct done *done = dones_add(&wl->dones, EVENT_INFO);
+
+    wl->read = true;
+    done->event.u.info.cookie = e->u.info.cookie;
+    done->event.u.info.error = error;
+    done->event.u.info.info = info;
+}
+
+static void run_purge(struct worker_loop *wl, const struct effect *e)
+{
+    struct store *s = wl->node->store;
+    int error = s->ops->purge(s, wl->index, e->u.purge.cookie, e->u.purge.range, e->u.purge.floor);
+
+    if (error < 0)
+        store_failed(wl, e->u.purge.cookie, error);
+}
+
 /* ---- the store's batch --------------------------------------------------------------------- */
 
 static bool batch_room(struct store_batch *b)
@@ -508,6 +530,12 @@ void worker_effects_run(struct worker_loop *wl, const struct effects *effects)
             break;
         case EFFECT_LEAVES:
             run_leaves(wl, e);
+            break;
+        case EFFECT_INFO:
+            run_info(wl, e);
+            break;
+        case EFFECT_PURGE:
+            run_purge(wl, e);
             break;
         case EFFECT_STORE:
             run_store(wl, e);

@@ -16,6 +16,7 @@
  */
 #include "server/edge/worker_loop.h"
 #include "proto/err.h"
+#include "server/core/floor_facts.h"
 #include "server/core/ring.h"
 #include "server/edge/client.h"
 #include "server/edge/conn.h"
@@ -161,10 +162,20 @@ static void reap(struct worker_loop *wl)
 static void take_ring(struct worker_loop *wl, struct ring *ring)
 {
     struct event event = {.type = EVENT_RING, .u.ring.ring = ring};
+    struct floor_facts facts;
+    int rc = floor_facts_read(wl->node->store, wl->index, ring, wl->ring, 0, wl->index,
+                              wl->node->n_workers, &facts);
 
+    wl->read = true;
+    if (rc < 0) /* without them deleted values could come back */
+        control_die(wl->node->control, "the purge floors in %s cannot be read: %s.",
+                    wl->node->disk.dir, err_text(-rc));
     ring_unref(wl->ring);
     wl->ring = ring_ref(ring);
+    event.u.ring.facts = facts.list;
+    event.u.ring.n_facts = facts.n;
     worker_loop_feed(wl, &event);
+    floor_facts_free(&facts);
     peers_set_ring(&wl->peers, ring);
 }
 
@@ -458,7 +469,8 @@ static int core_new(struct worker_loop *wl, uint64_t clock_bound_ms)
                                    .seed = prng_next(&wl->loop.prng),
                                    .name = slice_str(node->disk.name),
                                    .software = slice_str("quoitd " QUOIT_VERSION),
-                                   .compare_ms = WORKER_COMPARE_MS};
+                                   .compare_ms = WORKER_COMPARE_MS,
+                                   .purge_age_ms = node->config.purge_age_ms};
     wl->core = worker_new(&config);
     return wl->core ? 0 : -ERR_NO_MEMORY;
 }
