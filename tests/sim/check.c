@@ -15,8 +15,8 @@
  *              healed, each is answered with success
  *   in time    what has waited in a mailbox past its deadline is not worked on, and nobody is told
  *              that it was refused
- *   clock      a node's clock is never further ahead of its wall clock than the guard allows, and no
- *              process of a node stamps at or below what an earlier one has stamped
+ *   clock      a node's clock is never further ahead of its wall clock than the guard allows, and
+ *              no process of a node stamps at or below what an earlier one has stamped
  *   bounded    operations in flight stay within their limit; at the end nothing is in flight
  */
 #include "tests/sim/sim.h"
@@ -141,8 +141,8 @@ void check_started(struct world *w, struct call *c)
     c->floor = w->history.floor[c->key];
 }
 
-/* A call may count a slot that held the version when it was asked, and whose record went bad and was
- * healed since. */
+/* A call may count a slot that held the version when it was asked, and whose record went bad and
+ * was healed since. */
 static bool is_held(const struct disk *d, const struct call *c, struct version v)
 {
     const struct lost *lost = &d->lost[c->key];
@@ -265,13 +265,46 @@ static void check_value(struct world *w, uint64_t id, uint32_t key, struct versi
         sim_fail(w, "call %llu returned what was not written", (unsigned long long)id);
 }
 
-static void check_get(struct world *w, uint64_t id, const struct call *c,
-                      const struct wire_get_result *get)
+/* The highest purge floor that is closed somewhere, of the key's partition. */
+static uint64_t closed_of(const struct world *w, uint32_t key)
 {
+    uint64_t most = 0, opened, closed;
+
+    for (uint32_t i = 0; i < w->n_nodes; i++)
+        for (uint32_t k = 0; w->nodes[i].alive && k < w->nodes[i].n_workers; k++) {
+            worker_floors(w->nodes[i].workers[k], check_partition(w, key), &opened, &closed);
+            most = closed > most ? closed : most;
+        }
+    return most;
+}
+
+/* What an absent key stands for: the newest deletion that a purge floor may have hidden. */
+static struct version hidden(const struct world *w, uint32_t key)
+{
+    const struct history *h = &w->history;
+    uint64_t closed = closed_of(w, key);
+    struct version newest = {0};
+
+    for (size_t i = 0; closed && i < h->cap_written; i++)
+        if (h->written[i].key == key && h->written[i].deleted &&
+            h->written[i].version.hlc <= closed && older(newest, h->written[i].version))
+            newest = h->written[i].version;
+    return newest;
+}
+
+static void check_get(struct world *w, uint64_t id, const struct call *c,
+                      const struct wire_get_result *from)
+{
+    struct wire_get_result copy = *from, *get = &copy;
+
     w->stats.covers[get->found ? COVER_FOUND : COVER_NOT_FOUND]++;
     check_value(w, id, c->key, get->version, get->found, get->value);
     if (!at_quorum(c))
         return;
+    if (version_is_none(get->version)) {
+        get->version = hidden(w, c->key);
+        w->stats.covers[COVER_ABSENT_BELOW] += !version_is_none(get->version);
+    }
     if (older(get->version, c->floor))
         sim_fail(w,
                  "call %llu returned less than what was at a quorum before it began: "

@@ -15,7 +15,7 @@
 struct read {
     uint64_t cookie, token, until_ms;
     uint32_t worker;
-    bool scan, leaves, made;
+    bool scan, leaves, info, made;
     struct blob *bytes; /* key: partition, sort; or cursor */
     struct key key;
     struct store_range range;
@@ -165,6 +165,10 @@ void disk_submit(struct world *w, struct node *n, uint32_t worker, const struct 
         if (key >= 0 && ops[i].heal && room)
             heal(w, n, (uint32_t)key);
         room = room && (key < 0 || !d->rotten[key]);
+        if (merge && ops[i].floor && ops[i].state.version.hlc <= *ops[i].floor) {
+            w->stats.covers[COVER_BELOW_FLOOR]++;
+            room = false;
+        }
         if (!merge)
             continue;
         if (key < 0) {
@@ -250,7 +254,11 @@ void disk_read(struct world *w, struct node *n, uint32_t worker, const struct ef
     r->worker = worker;
     r->scan = e->type == EFFECT_SCAN;
     r->leaves = e->type == EFFECT_LEAVES;
-    if (r->leaves) {
+    r->info = e->type == EFFECT_INFO;
+    if (r->info) {
+        r->cookie = e->u.info.cookie;
+        r->range = e->u.info.range;
+    } else if (r->leaves) {
         r->cookie = e->u.leaves.cookie;
         r->range = e->u.leaves.range;
     } else if (r->scan) {
@@ -321,14 +329,47 @@ static void leaves(struct world *w, struct node *n, const struct read *r)
         s->ops->read_end(s, r->worker);
 }
 
+static void info(struct world *w, struct node *n, const struct read *r)
+{
+    struct store *s = n->disk.store;
+    struct event in = {.type = EVENT_INFO};
+
+    in.u.info.cookie = r->cookie;
+    in.u.info.error = s->ops->vnode_info(s, r->worker, r->range, &in.u.info.info);
+    node_step(w, n, r->worker, &in);
+}
+
+void disk_purge(struct world *w, struct node *n, uint32_t worker, const struct effect *e)
+{
+    struct store *s = n->disk.store;
+    int error =
+        sim_chance(w, w->healed ? 0 : 100)
+            ? -ERR_FULL
+            : s->ops->purge(s, worker, e->u.purge.cookie, e->u.purge.range, e->u.purge.floor);
+
+    if (error < 0) {
+        sim_push(w, w->now_us + 1,
+                 (struct item){.type = ITEM_REFUSED,
+                               .node = (uint16_t)n->index,
+                               .worker = (uint16_t)worker,
+                               .a = e->u.purge.cookie,
+                               .b = (uint64_t)-error});
+        return;
+    }
+    w->stats.covers[COVER_PURGED]++;
+    begin_sync(w, n);
+}
+
 static void make_read(struct world *w, struct node *n, struct item *item)
 {
     struct read *r = item->read;
     struct store *s = n->disk.store;
 
-    if (r->scan || r->leaves) {
+    if (r->scan || r->leaves || r->info) {
         if (r->scan)
             scan(w, n, r);
+        else if (r->info)
+            info(w, n, r);
         else
             leaves(w, n, r);
         return;

@@ -132,6 +132,37 @@ MUTANTS = [
     ("what the edge drops is never forgotten", "server/core",
      "if (done->error == -ERR_DEADLINE) {\n        pending_drop(w, p, out);",
      "if (done->error == -ERR_DEADLINE) {"),
+    # purge floors: what the model found to bring deleted values back, and what the code adds
+    ("a write below an opened floor is taken", "server/core",
+     "e->u.store.floor = floor ? &floor->opened : NULL;", "e->u.store.floor = NULL;"),
+    ("a purge round is content with a quorum", "server/core",
+     "if (!pu->slots[i].answered)\n            return false;\n    return true;",
+     "if (!pu->slots[i].answered && i > 0)\n            return i > pu->entry.n_slots / 2;\n"
+     "    return true;"),
+    ("a floor is said to be open before it is on disk", "server/core",
+     "floor_open(w, msg->replica.partition, msg->u.purge.floor, pending_cookie(w, p), out);\n"
+     "        return;",
+     "floor_open(w, msg->replica.partition, msg->u.purge.floor, FLOOR_COOKIE, out);\n"
+     "        break;"),
+    ("floors are forgotten at a restart", "server/core",
+     "f->opened = facts[i].opened > f->opened ? facts[i].opened : f->opened;\n"
+     "        f->closed = facts[i].closed > f->closed ? facts[i].closed : f->closed;", ""),
+    ("lists of a purge round that differ are taken for equal", "server/core",
+     "if (pu->n_differ == 0) {", "if (true) {"),
+    ("what enters during a purge round is not noticed", "server/core",
+     "pu->entered_since |= s->entered != msg->u.purge_reply.entered;", ""),
+    ("absent answers carry no floor", "server/core",
+     "reply->u.get_reply.floor = floor_closed(w, p->replica.partition);", ""),
+    ("a scan brings back what a floor has buried", "server/core",
+     "!newest->state.deleted && newest->state.version.hlc > floor)",
+     "!newest->state.deleted)"),
+    ("a write-back refused by a floor counts as held", "server/core",
+     "if (!p->source || !p->bytes)\n        return false;\n",
+     "reply->u.put_reply.outcome = OUTCOME_DUPLICATE;\n    return false;\n"),
+    ("nothing is fetched that a floor kept out", "server/core",
+     "heal_fetch(w, blob_slice(p->bytes), p->source - 1);", ";"),
+    ("removed tombstones are not covered by the floor of absent answers", "server/core",
+     "return newest->deleted && newest->version.hlc <= a->floor;", "return false;"),
 ]
 
 

@@ -155,10 +155,10 @@ static void send_answer(struct world *w, struct node *n, uint32_t worker, uint64
 static void describe(struct world *w, const struct node *n, uint32_t worker, const struct addr *to,
                      const struct wire_peer *m)
 {
-    static const char *const types[] = {"none",          "hello", "hello reply", "get",
-                                        "get reply",     "put",   "put reply",   "scan",
-                                        "scan reply",    "form",  "gossip",      "compare",
-                                        "compare reply", "pull",  "pull reply"};
+    static const char *const types[] = {
+        "none",          "hello", "hello reply", "get",   "get reply",  "put",
+        "put reply",     "scan",  "scan reply",  "form",  "gossip",     "compare",
+        "compare reply", "pull",  "pull reply",  "purge", "purge reply"};
     struct version v = {0};
     int detail = m->error;
 
@@ -171,6 +171,11 @@ static void describe(struct world *w, const struct node *n, uint32_t worker, con
     } else if (m->type == PEER_GET_REPLY) {
         v = m->u.get_reply.state.version;
         detail = m->error ? -m->error : (int)m->u.get_reply.found;
+    } else if (m->type == PEER_PURGE) {
+        v.hlc = m->u.purge.floor;
+        detail = (int)m->u.purge.step;
+    } else if (m->type == PEER_PURGE_REPLY) {
+        v.hlc = m->u.purge_reply.closed;
     } else if (m->type == PEER_PULL_REPLY) {
         detail = m->error ? -m->error : (int)m->u.pull_reply.n_records;
     }

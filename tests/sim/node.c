@@ -70,7 +70,11 @@ static void carry_out(struct world *w, struct node *n, uint32_t worker)
         case EFFECT_GET:
         case EFFECT_SCAN:
         case EFFECT_LEAVES:
+        case EFFECT_INFO:
             disk_read(w, n, worker, e);
+            break;
+        case EFFECT_PURGE:
+            disk_purge(w, n, worker, e);
             break;
         case EFFECT_STORE:
             ops[n_ops++] = e->u.store;
@@ -183,6 +187,44 @@ static void recv_request(struct world *w, struct node *n, struct item *item)
     node_step(w, n, item->worker, &in);
 }
 
+/* The purge floors of the node's slot: a slot that has become another incarnation has taken along
+ * what it had promised as any before. */
+static struct floor_fact floors_of(struct world *w, struct node *n, uint32_t worker, uint32_t ring,
+                                   uint32_t partition)
+{
+    struct floor_fact found = {.partition = partition};
+
+    for (uint32_t i = 0; i <= ring; i++) {
+        struct floor_fact fact = {.partition = partition};
+        struct ring_entry e;
+        int slot;
+
+        ring_lookup(w->rings[i], partition, &e);
+        slot = ring_entry_slot(&e, n->index);
+        if (slot < 0 || e.slots[slot].state != SLOT_READY)
+            continue;
+        found.incarnation = fact.incarnation = e.slots[slot].incarnation;
+        if (floor_fact_read(n->disk.store, worker, &fact) < 0)
+            sim_fail(w, "%s cannot read its floors", n->name);
+        found.opened = fact.opened > found.opened ? fact.opened : found.opened;
+        found.closed = fact.closed > found.closed ? fact.closed : found.closed;
+    }
+    return found;
+}
+
+static void recv_ring(struct world *w, struct node *n, const struct item *item)
+{
+    struct event in = {.type = EVENT_RING};
+    struct floor_fact facts[SIM_PARTITIONS];
+
+    for (uint32_t p = 0; p < SIM_PARTITIONS; p++)
+        facts[p] = floors_of(w, n, item->worker, (uint32_t)item->a, p);
+    in.u.ring.ring = w->rings[item->a];
+    in.u.ring.facts = facts;
+    in.u.ring.n_facts = SIM_PARTITIONS;
+    node_step(w, n, item->worker, &in);
+}
+
 static void recv_stopped(struct world *w, struct node *n)
 {
     bool idle = true;
@@ -238,9 +280,7 @@ void node_item(struct world *w, struct node *n, struct item *item)
         node_step(w, n, item->worker, &in);
         return;
     case ITEM_RING:
-        in.type = EVENT_RING;
-        in.u.ring.ring = w->rings[item->a];
-        node_step(w, n, item->worker, &in);
+        recv_ring(w, n, item);
         return;
     case ITEM_REQUEST:
         recv_request(w, n, item);
@@ -300,7 +340,8 @@ void node_start(struct world *w, struct node *n)
                                    .name = slice_str(n->name),
                                    .software = slice_str("sim"),
                                    .ops_max = 256,
-                                   .compare_ms = w->compare_ms};
+                                   .compare_ms = w->compare_ms,
+                                   .purge_age_ms = w->purge_age_ms};
 
     if (w->enabled[FAULT_TIGHT] && !w->healed) {
         config.ops_max = 2 + (uint32_t)sim_below(w, 8);

@@ -13,6 +13,7 @@
 #define QUOIT_SIM_H
 
 #include "server/base/prng.h"
+#include "server/core/floor_facts.h"
 #include "server/core/ring.h"
 #include "server/core/worker.h"
 #include "storage/store_mem.h"
@@ -78,6 +79,9 @@ enum cover {
     COVER_GATED,
     COVER_LOST_UNSYNCED,
     COVER_HEALED,
+    COVER_PURGED,
+    COVER_BELOW_FLOOR,
+    COVER_ABSENT_BELOW,
     COVER_DROPPED,
     COVER_TRACE, /* + enum trace_type */
     N_COVERS = COVER_TRACE + 8
@@ -240,8 +244,9 @@ struct world {
     struct stats stats;
 
     uint32_t n_nodes, replicas, n_clients, n_keys;
-    uint64_t sync_us;    /* a healthy disk's sync takes this at most */
-    uint32_t compare_ms; /* 0: replicas do not compare what they hold */
+    uint64_t sync_us;      /* a healthy disk's sync takes this at most */
+    uint32_t purge_age_ms; /* 0: tombstones stay */
+    uint32_t compare_ms;   /* 0: replicas do not compare what they hold */
     struct node nodes[SIM_NODES_MAX];
     struct link links[SIM_NODES_MAX][SIM_NODES_MAX]; /* [from][to] */
     bool blocked[SIM_NODES_MAX][SIM_NODES_MAX];      /* bytes from -> to do not pass */
@@ -294,6 +299,7 @@ void disk_deinit(struct node *n);
 void disk_crash(struct world *w, struct node *n, uint32_t n_workers);
 void disk_submit(struct world *w, struct node *n, uint32_t worker, const struct store_op *ops,
                  size_t n_ops);
+void disk_purge(struct world *w, struct node *n, uint32_t worker, const struct effect *e);
 void disk_read(struct world *w, struct node *n, uint32_t worker, const struct effect *e);
 /* Damages the record of a key, if there is one and it is on the disk. */
 bool disk_rot(struct world *w, struct node *n, uint32_t key);

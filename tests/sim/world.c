@@ -185,6 +185,7 @@ static void build(struct world *w)
     w->sync_us = sim_chance(w, 700) ? 2 * MS : 60 * MS;
     w->n_keys = 1 + (uint32_t)sim_below(w, SIM_KEYS_MAX);
     w->compare_ms = sim_chance(w, 250) ? 500 + (uint32_t)sim_below(w, 2000) : 0;
+    w->purge_age_ms = w->compare_ms % 2 ? 100 + w->compare_ms / 4 : 0;
     w->storm = sim_chance(w, 120);
     if (w->storm) { /* short, and all at once on one key */
         w->n_keys = 1;

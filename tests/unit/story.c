@@ -131,6 +131,10 @@ static bool note_effect(struct story *s, const struct effect *e)
         s->leaves = e->u.leaves.cookie;
         note(s, "leaves");
         break;
+    case EFFECT_INFO:
+    case EFFECT_PURGE:
+        fail_msg("no story purges");
+        break;
     case EFFECT_STORE:
         return note_store(s, &e->u.store);
     case EFFECT_TRACE:

@@ -99,6 +99,8 @@ static void repeated_fields_are_the_known_ones(void **state)
     assert_int_equal(count_repeated(&quoit__peer__compare_reply__descriptor), 1);
     assert_int_equal(count_repeated(&quoit__peer__pull__descriptor), 2);
     assert_int_equal(count_repeated(&quoit__peer__pull_reply__descriptor), 1);
+    assert_int_equal(count_repeated(&quoit__peer__purge__descriptor), 1);
+    assert_int_equal(count_repeated(&quoit__peer__purge_reply__descriptor), 1);
 }
 
 struct number {
@@ -151,11 +153,17 @@ static void field_numbers_never_change(void **state)
                    {"hello_reply", 9}, {"get", 10}, {"get_reply", 11}, {"put", 12},
                    {"put_reply", 13}, {"scan", 14}, {"scan_reply", 15}, {"form", 16},
                    {"gossip", 17}, {"compare", 18}, {"compare_reply", 19}, {"pull", 20},
-                   {"pull_reply", 21});
+                   {"pull_reply", 21}, {"purge", 22}, {"purge_reply", 23});
+    ASSERT_NUMBERS(quoit__peer__put__descriptor, {"key", 1}, {"state", 2}, {"first_hand", 3},
+                   {"source", 4});
+    ASSERT_NUMBERS(quoit__peer__purge__descriptor, {"step", 1}, {"floor", 2}, {"leaves", 3},
+                   {"differs", 4});
+    ASSERT_NUMBERS(quoit__peer__purge_reply__descriptor, {"closed", 1}, {"entered", 2},
+                   {"digests", 3});
     ASSERT_NUMBERS(quoit__peer__compare__descriptor, {"slot", 1}, {"digest", 2}, {"bits", 3},
-                   {"arcs", 4}, {"salt", 5});
+                   {"arcs", 4}, {"salt", 5}, {"closed", 6});
     ASSERT_NUMBERS(quoit__peer__compare_reply__descriptor, {"digest", 1}, {"parts", 2},
-                   {"later", 3});
+                   {"later", 3}, {"closed", 4});
     ASSERT_NUMBERS(quoit__peer__pull__descriptor, {"slot", 1}, {"quiet_ms", 2}, {"leaves", 3},
                    {"after", 4}, {"until", 5}, {"known", 6});
     ASSERT_NUMBERS(quoit__peer__pull_reply__descriptor, {"records", 1}, {"cursor", 2},

@@ -323,6 +323,7 @@ static void assert_peer_body(const struct wire_peer *a, const struct wire_peer *
         assert_key(&a->u.put.key, &b->u.put.key);
         assert_state(&a->u.put.state, &b->u.put.state);
         assert_int_equal(a->u.put.first_hand, b->u.put.first_hand);
+        assert_int_equal(a->u.put.source, b->u.put.source);
         break;
     case PEER_PUT_REPLY:
         assert_int_equal(a->u.put_reply.outcome, b->u.put_reply.outcome);
@@ -349,17 +350,33 @@ static void assert_peer_body(const struct wire_peer *a, const struct wire_peer *
         assert_true(a->u.compare.digest == b->u.compare.digest);
         assert_int_equal(a->u.compare.bits, b->u.compare.bits);
         assert_true(a->u.compare.salt == b->u.compare.salt);
+        assert_true(a->u.compare.closed == b->u.compare.closed);
         assert_numbers(a->u.compare.arcs, a->u.compare.n_arcs, b->u.compare.arcs,
                        b->u.compare.n_arcs);
         break;
     case PEER_COMPARE_REPLY:
         assert_true(a->u.compare_reply.digest == b->u.compare_reply.digest);
         assert_int_equal(a->u.compare_reply.later, b->u.compare_reply.later);
+        assert_true(a->u.compare_reply.closed == b->u.compare_reply.closed);
         assert_numbers(a->u.compare_reply.parts, a->u.compare_reply.n_parts,
                        b->u.compare_reply.parts, b->u.compare_reply.n_parts);
         break;
     case PEER_PULL:
         assert_pull(a, b);
+        break;
+    case PEER_PURGE:
+        assert_int_equal(a->u.purge.step, b->u.purge.step);
+        assert_true(a->u.purge.floor == b->u.purge.floor);
+        assert_numbers(a->u.purge.leaves, a->u.purge.n_leaves, b->u.purge.leaves,
+                       b->u.purge.n_leaves);
+        assert_int_equal(a->u.purge.differs, b->u.purge.differs);
+        break;
+    case PEER_PURGE_REPLY:
+        assert_true(a->u.purge_reply.closed == b->u.purge_reply.closed);
+        assert_true(a->u.purge_reply.entered == b->u.purge_reply.entered);
+        assert_int_equal(a->u.purge_reply.n_digests, b->u.purge_reply.n_digests);
+        for (size_t i = 0; i < a->u.purge_reply.n_digests; i++)
+            assert_true(a->u.purge_reply.digests[i] == b->u.purge_reply.digests[i]);
         break;
     case PEER_PULL_REPLY:
         assert_records(a->u.pull_reply.records, a->u.pull_reply.n_records, b->u.pull_reply.records,

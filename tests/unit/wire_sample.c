@@ -221,6 +221,7 @@ static void sample_compares(struct wire_peer *out)
 
     out[0].type = PEER_COMPARE;
     out[0].u.compare.slot = 2;
+    out[0].u.compare.closed = 0x99u;
     out[0].u.compare.digest = 0xfeedfacefeedfaceu;
     out[1].type = PEER_COMPARE;
     out[1].u.compare.bits = 15;
@@ -230,6 +231,7 @@ static void sample_compares(struct wire_peer *out)
     out[2].type = PEER_COMPARE_REPLY;
     out[2].u.compare_reply.digest = 77;
     out[2].u.compare_reply.later = true;
+    out[2].u.compare_reply.closed = 0x77u;
     out[2].u.compare_reply.parts = parts;
     out[2].u.compare_reply.n_parts = 3;
     out[3].type = PEER_PULL;
@@ -248,6 +250,27 @@ static void sample_compares(struct wire_peer *out)
     out[4].u.pull_reply.young = true;
     out[5].type = PEER_PULL_REPLY;
     out[5].error = ERR_NOT_OWNER;
+}
+
+static void sample_purges(struct wire_peer *out)
+{
+    static const uint32_t leaves[] = {3, 4, 16383};
+    static const uint64_t digests[] = {0, UINT64_MAX, 0x123456789abcdef0u};
+
+    out[0].type = PEER_PURGE;
+    out[0].u.purge.step = PURGE_OPEN;
+    out[0].u.purge.floor = 1;
+    out[1].type = PEER_PURGE;
+    out[1].u.purge.step = PURGE_LIST;
+    out[1].u.purge.floor = UINT64_MAX;
+    out[1].u.purge.leaves = leaves;
+    out[1].u.purge.n_leaves = 3;
+    out[1].u.purge.differs = true;
+    out[2].type = PEER_PURGE_REPLY;
+    out[2].u.purge_reply.closed = 0x1122334455667788u;
+    out[2].u.purge_reply.entered = 9;
+    out[2].u.purge_reply.digests = digests;
+    out[2].u.purge_reply.n_digests = 3;
 }
 
 void sample_peers(struct wire_peer out[SAMPLE_PEERS])
@@ -296,6 +319,7 @@ void sample_peers(struct wire_peer out[SAMPLE_PEERS])
     out[7].u.put.key = key_of(3, SLICE("key"), SLICE(""));
     out[7].u.put.state = state_of(1, 2, SLICE("value"));
     out[7].u.put.first_hand = true;
+    out[7].u.put.source = 3;
     out[8].type = PEER_PUT;
     out[8].u.put.key = key_of(1, SLICE("k"), SLICE(""));
     out[8].u.put.state = tombstone_of(3, 4);
@@ -316,6 +340,7 @@ void sample_peers(struct wire_peer out[SAMPLE_PEERS])
     sample_forms(&out[13]);
     sample_gossips(&out[18]);
     sample_compares(&out[21]);
+    sample_purges(&out[27]);
 }
 
 struct wire_ring *sample_ring(uint32_t n_partitions, uint32_t n_slots, uint32_t n_members)
