@@ -110,6 +110,11 @@ static json_t *problem_json(const struct quoit_problem *p)
     return object;
 }
 
+static void set_count(json_t *object, const char *name, const struct quoit_replica *r, uint64_t n)
+{
+    json_object_set_new(object, name, r->counted ? json_integer((json_int_t)n) : json_null());
+}
+
 static json_t *vnode_json(uint32_t number, const struct quoit_partition *p)
 {
     json_t *object = json_object(), *slots = json_array(), *slot;
@@ -126,6 +131,8 @@ static json_t *vnode_json(uint32_t number, const struct quoit_partition *p)
         json_object_set_new(slot, "node", json_string(r->member->name));
         set_int(slot, "incarnation", r->incarnation);
         json_object_set_new(slot, "joining", json_boolean(r->joining));
+        set_count(slot, "records", r, r->n_records);
+        set_count(slot, "tombstones", r, r->n_tombstones);
         json_array_append_new(slots, slot);
     }
     json_object_set_new(object, "slots", slots);

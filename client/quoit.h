@@ -314,6 +314,8 @@ struct quoit_replica {
     const struct quoit_member *member;
     uint64_t incarnation;
     bool joining; /* being filled: serves nothing yet */
+    bool counted; /* what follows is known: of the answering node's replicas only */
+    uint64_t n_records, n_tombstones; /* deleted ones included; and those of them */
 };
 
 struct quoit_partition {

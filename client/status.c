@@ -61,9 +61,21 @@ static void fill_problem(const struct wire_problem *from, const struct quoit_mem
                                  .advice = copy(arena, from->advice, ok)};
 }
 
-static void fill_partition(const struct wire_ring *ring, uint32_t p,
+static void fill_counts(const struct wire_status_result *from, uint32_t p, struct quoit_replica *to)
+{
+    if (!from->vnode_records || from->vnode_records[p] == 0 || from->vnode_tombstones[p] == 0 ||
+        memcmp(to->member->id, from->node_id.b, WIRE_ID_BYTES) != 0)
+        return;
+    to->counted = true;
+    to->n_records = from->vnode_records[p] - 1;
+    to->n_tombstones = from->vnode_tombstones[p] - 1;
+}
+
+static void fill_partition(const struct wire_status_result *from, uint32_t p,
                            const struct quoit_member *members, struct quoit_partition *to)
 {
+    const struct wire_ring *ring = from->ring;
+
     *to = (struct quoit_partition){.fence = ring->fence[p], .primary = ring->primary[p]};
     for (uint32_t s = 0; s < ring->n_slots; s++) {
         size_t at = (size_t)p * ring->n_slots + s;
@@ -74,20 +86,22 @@ static void fill_partition(const struct wire_ring *ring, uint32_t p,
             continue;
         m = &members[ring->slot_member[at]];
         to->n_live += ready && (m->state == QUOIT_UP || m->state == QUOIT_SUSPECT);
-        to->replicas[to->n_replicas++] = (struct quoit_replica){
+        to->replicas[to->n_replicas] = (struct quoit_replica){
             .slot = s, .member = m, .incarnation = ring->slot_incarnation[at], .joining = !ready};
+        fill_counts(from, p, &to->replicas[to->n_replicas++]);
     }
 }
 
-static int fill_partitions(const struct wire_ring *ring, struct arena *arena,
+static int fill_partitions(const struct wire_status_result *from, struct arena *arena,
                            struct quoit_status *to)
 {
+    const struct wire_ring *ring = from->ring;
     struct quoit_partition *list = arena_alloc(arena, ring->n_partitions * sizeof(*list));
 
     if (!list)
         return -ERR_NO_MEMORY;
     for (uint32_t p = 0; p < ring->n_partitions; p++)
-        fill_partition(ring, p, to->members, &list[p]);
+        fill_partition(from, p, to->members, &list[p]);
     to->n_partitions = ring->n_partitions;
     to->partitions = list;
     return 0;
@@ -128,7 +142,7 @@ int status_fill(const struct wire_status_result *from, struct arena *arena,
         fill_problem(&from->problems[i], members, arena, &ok, &problems[i]);
     to->members = members;
     to->problems = problems;
-    if (!ok || (from->ring && fill_partitions(from->ring, arena, to) < 0))
+    if (!ok || (from->ring && fill_partitions(from, arena, to) < 0))
         return -ERR_NO_MEMORY;
     *ret = to;
     return 0;

@@ -75,6 +75,16 @@ static void write_numbers(const struct wire_status_result *from, Quoit__StatusRe
     ret->n_no_write = from->n_no_write;
 }
 
+/* The generated struct knows no const. */
+static void write_counts(const struct wire_status_result *from, Quoit__StatusResult *ret)
+{
+    if (!from->vnode_records)
+        return;
+    ret->n_vnode_records = ret->n_vnode_tombstones = from->ring->n_partitions;
+    ret->vnode_records = (uint64_t *)from->vnode_records;
+    ret->vnode_tombstones = (uint64_t *)from->vnode_tombstones;
+}
+
 int pb_write_status(const struct wire_status_result *status, Quoit__StatusResult *ret,
                     struct pb_ring *ring, void **ret_block)
 {
@@ -109,6 +119,7 @@ int pb_write_status(const struct wire_status_result *status, Quoit__StatusResult
     ret->problems = to_problems;
     if (!status->ring)
         return 0;
+    write_counts(status, ret);
     ret->ring = &ring->ring;
     return pb_write_ring(status->ring, ring);
 }
@@ -187,6 +198,20 @@ static int read_ring(const Quoit__Ring *pb, struct arena *arena, struct wire_sta
     return ring->n_members == ret->n_members ? 0 : -ERR_BAD_REQUEST;
 }
 
+/* As many as the ring has partitions, or none. */
+static int read_counts(const Quoit__StatusResult *pb, struct wire_status_result *ret)
+{
+    size_t n = pb->n_vnode_records;
+
+    if (n == 0 && pb->n_vnode_tombstones == 0)
+        return 0;
+    if (!ret->ring || n != ret->ring->n_partitions || n != pb->n_vnode_tombstones)
+        return -ERR_BAD_REQUEST;
+    ret->vnode_records = pb->vnode_records;
+    ret->vnode_tombstones = pb->vnode_tombstones;
+    return 0;
+}
+
 int pb_read_status(const Quoit__StatusResult *pb, struct arena *arena,
                    const struct wire_status_result **ret)
 {
@@ -209,6 +234,8 @@ int pb_read_status(const Quoit__StatusResult *pb, struct arena *arena,
     status->problems = problems;
     if (r == 0 && pb->ring)
         r = read_ring(pb->ring, arena, status);
+    if (r == 0)
+        r = read_counts(pb, status);
     if (r == 0)
         *ret = status;
     return r;

@@ -62,6 +62,35 @@ static void members_problems_and_partitions_are_tied_together(void **state)
     arena_deinit(&arena);
 }
 
+static void counts_are_those_of_the_node_that_answers(void **state)
+{
+    struct wire_response answers[SAMPLE_RESPONSES];
+    struct wire_status_result from;
+    const struct quoit_status *s;
+    struct arena arena;
+    uint32_t n_counted = 0, n_own = 0;
+
+    sample_responses(answers);
+    from = *answers[11].u.status;
+    from.node_id = from.members[1].member.id;
+    arena_init(&arena, STATUS_ARENA_BYTES);
+    assert_int_equal(status_fill(&from, &arena, &s), 0);
+    for (uint32_t p = 0; p < s->n_partitions; p++) {
+        for (uint32_t i = 0; i < s->partitions[p].n_replicas; i++) {
+            const struct quoit_replica *r = &s->partitions[p].replicas[i];
+            bool own = memcmp(r->member->id, s->node_id, sizeof(s->node_id)) == 0;
+
+            n_own += own;
+            n_counted += r->counted;
+            assert_int_equal(r->counted, own && p % 5 != 0);
+            assert_int_equal(r->n_records, r->counted ? 1000 * p : 0);
+            assert_int_equal(r->n_tombstones, r->counted ? p : 0);
+        }
+    }
+    assert_in_range(n_counted, 1, n_own - 1);
+    arena_deinit(&arena);
+}
+
 static void without_room_there_is_no_status(void **state)
 {
     struct wire_response answers[SAMPLE_RESPONSES];
@@ -83,6 +112,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_time_of_hearing_is_a_time),
         cmocka_unit_test(members_problems_and_partitions_are_tied_together),
+        cmocka_unit_test(counts_are_those_of_the_node_that_answers),
         cmocka_unit_test(without_room_there_is_no_status),
     };
     return cmocka_run_group_tests_name("client_status", tests, NULL, NULL);

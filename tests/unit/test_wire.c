@@ -167,6 +167,11 @@ static void assert_status(const struct wire_status_result *a, const struct wire_
     assert_int_equal(a->ring != NULL, b->ring != NULL);
     if (a->ring)
         assert_ring(a->ring, b->ring);
+    assert_int_equal(a->vnode_records != NULL, b->vnode_records != NULL);
+    for (uint32_t p = 0; a->vnode_records && p < a->ring->n_partitions; p++) {
+        assert_true(a->vnode_records[p] == b->vnode_records[p]);
+        assert_true(a->vnode_tombstones[p] == b->vnode_tombstones[p]);
+    }
 }
 
 static void assert_result(const struct wire_response *a, const struct wire_response *b)

@@ -775,6 +775,61 @@ static void statuses_are_checked(void **state)
     assert_int_equal(status_through_the_wire(&bad), 0);
 }
 
+/* Where the status begins, which is the last field of the answer and goes on to its end. */
+static size_t status_at(struct slice body)
+{
+    for (size_t at = 0; at + 3 < body.len; at++) {
+        size_t len = 0, n = 1;
+
+        if (body.data[at] != (14 << 3 | 2))
+            continue;
+        for (unsigned int shift = 0; n < 6; shift += 7) {
+            len |= (size_t)(body.data[at + n] & 0x7f) << shift;
+            if (!(body.data[at + n++] & 0x80))
+                break;
+        }
+        if (at + n + len == body.len)
+            return at + n;
+    }
+    fail();
+    return 0;
+}
+
+/* The sample answer, with one number more in that field of its status (0: none). */
+static int with_one_more(size_t sample, uint32_t field)
+{
+    struct wire_response answers[SAMPLE_RESPONSES], back;
+    struct buf good = {0}, b = {0}, status = {0};
+    struct arena arena;
+    size_t at;
+    int r;
+
+    sample_responses(answers);
+    assert_int_equal(wire_response_pack(&answers[sample], &good), 0);
+    buf_consume(&good, LIMIT_FRAME_HEADER_BYTES);
+    at = status_at(buf_slice(&good));
+    assert_int_equal(buf_append(&status, good.data + at, good.len - at), 0);
+    if (field)
+        put_bytes(&status, field, "\1", 1);
+    put_number(&b, 1, 1);
+    put_message(&b, 14, &status);
+    arena_init(&arena, WIRE_ARENA_BUDGET(b.len));
+    r = wire_response_unpack(buf_slice(&b), &arena, &back);
+    arena_deinit(&arena);
+    buf_deinit(&good);
+    buf_deinit(&b);
+    return r;
+}
+
+static void counts_of_a_status_are_as_many_as_the_ring_has_partitions(void **state)
+{
+    assert_int_equal(with_one_more(10, 0), 0);
+    assert_int_equal(with_one_more(10, 15), -ERR_BAD_REQUEST); /* no ring */
+    assert_int_equal(with_one_more(11, 0), 0);
+    assert_int_equal(with_one_more(11, 15), -ERR_BAD_REQUEST); /* one too many */
+    assert_int_equal(with_one_more(11, 16), -ERR_BAD_REQUEST);
+}
+
 static void members_and_problems_of_a_status_are_bounded(void **state)
 {
     size_t n = LIMIT_MEMBERS_MAX + 1;
@@ -902,6 +957,7 @@ int main(void)
         cmocka_unit_test(rumours_are_bounded),
         cmocka_unit_test(comparisons_are_checked),
         cmocka_unit_test(statuses_are_checked),
+        cmocka_unit_test(counts_of_a_status_are_as_many_as_the_ring_has_partitions),
         cmocka_unit_test(members_and_problems_of_a_status_are_bounded),
         cmocka_unit_test(empty_records_exhaust_the_budget_not_the_memory),
         cmocka_unit_test(unknown_fields_exhaust_the_budget_not_the_memory),

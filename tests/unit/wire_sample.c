@@ -94,6 +94,7 @@ static const struct wire_status_result *sample_status(bool with_ring)
     static struct wire_status_result status[2];
     static struct wire_member_status members[5];
     static struct wire_problem problems[2];
+    static uint64_t records[64], tombstones[64];
     const struct wire_ring *ring = ring_once();
 
     for (size_t i = 0; i < 5; i++)
@@ -107,24 +108,31 @@ static const struct wire_status_result *sample_status(bool with_ring)
                                                  .boot = 3,
                                                  .software = SLICE("quoitd 0.1.0")};
     members[1].load = (struct wire_load){9, 1u << 20, UINT64_MAX, 13600, 20, 2000, LOAD_CLOCK};
+    for (uint64_t i = 0; i < 64; i++) {
+        records[i] = i % 5 ? 1 + 1000 * i : 0;
+        tombstones[i] = i % 5 ? 1 + i : 0;
+    }
     problems[0] = (struct wire_problem){PROBLEM_DOWN, 4, SLICE("n4 is down"), SLICE("start it")};
     problems[1] = (struct wire_problem){PROBLEM_MORE, 0, SLICE("and 7 more"), SLICE("")};
-    status[with_ring] = (struct wire_status_result){.verdict = VERDICT_DEGRADED,
-                                                    .text = SLICE("1 of 5 nodes is down"),
-                                                    .node_id = id_a,
-                                                    .cluster_id = id_b,
-                                                    .epoch = 227,
-                                                    .n_partitions = 64,
-                                                    .n_replicas = 4,
-                                                    .n_up = 2,
-                                                    .n_by_live = {0, 1, 2, 3, 58},
-                                                    .n_no_quorum = 6,
-                                                    .n_no_write = 7,
-                                                    .members = members,
-                                                    .n_members = 5,
-                                                    .problems = problems,
-                                                    .n_problems = 2,
-                                                    .ring = with_ring ? ring : NULL};
+    status[with_ring] =
+        (struct wire_status_result){.verdict = VERDICT_DEGRADED,
+                                    .text = SLICE("1 of 5 nodes is down"),
+                                    .node_id = id_a,
+                                    .cluster_id = id_b,
+                                    .epoch = 227,
+                                    .n_partitions = 64,
+                                    .n_replicas = 4,
+                                    .n_up = 2,
+                                    .n_by_live = {0, 1, 2, 3, 58},
+                                    .n_no_quorum = 6,
+                                    .n_no_write = 7,
+                                    .members = members,
+                                    .n_members = 5,
+                                    .problems = problems,
+                                    .n_problems = 2,
+                                    .ring = with_ring ? ring : NULL,
+                                    .vnode_records = with_ring ? records : NULL,
+                                    .vnode_tombstones = with_ring ? tombstones : NULL};
     return &status[with_ring];
 }
 
