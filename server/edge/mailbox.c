@@ -111,7 +111,8 @@ void letter_free(struct letter *l)
         blob_unref(l->u.damaged.store_key);
     } else if (l->type == LETTER_RING) {
         ring_unref(l->u.ring.ring);
-    } else if (l->type == LETTER_ANSWER) {
+    } else if (l->type == LETTER_STATUS || l->type == LETTER_ANSWER) {
+        blob_unref(l->u.status.counts);
         blob_unref(l->u.status.frame);
     }
     free(l);

@@ -27,7 +27,7 @@ enum letter_type {
     LETTER_IDLE,     /* worker -> control: that is done */
     LETTER_CLOSE,    /* control -> workers: close everything and return */
     LETTER_LOOK,     /* control -> workers: bring your meters up to date */
-    LETTER_STATUS,   /* worker -> control: a client asks how the cluster is */
+    LETTER_STATUS,   /* worker -> workers -> control: a client asks how the cluster is */
     LETTER_ANSWER    /* control -> worker: the answer to it */
 };
 
@@ -72,7 +72,9 @@ struct letter {
         struct {
             uint64_t conn, id, tag; /* of the request */
             bool ring;
-            struct blob *frame; /* ANSWER: the packed response, or NULL: no memory */
+            uint64_t epoch;      /* of the ring that the counts are of */
+            struct blob *counts; /* of records: see counts.c; or NULL */
+            struct blob *frame;  /* ANSWER: the packed response, or NULL: no memory */
         } status;
         struct {
             bool right;
@@ -104,7 +106,7 @@ struct letter *letter_new(enum letter_type type, uint32_t from); /* NULL: out of
 /* A letter with a deep copy of a peer message. Bytes that lie in owner are shared by reference.
  * sent_ms is the caller's to set. */
 struct letter *letter_peer(uint32_t from, const struct wire_peer *msg, struct blob *owner);
-/* Frees the letter and what it still owns (owner, fd, unread, ring, frame). */
+/* Frees the letter and what it still owns (owner, fd, unread, ring, counts, frame). */
 void letter_free(struct letter *letter);
 
 bool peer_is_request(const struct wire_peer *msg);

@@ -1,6 +1,7 @@
 /* status: how the cluster is, as this node sees it; and a client's question on its way.
  *
  *     client --frame--> worker --LETTER_STATUS--> control: ring, gossip, loads -> verdict, troubles
+ *                                (with the ring: by way of all workers, which count)
  *            <--frame--        <--LETTER_ANSWER--    the packed response
  *
  * Everything is put together when somebody asks. What others hold and do is what they have said of
@@ -148,21 +149,28 @@ void status_ask(struct worker_loop *wl, struct conn *conn, const struct wire_req
     letter->u.status.tag = tag;
     letter->u.status.ring = req->u.status.ring;
     wl->n_statuses++;
-    loop_post_one(&wl->node->control->loop, letter);
+    if (req->u.status.ring)
+        counts_ask(wl, letter);
+    else
+        loop_post_one(&wl->node->control->loop, letter);
 }
 
 /* A packed frame, or NULL: no memory. */
-static struct blob *pack(struct control *c, uint64_t id, bool with_ring, struct arena *arena)
+static struct blob *pack(struct control *c, const struct letter *letter, struct arena *arena)
 {
     struct wire_status_result status;
-    struct wire_response res = {.id = id, .ring_epoch = c->ring ? ring_epoch(c->ring) : 0};
+    struct wire_response res = {.id = letter->u.status.id,
+                                .ring_epoch = c->ring ? ring_epoch(c->ring) : 0};
     int rc = status_look(c, arena, &status);
     struct blob *frame = NULL;
     struct buf out;
 
     buf_init(&out);
     if (rc == 0) {
-        status.ring = with_ring ? ring_wire(c->ring) : NULL;
+        if (letter->u.status.ring) {
+            status.ring = ring_wire(c->ring);
+            counts_of(letter, c->ring, &status.vnode_records, &status.vnode_tombstones);
+        }
         res.type = RESULT_STATUS;
         res.u.status = &status;
     } else {
@@ -183,7 +191,7 @@ void status_answer(struct control *c, struct letter *letter)
     arena_init(&arena, STATUS_ARENA_BYTES);
     letter->type = LETTER_ANSWER;
     letter->from = c->loop.index;
-    letter->u.status.frame = pack(c, letter->u.status.id, letter->u.status.ring, &arena);
+    letter->u.status.frame = pack(c, letter, &arena);
     arena_deinit(&arena);
     loop_post_one(&c->node->workers[worker]->loop, letter);
 }

@@ -300,6 +300,10 @@ static void take_look(struct worker_loop *wl)
 
 static void take_letter(struct worker_loop *wl, struct letter *letter)
 {
+    if (letter->type == LETTER_STATUS) { /* it goes on */
+        counts_take(wl, letter);
+        return;
+    }
     switch (letter->type) {
     case LETTER_PEER:
         take_peer(wl, letter);
@@ -345,8 +349,8 @@ static void take_letter(struct worker_loop *wl, struct letter *letter)
     case LETTER_ANSWER:
         status_take(wl, letter);
         break;
-    case LETTER_IDLE:
     case LETTER_STATUS:
+    case LETTER_IDLE:
         break; /* control's */
     }
     letter_free(letter);
@@ -491,6 +495,7 @@ int worker_loop_new(struct node *node, uint32_t index, int fd, uint64_t clock_bo
     wl->node = node;
     wl->index = index;
     wl->armed_ms = NEVER_MS;
+    counts_init(&wl->counts);
     wl->outboxes = calloc(node->n_workers, sizeof(*wl->outboxes));
     for (uint32_t i = 0; wl->outboxes && i < node->n_workers; i++)
         list_init(&wl->outboxes[i]);
@@ -501,6 +506,7 @@ int worker_loop_new(struct node *node, uint32_t index, int fd, uint64_t clock_bo
         return rc < 0 ? rc : -ERR_NO_MEMORY;
     }
     peers_init(&wl->peers, wl);
+    counts_start(wl);
     uv_timer_init(&wl->loop.uv, &wl->timer);
     uv_timer_init(&wl->loop.uv, &wl->tick);
     wl->timer.data = wl->tick.data = wl;
@@ -534,6 +540,7 @@ void worker_loop_free(struct worker_loop *wl)
     peers_deinit(&wl->peers);
     worker_free(wl->core);
     worker_effects_deinit(wl);
+    counts_deinit(&wl->counts);
     ring_unref(wl->ring);
     for (uint32_t i = 0; wl->outboxes && i < wl->node->n_workers; i++)
         letters_free(&wl->outboxes[i]);

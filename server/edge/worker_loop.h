@@ -4,6 +4,7 @@
 #define QUOIT_EDGE_WORKER_LOOP_H
 
 #include "server/core/worker.h"
+#include "server/edge/counts.h"
 #include "server/edge/dones.h"
 #include "server/edge/listener.h"
 #include "server/edge/meter.h"
@@ -60,6 +61,7 @@ struct worker_loop {
     struct ring *ring; /* last told to the core, or NULL */
     uint32_t n_refused;
     uint32_t n_statuses; /* asked of control and not answered yet */
+    struct counts counts;
     struct meters meters;
     bool stepping, read, stopping, finishing, idle_told, closing;
     uv_thread_t thread;

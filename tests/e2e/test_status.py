@@ -77,10 +77,11 @@ class Node:
 
 
 class Cluster:
-    """One node for each size of a map."""
+    """One node for each size of a map; the first has one worker, the next two, ..."""
     def __init__(self, sizes=("1GiB",) * 3):
         ports = [free_port() for _ in sizes]
-        self.nodes = [Node(f"n{i + 1}", p, ports, "--zone", f"z{i + 1}", "--map-size", size)
+        self.nodes = [Node(f"n{i + 1}", p, ports, "--zone", f"z{i + 1}", "--workers", str(i + 1),
+                           "--map-size", size)
                       for i, (p, size) in enumerate(zip(ports, sizes))]
 
     def __enter__(self):
@@ -253,8 +254,32 @@ def a_vnode_is_told_with_its_owners(c):
     for p, vnode in enumerate(told["vnodes"]):
         equal((vnode["partition"], vnode["live"]), (p, 3))
         equal(sorted(s["node"] for s in vnode["slots"]), ["n1", "n2", "n3"])
+        equal([s["node"] for s in vnode["slots"] if s["records"] is not None], ["n2"])
     check("vnodes" not in status(c.nodes[1]), "only when asked for")
     has(quoit("admin", "status", "--vnodes", e=c.nodes[1], ok=USAGE).stderr, "-o json")
+
+
+def counts(node):
+    """(records, tombstones) of each partition, of the node's own replicas."""
+    told = status(node, "--vnodes")["vnodes"]
+    return [next((s["records"], s["tombstones"]) for s in v["slots"] if s["node"] == node.name)
+            for v in told]
+
+
+def a_replicas_records_are_counted(c):
+    keys = [f"vnode{i}" for i in range(20)]
+    put, gone = [0] * 1024, [0] * 1024
+    for i, key in enumerate(keys):
+        where = json.loads(quoit("where", "-o", "json", key, e=c.nodes[0]).stdout)["partition"]
+        put[where] += 1
+        gone[where] += i % 4 == 0
+    before = [counts(node) for node in c.nodes]
+    for i, key in enumerate(keys):
+        quoit("put", "-c", "all", key, "v", e=c.nodes[0])
+        if i % 4 == 0:
+            quoit("del", "-c", "all", key, e=c.nodes[0])
+    for node, old in zip(c.nodes, before):
+        equal(counts(node), [(n + put[p], m + gone[p]) for p, (n, m) in enumerate(old)], node.name)
 
 
 def one_node_is_told_alone(c):
@@ -488,7 +513,8 @@ def what_is_full_is_told_with_what_goes_on(_):
 
 
 TESTS = [each_node_says_that_all_is_well, loads_travel_by_gossip, the_json_is_what_the_page_says,
-         a_vnode_is_told_with_its_owners, one_node_is_told_alone, metrics_count_what_is_asked,
+         a_vnode_is_told_with_its_owners, a_replicas_records_are_counted,
+         one_node_is_told_alone, metrics_count_what_is_asked,
          metrics_are_as_many_whatever_the_ring, promtool_finds_nothing, monitors_are_answered,
          a_busy_port_is_a_sentence,
          a_node_that_is_killed_is_told_as_down, two_away_are_too_many,
