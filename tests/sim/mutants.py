@@ -8,6 +8,7 @@ everything else stays as it is. A mutant whose text is not found (because the co
 a failure: the list has to follow the code.
 
     mutants.py SOURCE_ROOT BUILD_ROOT [NAME ...]      prints TAP
+    mutants.py --texts SOURCE_ROOT                    only that: builds and runs nothing
 
 A mutant must be caught within SEEDS runs of sim; those of membership (GOSSIP_MUTANTS) by
 `gossip --check`.
@@ -100,7 +101,7 @@ MUTANTS = [
     ("the store keeps the older state", "storage",
      "return order > 0 ? OUTCOME_STORED", "return order < 0 ? OUTCOME_STORED"),
     ("what was fetched is not stored", "server/core",
-     "            emit_merge(w, s, &p->records[p->n_emitted++], out);",
+     "            emit_merge(w, s, p->n_emitted++, out);",
      "            p->n_emitted++;"),
     ("sends what the asker has, and not what it lacks", "server/core",
      "    if (!has)\n        return true;\n    order",
@@ -216,14 +217,20 @@ def libraries():
     return archives, flags + ["-lpthread"]
 
 
-def build_mutant(source, build, work, program, folder, old, new):
-    """Compiles and links one mutant; returns the executable, or a reason in a one-element list."""
+def places_of(source, folder, old):
+    """The files in which the text occurs, each as often as it does, with what they contain."""
     found = []
     for name in sorted(os.listdir(os.path.join(source, folder))):
         if name.endswith(".c"):
             with open(os.path.join(source, folder, name), encoding="utf-8") as f:
                 text = f.read()
             found += [(f"{folder}/{name}", text)] * text.count(old)
+    return found
+
+
+def build_mutant(source, build, work, program, folder, old, new):
+    """Compiles and links one mutant; returns the executable, or a reason in a one-element list."""
+    found = places_of(source, folder, old)
     if len(found) != 1:
         return [f"its text occurs {len(found)} times in {folder}"]
     path, text = found[0]
@@ -272,7 +279,25 @@ def try_mutant(source, build, program, folder, old, new):
     return False, f"survived {' '.join(ARGUMENTS[program])}"
 
 
+def check_texts(source):
+    """Whether each mutant's text occurs once, and each name."""
+    every = MUTANTS + GOSSIP_MUTANTS
+    names = [m[0] for m in every]
+    print(f"1..{len(every)}")
+    failed = 0
+    for number, (name, folder, old, new) in enumerate(every, 1):
+        n = len(places_of(source, folder, old))
+        good = n == 1 and new != old and names.count(name) == 1
+        failed += not good
+        print(f"{'ok' if good else 'not ok'} {number} - {name}")
+        if not good:
+            print(f"# its text occurs {n} times in {folder}, its name {names.count(name)} times")
+    return 1 if failed else 0
+
+
 def main():
+    if sys.argv[1] == "--texts":
+        return check_texts(os.path.abspath(sys.argv[2]))
     source, build, names = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), sys.argv[3:]
     every = [("sim",) + m for m in MUTANTS] + [("gossip",) + m for m in GOSSIP_MUTANTS]
     chosen = [m for m in every if not names or m[1] in names]
