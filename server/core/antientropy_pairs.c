@@ -144,24 +144,35 @@ void antientropy_heard(struct worker *w, uint32_t partition, uint32_t slot, bool
     set_differs(w->antientropy, p, !equal);
 }
 
+/* Ours to ask, whoever is the lower. */
+static void make_ours(struct worker *w, struct pair *p)
+{
+    set_differs(w->antientropy, p, true);
+    p->urgent = true;
+    p->n_vain = 0;
+    set_due(w->antientropy, p, w->now_ms);
+}
+
 void antientropy_range_changed(struct worker *w, struct store_range range)
 {
     struct antientropy *a = w->antientropy;
-    uint32_t first, last;
+    struct ring_entry entry;
+    uint32_t last;
 
     if (!a->pairs)
         return;
-    first = ring_partition(w->ring, range.first);
     last = ring_partition(w->ring, range.last);
-    for (uint32_t p = first; p <= last && p < a->n_partitions; p++)
-        for (uint32_t s = 0; owned(w, p) && s < a->n_slots; s++) {
-            struct pair *pair = pair_at(w, p, s);
+    for (uint32_t p = ring_partition(w->ring, range.first); p <= last && p < a->n_partitions; p++) {
+        int own;
 
-            set_differs(a, pair, true); /* ours to ask, whoever is the lower */
-            pair->urgent = true;
-            pair->n_vain = 0;
-            set_due(a, pair, w->now_ms);
-        }
+        if (!owned(w, p))
+            continue;
+        ring_lookup(w->ring, p, &entry);
+        own = own_slot(w, &entry);
+        for (uint32_t s = 0; own >= 0 && s < entry.n_slots; s++)
+            if (s != (uint32_t)own && entry.slots[s].state == SLOT_READY)
+                make_ours(w, pair_at(w, p, s));
+    }
 }
 
 /* ---- hints --------------------------------------------------------------------------------- */

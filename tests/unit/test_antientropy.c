@@ -31,6 +31,7 @@ struct cluster {
     struct store *stores[N_NODES];
     struct effects effects;
     struct ring *ring;
+    uint32_t replicas;
     struct arena ring_arena, arena;
     uint64_t now_ms, wall_ms;
     struct message queue[QUEUE_MAX];
@@ -227,8 +228,10 @@ static void make_ring(struct cluster *c, uint32_t n_partitions, uint64_t epoch)
 {
     static const char *const names[] = {"n0", "n1", "n2"};
     struct wire_member members[N_NODES] = {0};
-    struct ring_form_input in = {
-        .members = members, .n_members = N_NODES, .replicas = 3, .n_partitions = n_partitions};
+    struct ring_form_input in = {.members = members,
+                                 .n_members = N_NODES,
+                                 .replicas = c->replicas,
+                                 .n_partitions = n_partitions};
     struct wire_ring wire;
 
     for (uint32_t i = 0; i < N_NODES; i++) {
@@ -276,6 +279,7 @@ static struct cluster *cluster_new(void)
     struct store_config store = {.n_workers = 1, .notify = notify, .fatal = fatal};
 
     assert_non_null(c);
+    c->replicas = 3;
     c->now_ms = 1000;
     c->wall_ms = 1700000000000;
     arena_init(&c->arena, 0);
@@ -403,6 +407,14 @@ static uint64_t pulled_by(struct cluster *c, uint32_t node)
 
     worker_repair_stats(c->workers[node], &stats);
     return stats.n_pulled;
+}
+
+static uint32_t pairs_that_differ(struct cluster *c, uint32_t node)
+{
+    struct worker_repair_stats stats;
+
+    worker_repair_stats(c->workers[node], &stats);
+    return stats.n_pairs_differ;
 }
 
 /* ---- the tree ------------------------------------------------------------------------------ */
@@ -619,6 +631,64 @@ static void a_node_that_does_not_answer_holds_up_nobody(void **state)
     cluster_free(c);
 }
 
+/* ---- leaves that were wrong ----------------------------------------------------------------- */
+
+static void tell_remade(struct cluster *c, uint32_t node, struct store_range range)
+{
+    struct event e = {.type = EVENT_REMADE, .u.remade.range = range};
+
+    step(c, node, &e);
+    settle(c);
+}
+
+static void what_was_remade_is_compared_with_the_other_slots(void **state)
+{
+    struct cluster *c = cluster_new();
+    struct store_range all = {0, UINT64_MAX};
+
+    for (uint32_t k = 0; k < 200; k++)
+        for (uint32_t i = 0; i < N_NODES; i++)
+            write_key(c, i, k, 60000, "same");
+    cluster_start(c);
+    pass(c, 2 * ROUND_MS);
+    c->cut[1] = true; /* nothing is found equal meanwhile */
+    tell_remade(c, 1, all);
+    assert_int_equal(pairs_that_differ(c, 1), 64 * 2);
+    c->cut[1] = false;
+    pass(c, 3 * ROUND_MS);
+    for (uint32_t i = 0; i < N_NODES; i++)
+        assert_int_equal(pairs_that_differ(c, i), 0);
+    assert_int_equal(pulled_by(c, 0) + pulled_by(c, 1) + pulled_by(c, 2), 0);
+    cluster_free(c);
+}
+
+/* Leaves of a store are remade whoever its partitions belong to. */
+static void what_was_remade_of_others_is_not_compared(void **state)
+{
+    struct cluster *c = cluster_new();
+    struct store_range all = {0, UINT64_MAX};
+    uint32_t n_own = 0;
+
+    c->replicas = 2;
+    make_ring(c, 64, 1);
+    for (uint32_t p = 0; p < 64; p++) {
+        struct ring_entry entry;
+
+        ring_lookup(c->ring, p, &entry);
+        n_own += ring_entry_slot(&entry, 1) >= 0;
+    }
+    assert_in_range(n_own, 1, 63);
+    cluster_start(c);
+    pass(c, 2 * ROUND_MS);
+    c->cut[1] = true;
+    tell_remade(c, 1, all);
+    assert_int_equal(pairs_that_differ(c, 1), n_own);
+    c->cut[1] = false;
+    pass(c, 3 * ROUND_MS);
+    assert_int_equal(pairs_that_differ(c, 1), 0);
+    cluster_free(c);
+}
+
 /* ---- healing ------------------------------------------------------------------------------- */
 
 #define DAMAGED_KEY 7u
@@ -665,6 +735,32 @@ static void a_damaged_record_alone_in_its_leaf_is_healed(void **state)
     pass(c, 2 * ROUND_MS);
     assert_healed(c, true);
     assert_true(nodes_equal(c));
+    cluster_free(c);
+}
+
+/* As the scrub finds it: no comparison is needed. */
+static void a_record_that_is_told_to_be_damaged_is_healed(void **state)
+{
+    struct cluster *c = cluster_of_one_key();
+    uint8_t store_key[STORE_CURSOR_BYTES_MAX];
+    struct event e = {.type = EVENT_DAMAGED};
+    uint64_t n_compared;
+    struct key key;
+    char text[32];
+
+    cluster_start(c);
+    pass(c, 1000);
+    damage(c);
+    n_compared = c->n_sent[PEER_COMPARE];
+    key = key_of(DAMAGED_KEY, text);
+    e.u.damaged.store_key =
+        slice_of(store_key, store_cursor_encode(ring_token(c->ring, &key), &key, store_key));
+    step(c, DAMAGED_NODE, &e);
+    settle(c);
+    pass(c, 20);
+    assert_healed(c, true);
+    assert_true(nodes_equal(c));
+    assert_int_equal(c->n_sent[PEER_COMPARE], n_compared);
     cluster_free(c);
 }
 
@@ -728,7 +824,10 @@ int main(void)
         cmocka_unit_test(large_values_come_in_pieces_and_not_all_at_once),
         cmocka_unit_test(few_differences_cost_little_more_than_themselves),
         cmocka_unit_test(a_node_that_does_not_answer_holds_up_nobody),
+        cmocka_unit_test(what_was_remade_is_compared_with_the_other_slots),
+        cmocka_unit_test(what_was_remade_of_others_is_not_compared),
         cmocka_unit_test(a_damaged_record_alone_in_its_leaf_is_healed),
+        cmocka_unit_test(a_record_that_is_told_to_be_damaged_is_healed),
         cmocka_unit_test(nothing_is_healed_by_a_minority),
         cmocka_unit_test(partitions_may_be_split_in_the_middle_of_it),
     };
