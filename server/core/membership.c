@@ -253,6 +253,7 @@ static bool announce(struct membership *m, struct membership_effects *out)
                                        .clock = {.right = m->clock.verdict == CLOCK_IS_RIGHT,
                                                  .offset_ms = m->clock.offset_ms,
                                                  .behind_ms = m->clock.behind_ms}};
+        m->clock.told_ms = m->clock.offset_ms;
         m->clock.changed = false;
     }
     while (!list_empty(&m->changed)) {

@@ -20,6 +20,10 @@
  * A step is a change of the wall clock that the monotonic one has not seen: it may be a mistake or
  * the end of one, so what was said before counts no more. The worker sees it by itself
  * (server/core/clock.h) and stamps nothing until the new time is judged.
+ *
+ * What is one step for a worker that was idle may have been several for us, each too small to count
+ * as one. So a clock that is right is announced again when it has moved since it was announced
+ * last: else such a worker would wait for a verdict that never comes.
  */
 #include "server/core/membership_impl.h"
 
@@ -62,13 +66,22 @@ static bool is_fresh(const struct membership *m, const struct node *n)
            n->clock_said_ms + MEMBERSHIP_CLOCK_SAID_MS > m->now_ms;
 }
 
+/* What is too small to be a step may add up. */
+static bool has_moved(const struct membership *m)
+{
+    int64_t by_ms = m->clock.offset_ms - m->clock.told_ms;
+
+    return by_ms > (int64_t)LIMIT_CLOCK_AHEAD_MS / 4 || by_ms < -(int64_t)LIMIT_CLOCK_AHEAD_MS / 4;
+}
+
 static void decide(struct membership *m, bool right, uint64_t behind_ms)
 {
     enum clock_judgement verdict = right ? CLOCK_IS_RIGHT : CLOCK_IS_OFF;
     uint64_t more_ms = behind_ms > m->clock.behind_ms ? behind_ms - m->clock.behind_ms
                                                       : m->clock.behind_ms - behind_ms;
 
-    if (m->clock.verdict == verdict && more_ms <= LIMIT_CLOCK_AHEAD_MS / 4)
+    if (m->clock.verdict == verdict && more_ms <= LIMIT_CLOCK_AHEAD_MS / 4 &&
+        !(right && has_moved(m)))
         return;
     m->clock.verdict = verdict;
     m->clock.behind_ms = behind_ms;
@@ -113,7 +126,7 @@ void clock_judge(struct membership *m)
     }
     if (n_said > 0 && n_said >= (n_there < MEMBERSHIP_CLOCK_SAID ? n_there : MEMBERSHIP_CLOCK_SAID))
         decide(m, n_behind * 2 <= n_said, agreed_behind(m, n_said));
-    else if (m->clock.verdict == CLOCK_NOT_JUDGED && n_there == 0 &&
+    else if (m->clock.verdict != CLOCK_IS_OFF && n_there == 0 &&
              (m->n_order == 0 || m->now_ms - m->clock.stepped_ms >= MEMBERSHIP_CLOCK_ALONE_MS))
-        decide(m, true, 0);
+        decide(m, true, m->clock.verdict == CLOCK_IS_RIGHT ? m->clock.behind_ms : 0);
 }

@@ -83,6 +83,7 @@ struct membership {
         } verdict;
         uint64_t behind_ms;
         int64_t offset_ms;   /* wall clock less monotonic clock */
+        int64_t told_ms;     /* the same, as last announced */
         uint64_t stepped_ms; /* the last time that it changed all at once; at first, the start */
         bool changed;        /* to be announced */
     } clock;

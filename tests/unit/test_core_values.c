@@ -103,6 +103,24 @@ static void test_a_step_ahead_neither_stamps_nor_renews(void **state)
     assert_int_not_equal(clock_renewal(&c, WALL + jump_ms), 0);
 }
 
+/* Of an idle worker; membership may have seen two small steps. It says so all the same. */
+static void test_a_step_is_over_when_the_new_time_is_judged(void **state)
+{
+    const uint64_t ahead_ms = LIMIT_CLOCK_AHEAD_MS + 100;
+    struct clock c = leased(WALL + 1000);
+    struct version v;
+
+    clock_be_watched(&c);
+    clock_judged(&c, true, OFFSET, 0);
+    for (uint64_t ms = 0; ms < 10000; ms += 1000) { /* by itself it does not end */
+        clock_look(&c, NOW + ms, WALL + ahead_ms + ms);
+        assert_int_equal(clock_stamp(&c, WALL + ahead_ms + ms, &v), CLOCK_WAIT_START);
+    }
+    clock_judged(&c, true, OFFSET + (int64_t)ahead_ms, 0);
+    clock_look(&c, NOW, WALL + ahead_ms);
+    assert_int_equal(clock_stamp(&c, WALL + ahead_ms, &v), CLOCK_OK);
+}
+
 static void test_no_stamp_beyond_the_lease(void **state)
 {
     struct clock c = leased(WALL + 10);
@@ -323,6 +341,7 @@ int main(void)
         cmocka_unit_test(test_stamps_grow_when_time_goes_back),
         cmocka_unit_test(test_a_watched_clock_stamps_once_it_is_judged),
         cmocka_unit_test(test_a_step_ahead_neither_stamps_nor_renews),
+        cmocka_unit_test(test_a_step_is_over_when_the_new_time_is_judged),
         cmocka_unit_test(test_no_stamp_beyond_the_lease),
         cmocka_unit_test(test_a_failed_renewal_gives_nothing),
         cmocka_unit_test(test_the_lease_outgrows_a_slow_disk),

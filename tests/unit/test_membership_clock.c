@@ -28,6 +28,7 @@ struct rig {
     uint32_t n_judged; /* since it was cleared */
     bool right, watched;
     uint64_t behind_ms;
+    int64_t offset_ms; /* as judged */
 };
 
 static struct wire_id id_of(uint32_t handle)
@@ -54,6 +55,7 @@ static void collect(struct rig *rig, const struct membership_effects *fx)
             rig->n_judged++;
             rig->right = e->clock.right;
             rig->behind_ms = e->clock.behind_ms;
+            rig->offset_ms = e->clock.offset_ms;
         } else if (e->type == MEMBERSHIP_SEND && e->gossip.kind == GOSSIP_PING) {
             assert_true(rig->n_answers < ANSWERS_MAX);
             rig->answers[rig->n_answers++] =
@@ -204,11 +206,61 @@ static void a_clock_that_runs_ahead_slowly_is_found_out(void **state)
 
     begin(&rig, 2);
     for (int i = 0; i < 8; i++) {
+        assert_true(rig.right || rig.error_ms > (int64_t)LIMIT_CLOCK_AHEAD_MS);
         rig.error_ms += 100;
         pass(&rig, 500);
     }
-    assert_int_equal(rig.n_judged, 1);
     assert_false(rig.right);
+    tear_down(&rig);
+}
+
+/* Of which a worker that looks seldom sees one large step: it waits for a verdict. */
+static void two_small_steps_to_the_right_time(struct rig *rig)
+{
+    int64_t before_ms = rig->offset_ms;
+
+    rig->n_judged = 0;
+    for (int i = 0; i < 2; i++) {
+        for (uint32_t k = 1; k < OTHERS_MAX; k++)
+            rig->others_error_ms[k] += 300;
+        rig->error_ms += 300;
+        pass(rig, 100);
+    }
+    pass(rig, 500);
+    assert_true(rig->n_judged > 0 && rig->right && rig->behind_ms == 0);
+    assert_int_equal(rig->offset_ms, before_ms + 600);
+}
+
+static void small_steps_that_add_up_are_told(void **state)
+{
+    struct rig rig;
+
+    begin(&rig, 2);
+    two_small_steps_to_the_right_time(&rig);
+    rig.n_judged = 0;
+    rig.error_ms += LIMIT_CLOCK_AHEAD_MS / 4; /* each within what a worker follows by itself */
+    pass(&rig, 5000);
+    assert_int_equal(rig.n_judged, 0);
+    tear_down(&rig);
+}
+
+static void small_steps_of_the_only_member_are_told(void **state)
+{
+    struct rig rig;
+
+    set_up(&rig, 0);
+    two_small_steps_to_the_right_time(&rig);
+    tear_down(&rig);
+}
+
+/* Nobody is left who could say more. */
+static void small_steps_while_the_others_are_away_are_told(void **state)
+{
+    struct rig rig;
+
+    set_up(&rig, 2);
+    pass(&rig, MEMBERSHIP_CLOCK_ALONE_MS + STEP_MS);
+    two_small_steps_to_the_right_time(&rig);
     tear_down(&rig);
 }
 
@@ -322,6 +374,9 @@ int main(void)
         cmocka_unit_test(a_step_ahead_is_judged_anew),
         cmocka_unit_test(a_step_to_the_right_time_is_right),
         cmocka_unit_test(a_clock_that_runs_ahead_slowly_is_found_out),
+        cmocka_unit_test(small_steps_that_add_up_are_told),
+        cmocka_unit_test(small_steps_of_the_only_member_are_told),
+        cmocka_unit_test(small_steps_while_the_others_are_away_are_told),
         cmocka_unit_test(late_answers_feign_nothing),
         cmocka_unit_test(the_majority_says_who_is_off),
         cmocka_unit_test(who_is_behind_learns_by_how_much),
