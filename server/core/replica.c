@@ -66,6 +66,7 @@ struct pending *pending_new(struct worker *w, enum pending_kind kind, struct add
     p->until_ms = 0;
     p->id = msg->id;
     p->replica = msg->replica;
+    p->n_partitions = w->ring ? ring_wire(w->ring)->n_partitions : 0;
     p->bytes = NULL;
     p->pull = NULL;
     p->source = 0;
@@ -221,6 +222,15 @@ int replica_check(const struct worker *w, const struct wire_replica *r)
         entry.slots[r->slot].incarnation != r->incarnation)
         return ERR_NOT_OWNER;
     return 0;
+}
+
+int pending_check(const struct worker *w, const struct pending *p)
+{
+    int err = replica_check(w, &p->replica);
+
+    if (!err && p->n_partitions != ring_wire(w->ring)->n_partitions)
+        return ERR_NOT_OWNER;
+    return err;
 }
 
 /* The key lies in the partition that the request names: what is stored here stays findable. */

@@ -31,6 +31,7 @@ struct pending {
     uint64_t token;    /* GET, DIGEST, PUT */
     uint64_t until_ms; /* nobody waits for the answer any more; 0: never */
     struct wire_replica replica;
+    uint32_t n_partitions;  /* COMPARE, PULL, PURGE: of the ring when it came */
     struct blob *bytes;     /* DIGEST: the key, both parts; PUT that a purge floor may refuse: its
                                store key; COMPARE, PURGE: what is asked; gated: what the answer
                                consists of */
@@ -78,6 +79,9 @@ void pending_answer(struct worker *w, struct pending *p, const struct wire_peer 
                     uint64_t lsn, struct effects *out);
 /* May the slot that is asked answer? 0, or the error to answer with. */
 int replica_check(const struct worker *w, const struct wire_replica *r);
+/* The same of COMPARE and PULL when their read is done: numbers of leaves must also mean what they
+ * meant when it was asked. */
+int pending_check(const struct worker *w, const struct pending *p);
 void replica_reply_init(const struct worker *w, struct wire_peer *reply, enum wire_peer_type type,
                         uint64_t id, const struct wire_replica *replica, int error);
 void replica_refuse(struct worker *w, struct addr from, const struct wire_peer *msg, int err,

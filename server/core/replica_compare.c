@@ -128,7 +128,7 @@ void replica_leaves(struct worker *w, const struct event *in, struct effects *ou
         replica_purge_leaves(w, p, in, out);
         return;
     }
-    err = in->u.leaves.error ? -in->u.leaves.error : replica_check(w, &p->replica);
+    err = in->u.leaves.error ? -in->u.leaves.error : pending_check(w, p);
     if (err) {
         pending_refuse(w, p, err, out);
         return;

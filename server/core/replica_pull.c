@@ -289,7 +289,7 @@ void replica_pull_scanned(struct worker *w, struct pending *p, const struct even
     struct pull_job *job = p->pull;
     enum page_end end = PAGE_READ;
     int r = in->u.scanned.error;
-    int err = replica_check(w, &p->replica);
+    int err = pending_check(w, p);
 
     if (!err && r == -ERR_CORRUPT && page && page->cursor_len > 0) {
         place_set(&job->looked, slice_of(page->cursor, page->cursor_len)); /* step over it */

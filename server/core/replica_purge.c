@@ -24,7 +24,6 @@ struct purge_ask {
     enum wire_purge_step step;
     uint64_t floor, closed, entered;
     uint64_t lsn;
-    uint32_t n_partitions; /* whose leaves are meant */
     uint32_t n, at;        /* leaves, and which is being read; n 0: all, from the tree */
     uint32_t leaves[LIMIT_PULL_LEAVES];
     uint64_t digests[LIMIT_PULL_LEAVES];
@@ -72,13 +71,9 @@ static void read_leaf(struct worker *w, struct pending *p, struct slice cursor, 
 }
 
 /* 0, or the error to answer with. */
-static int check_again(const struct worker *w, struct pending *p, int error)
+static int check_again(const struct worker *w, const struct pending *p, int error)
 {
-    if (error)
-        return -error;
-    if (ask_of(p)->n_partitions != ring_wire(w->ring)->n_partitions)
-        return ERR_NOT_OWNER;
-    return replica_check(w, &p->replica);
+    return error ? -error : pending_check(w, p);
 }
 
 void replica_purge_leaves(struct worker *w, struct pending *p, const struct event *in,
@@ -210,7 +205,6 @@ void replica_purge(struct worker *w, struct addr from, const struct wire_peer *m
     struct purge_ask ask = {.step = msg->u.purge.step,
                             .floor = msg->u.purge.floor,
                             .closed = floor_closed(w, msg->replica.partition),
-                            .n_partitions = ring_wire(w->ring)->n_partitions,
                             .n = (uint32_t)msg->u.purge.n_leaves};
     struct pending *p;
 

@@ -38,12 +38,16 @@ struct cluster {
     uint32_t at, n;
     uint64_t n_sent[N_TYPES], n_bytes, n_lost;
     bool cut[N_NODES]; /* nothing goes in or out */
+    /* Partitions are split while this kind of read is under way for another node. */
+    enum effect_type split_at;
+    int refusals[N_TYPES]; /* the first error of each type of answer */
     struct buf scratch;
 };
 
 /* ---- carrying out -------------------------------------------------------------------------- */
 
 static void step(struct cluster *c, uint32_t node, struct event *e);
+static void split_partitions(struct cluster *c, uint32_t node);
 
 static void notify(void *ctx, uint32_t queue)
 {
@@ -67,6 +71,8 @@ static void send(struct cluster *c, uint32_t node, const struct effect *e)
     c->scratch.len = 0;
     assert_int_equal(wire_peer_pack(&e->u.send.msg, &c->scratch), 0);
     c->n_sent[e->u.send.msg.type]++;
+    if (!c->refusals[e->u.send.msg.type])
+        c->refusals[e->u.send.msg.type] = e->u.send.msg.error;
     c->n_bytes += c->scratch.len;
     if (c->cut[node] || c->cut[m.to]) {
         c->n_lost++;
@@ -89,6 +95,8 @@ static void read_leaves(struct cluster *c, uint32_t node, const struct effect *e
     in.u.leaves.n =
         (uint32_t)(((e->u.leaves.range.last - e->u.leaves.range.first) >> (64 - STORE_LEAF_BITS)) +
                    1);
+    if (c->split_at == EFFECT_LEAVES && !(in.u.leaves.cookie & ANTIENTROPY_COOKIE))
+        split_partitions(c, node);
     step(c, node, &in);
 }
 
@@ -103,6 +111,8 @@ static void read_page(struct cluster *c, uint32_t node, const struct effect *e)
     in.u.scanned.error =
         s->ops->scan(s, 0, e->u.scan.range, e->u.scan.cursor, e->u.scan.bytes_max, &page);
     in.u.scanned.page = &page;
+    if (c->split_at == EFFECT_SCAN && !(in.u.scanned.cookie & ANTIENTROPY_COOKIE))
+        split_partitions(c, node);
     step(c, node, &in);
 }
 
@@ -308,6 +318,13 @@ static void publish(struct cluster *c, uint32_t node)
 
     e.u.ring.ring = c->ring;
     step(c, node, &e);
+}
+
+static void split_partitions(struct cluster *c, uint32_t node)
+{
+    c->split_at = 0;
+    make_ring(c, 256, 2);
+    publish(c, node);
 }
 
 /* All nodes learn of the ring, and of each other. */
@@ -810,6 +827,37 @@ static void partitions_may_be_split_in_the_middle_of_it(void **state)
     cluster_free(c);
 }
 
+/* An answer made of two rings would name leaves that the asker does not have. */
+static void assert_not_answered_across_a_split(enum effect_type split_at,
+                                               enum wire_peer_type answer)
+{
+    struct cluster *c = cluster_new();
+
+    for (uint32_t k = 0; k < 2000; k++)
+        for (uint32_t i = 0; i < N_NODES; i++)
+            if (k % 7 != i)
+                write_key(c, i, k, 60000, "v");
+    c->split_at = split_at;
+    cluster_start(c);
+    assert_int_equal(c->split_at, 0);
+    assert_int_equal(c->refusals[answer], ERR_NOT_OWNER);
+    for (uint32_t i = 0; i < N_NODES; i++)
+        publish(c, i);
+    pass(c, 3 * ROUND_MS);
+    assert_true(nodes_equal(c));
+    cluster_free(c);
+}
+
+static void what_was_compared_across_a_split_is_not_answered(void **state)
+{
+    assert_not_answered_across_a_split(EFFECT_LEAVES, PEER_COMPARE_REPLY);
+}
+
+static void what_was_pulled_across_a_split_is_not_answered(void **state)
+{
+    assert_not_answered_across_a_split(EFFECT_SCAN, PEER_PULL_REPLY);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -830,6 +878,8 @@ int main(void)
         cmocka_unit_test(a_record_that_is_told_to_be_damaged_is_healed),
         cmocka_unit_test(nothing_is_healed_by_a_minority),
         cmocka_unit_test(partitions_may_be_split_in_the_middle_of_it),
+        cmocka_unit_test(what_was_compared_across_a_split_is_not_answered),
+        cmocka_unit_test(what_was_pulled_across_a_split_is_not_answered),
     };
 
     return cmocka_run_group_tests_name("antientropy", tests, NULL, NULL);
