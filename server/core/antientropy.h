@@ -48,6 +48,12 @@
 #define ANTIENTROPY_RETRY_MS 100u
 /* Bytes of keys and values pulled per second and worker: a fifth of what a disk of today takes. */
 #define ANTIENTROPY_BYTES_PER_S (32u << 20)
+/* However short a record, it counts as so many: for its place in the log and its share of a page,
+ * the disk writes half a kilobyte and more. */
+#define ANTIENTROPY_RECORD_BYTES_MIN 512u
+/* So far ahead of its share pulling may be before it rests: timers are no finer, and small answers
+ * would wait for one each. */
+#define ANTIENTROPY_AHEAD_MS 10u
 /* Of this worker's time, at most one part in so many goes into reading its own trees, while nobody
  * has just come back. */
 #define ANTIENTROPY_TIME_SHARE 20u
@@ -185,7 +191,7 @@ struct antientropy {
     uint32_t cursor;    /* is looked at next */
     uint64_t look_ms;   /* when to look for due pairs */
     uint64_t rest_us;   /* no further tree of a pair that is not urgent before this */
-    uint64_t pull_ms;   /* nothing is pulled before this */
+    uint64_t pull_us;   /* what was pulled is its share up to here */
     uint64_t n_questions;
     bool more_due; /* the last look did not go all the way round */
     uint32_t n_sessions;

@@ -122,9 +122,9 @@ void pull_go_on(struct worker *w, struct session *s, struct effects *out)
         session_end(w, s, SESSION_DIFFERED);
         return;
     }
-    if (a->pull_ms > w->now_ms) {
+    if (a->pull_us > (w->now_ms + ANTIENTROPY_AHEAD_MS) * 1000) {
         s->stage = SESSION_REST;
-        s->until_ms = a->pull_ms;
+        s->until_ms = (a->pull_us + 999) / 1000;
         return;
     }
     begin_question(w, s, out);
@@ -237,12 +237,14 @@ static bool records_belong(const struct worker *w, const struct session *s,
     return true;
 }
 
-static void charge_bytes(struct worker *w, size_t bytes)
+/* In microseconds: an answer of a few small records is less than one millisecond's share. */
+static void charge_bytes(struct worker *w, uint64_t bytes)
 {
     struct antientropy *a = w->antientropy;
+    uint64_t now_us = w->now_ms * 1000;
 
-    a->pull_ms = (a->pull_ms > w->now_ms ? a->pull_ms : w->now_ms) +
-                 (uint64_t)bytes * 1000 / ANTIENTROPY_BYTES_PER_S;
+    a->pull_us =
+        (a->pull_us > now_us ? a->pull_us : now_us) + bytes * 1000000 / ANTIENTROPY_BYTES_PER_S;
 }
 
 void pull_recv(struct worker *w, struct session *s, const struct wire_peer *msg,
@@ -250,7 +252,7 @@ void pull_recv(struct worker *w, struct session *s, const struct wire_peer *msg,
 {
     struct pull *p = &s->pull;
     const struct wire_record *records = msg->u.pull_reply.records;
-    size_t n = msg->u.pull_reply.n_records, bytes = 0;
+    size_t n = msg->u.pull_reply.n_records, bytes = 0, charged = 0;
 
     if (!records_belong(w, s, records, n) || !advance(w, s, msg->u.pull_reply.cursor)) {
         session_end(w, s, SESSION_FAILED);
@@ -261,9 +263,13 @@ void pull_recv(struct worker *w, struct session *s, const struct wire_peer *msg,
         pull_go_on(w, s, out);
         return;
     }
-    for (size_t i = 0; i < n; i++)
-        bytes += record_bytes(&records[i]);
-    charge_bytes(w, bytes);
+    for (size_t i = 0; i < n; i++) {
+        size_t size = record_bytes(&records[i]);
+
+        bytes += size;
+        charged += size > ANTIENTROPY_RECORD_BYTES_MIN ? size : ANTIENTROPY_RECORD_BYTES_MIN;
+    }
+    charge_bytes(w, charged);
     w->antientropy->stats.n_pulled += n;
     w->antientropy->stats.n_pulled_bytes += bytes;
     s->n_pulled += n;

@@ -608,6 +608,25 @@ static void large_values_come_in_pieces_and_not_all_at_once(void **state)
     cluster_free(c);
 }
 
+/* What they cost is not the bytes of their values. */
+static void many_small_records_come_no_faster(void **state)
+{
+    struct cluster *c = cluster_new();
+    uint64_t n = 20000, per_ms = ANTIENTROPY_BYTES_PER_S / 1000 / ANTIENTROPY_RECORD_BYTES_MIN;
+
+    for (uint32_t k = 0; k < n; k++)
+        for (uint32_t i = 0; i < 2; i++)
+            write_key(c, i, k, 60000, "v");
+    cluster_start(c);
+    pass(c, 100);
+    /* A question of each session is under way when the share is used up. */
+    assert_in_range(pulled_by(c, 2), 100, 100 * per_ms + ANTIENTROPY_SESSIONS * n / 64);
+    pass(c, 1000);
+    assert_int_equal(pulled_by(c, 2), n);
+    assert_true(nodes_equal(c));
+    cluster_free(c);
+}
+
 static void few_differences_cost_little_more_than_themselves(void **state)
 {
     struct cluster *c = cluster_new();
@@ -870,6 +889,7 @@ int main(void)
         cmocka_unit_test(what_is_of_the_future_is_not_young),
         cmocka_unit_test(a_leaf_may_be_larger_than_a_question),
         cmocka_unit_test(large_values_come_in_pieces_and_not_all_at_once),
+        cmocka_unit_test(many_small_records_come_no_faster),
         cmocka_unit_test(few_differences_cost_little_more_than_themselves),
         cmocka_unit_test(a_node_that_does_not_answer_holds_up_nobody),
         cmocka_unit_test(what_was_remade_is_compared_with_the_other_slots),
