@@ -443,10 +443,12 @@ static bool session_drain(struct worker *w, struct session *s, struct effects *o
         return true;
     case SESSION_COMPARE:
     case SESSION_PULL:
-        if (s->until_ms <= w->now_ms) {
-            w->nodes[s->node].mute_ms = w->now_ms + ANTIENTROPY_MUTE_MS;
-            session_end(w, s, SESSION_FAILED);
-        }
+        if (s->until_ms > w->now_ms)
+            return true;
+        if (!worker_room(w, out)) /* it gives up its blobs */
+            return false;
+        w->nodes[s->node].mute_ms = w->now_ms + ANTIENTROPY_MUTE_MS;
+        session_end(w, s, SESSION_FAILED);
         return true;
     case SESSION_MERGE:
         return pull_merge(w, s, out);

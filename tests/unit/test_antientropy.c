@@ -667,6 +667,30 @@ static void a_node_that_does_not_answer_holds_up_nobody(void **state)
     cluster_free(c);
 }
 
+/* What they held is given up in a step that may have no room for it left. */
+static void questions_that_time_out_wait_for_room(void **state)
+{
+    static struct effects out;
+    struct cluster *c = cluster_new();
+    struct worker *w = c->workers[0];
+    uint32_t n, graves_n;
+
+    c->cut[0] = true;
+    cluster_start(c);
+    n = w->antientropy->n_sessions;
+    assert_true(n > 0);
+    w->now_ms = c->now_ms + ANTIENTROPY_ANSWER_MS;
+    out.n = 0;
+    graves_n = w->graves_n;
+    w->graves_n = WORKER_GRAVES_MAX;
+    assert_false(antientropy_drain(w, &out));
+    assert_int_equal(w->antientropy->n_sessions, n);
+    w->graves_n = graves_n;
+    assert_true(antientropy_drain(w, &out));
+    assert_int_equal(w->antientropy->stats.n_failed, n);
+    cluster_free(c);
+}
+
 /* ---- leaves that were wrong ----------------------------------------------------------------- */
 
 static void tell_remade(struct cluster *c, uint32_t node, struct store_range range)
@@ -892,6 +916,7 @@ int main(void)
         cmocka_unit_test(many_small_records_come_no_faster),
         cmocka_unit_test(few_differences_cost_little_more_than_themselves),
         cmocka_unit_test(a_node_that_does_not_answer_holds_up_nobody),
+        cmocka_unit_test(questions_that_time_out_wait_for_room),
         cmocka_unit_test(what_was_remade_is_compared_with_the_other_slots),
         cmocka_unit_test(what_was_remade_of_others_is_not_compared),
         cmocka_unit_test(a_damaged_record_alone_in_its_leaf_is_healed),
