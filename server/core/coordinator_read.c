@@ -8,6 +8,7 @@
  * so they may be asked anywhere, any number of times.
  */
 #include "server/core/hedge.h"
+#include <assert.h>
 
 int read_pick(struct worker *w, const struct op *op)
 {
@@ -51,15 +52,14 @@ static uint64_t read_refresh(struct worker *w, struct op *op)
     return next;
 }
 
-/* Asks the next slot; false when there is none. */
-static bool read_ask_one(struct worker *w, struct op *op, read_ask_fn *ask, struct effects *out)
+/* Asks the next slot, and returns it; -1 when there is none. */
+static int read_ask_one(struct worker *w, struct op *op, read_ask_fn *ask, struct effects *out)
 {
     int slot = read_pick(w, op);
 
-    if (slot < 0)
-        return false;
-    ask(w, op, (uint32_t)slot, out);
-    return true;
+    if (slot >= 0)
+        ask(w, op, (uint32_t)slot, out);
+    return slot;
 }
 
 /* When the slowest outstanding answer deserves a hedge; UINT64_MAX if none is outstanding, or
@@ -78,14 +78,17 @@ static uint64_t read_hedge_ms(const struct worker *w, const struct op *op)
 /* Asks one more slot, if there is credit for it; returns when the next hedge is due. */
 static uint64_t read_hedge(struct worker *w, struct op *op, read_ask_fn *ask, struct effects *out)
 {
+    int slot;
+
     for (uint32_t i = 0; i < op->entry.n_slots; i++)
         if (op->slots[i].phase == PHASE_ASKED)
             hedge_late(w, op, i);
     if (!hedge_take(w))
         return UINT64_MAX; /* until a silent slot is asked again */
-    read_ask_one(w, op, ask, out);
+    slot = read_ask_one(w, op, ask, out);
+    assert(slot >= 0); /* else none would have been due */
     w->stats.n_hedges++;
-    worker_trace(out, TRACE_HEDGE, op->partition, op_tally(op).done);
+    worker_trace(out, TRACE_HEDGE, op->partition, (uint64_t)slot);
     return read_hedge_ms(w, op);
 }
 
@@ -114,7 +117,7 @@ void read_review(struct worker *w, struct op *op, read_ask_fn *ask, struct effec
     struct op_tally t = op_tally(op);
     uint64_t hedge, resend;
 
-    while (t.done + t.asked < op->need && read_ask_one(w, op, ask, out))
+    while (t.done + t.asked < op->need && read_ask_one(w, op, ask, out) >= 0)
         t = op_tally(op);
     if (t.done + t.asked + t.retry < op->need) {
         op_reply_error(w, op,

@@ -172,7 +172,7 @@ enum trace_type {
     TRACE_READ_REPAIR,     /* a get wrote the merged state back; a = partition, b = slots */
     TRACE_CORRUPT,         /* a record failed its checksum; a = partition, b = token */
     TRACE_OVERLOADED,      /* requests were refused; a = in flight, b = how many, since the last */
-    TRACE_HEDGE            /* a slow slot was not waited for; a = partition, b = slot */
+    TRACE_HEDGE            /* a slow slot was not waited for; a = partition, b = slot asked next */
 };
 
 struct effect {

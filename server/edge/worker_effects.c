@@ -505,8 +505,8 @@ static void run_trace(struct worker_loop *wl, const struct effect *e)
                  b);
         break;
     case TRACE_HEDGE:
-        log_debug(log, "a slow slot was not waited for", "partition=%" PRIu64 " slot=%" PRIu64, a,
-                  b);
+        log_debug(log, "a slow slot was not waited for",
+                  "partition=%" PRIu64 " asked_slot=%" PRIu64, a, b);
         break;
     }
 }

@@ -138,7 +138,10 @@ static bool note_effect(struct story *s, const struct effect *e)
     case EFFECT_STORE:
         return note_store(s, &e->u.store);
     case EFFECT_TRACE:
-        note(s, "trace %s", trace_names[e->u.trace.type]);
+        if (e->u.trace.type == TRACE_HEDGE)
+            note(s, "trace HEDGE s%u", (unsigned)e->u.trace.b);
+        else
+            note(s, "trace %s", trace_names[e->u.trace.type]);
         break;
     }
     return false;

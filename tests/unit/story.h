@@ -8,7 +8,7 @@
  *   store clock            a lease                               reply 7 found "v" / reply 7 absent
  *   get 1                  read number 1                         send n1 put s1 first|state "v"
  *   scan 1                                                       send n1 get s1 full|digest
- *   answer n1 put stored   a reply of the replica to a peer      trace RESTAMP
+ *   answer n1 put stored   a reply of the replica to a peer      trace RESTAMP / trace HEDGE s1
  */
 #ifndef QUOIT_TESTS_STORY_H
 #define QUOIT_TESTS_STORY_H

@@ -584,8 +584,8 @@ static void test_get_hedges_a_slow_slot(void **state)
     story_got(s, 1, 0, &v, 0);
     s->lines[0] = '\0';
     story_pass(s, 50);
-    story_expect(s, other == 1 ? "send n1 get digest\ntrace HEDGE\n"
-                               : "send n2 get digest\ntrace HEDGE\n");
+    story_expect(s, other == 1 ? "send n1 get digest\ntrace HEDGE s1\n"
+                               : "send n2 get digest\ntrace HEDGE s2\n");
     story_answer_get(s, other, 0, &v);
     story_expect(s, "reply 7 found \"v\"\n");
     story_end(s);
@@ -622,8 +622,8 @@ static void test_get_hedges_after_the_recent_p95(void **state)
     story_pass(s, HEDGE_MIN_MS - 1);
     story_expect(s, "");
     story_pass(s, 1);
-    story_expect(s, other == 1 ? "send n1 get digest\ntrace HEDGE\n"
-                               : "send n2 get digest\ntrace HEDGE\n");
+    story_expect(s, other == 1 ? "send n1 get digest\ntrace HEDGE s1\n"
+                               : "send n2 get digest\ntrace HEDGE s2\n");
     story_answer_get(s, other, 0, &v);
     story_expect(s, "reply 7 found \"v\"\n");
     story_end(s);
@@ -638,7 +638,7 @@ static void test_a_slow_whole_answer_is_asked_whole_elsewhere(void **state)
     story_get(s, 7, LEVEL_ONE);
     s->lines[0] = '\0';
     story_pass(s, HEDGE_MIN_MS);
-    assert_non_null(strstr(s->lines, "get full\ntrace HEDGE\n"));
+    assert_non_null(strstr(s->lines, "get full\ntrace HEDGE s"));
     s->lines[0] = '\0';
     story_answer_get(s, s->sent[s->n_sent - 1].node, 0, &v);
     story_expect(s, "reply 7 found \"v\"\n");
