@@ -75,7 +75,8 @@ void antientropy_recv_ring(struct worker *w)
     struct antientropy *a = w->antientropy;
     const struct wire_ring *ring = ring_wire(w->ring);
 
-    if (a->n_partitions == ring->n_partitions && a->n_slots == ring->n_slots)
+    if (a->n_partitions == ring->n_partitions && a->n_slots == ring->n_slots &&
+        (a->pairs || a->round_ms == 0))
         return;
     antientropy_forget(w); /* numbers of partitions, slots and leaves mean something else now */
     free(a->pairs);
@@ -87,7 +88,7 @@ void antientropy_recv_ring(struct worker *w)
     a->stats.n_pairs_differ = 0;
     if (a->round_ms == 0)
         return;
-    a->pairs = calloc(n_pairs(a), sizeof *a->pairs); /* NULL: with the next ring, perhaps */
+    a->pairs = calloc(n_pairs(a), sizeof *a->pairs); /* NULL: with the next ring */
     for (size_t i = 0; a->pairs && i < n_pairs(a); i++)
         a->pairs[i].due_ms = w->now_ms + prng_below(&w->prng, a->round_ms);
 }

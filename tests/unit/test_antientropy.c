@@ -44,6 +44,32 @@ struct cluster {
     struct buf scratch;
 };
 
+/* ---- memory -------------------------------------------------------------------------------- */
+
+static bool no_memory; /* for calloc */
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t n);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t n);
+
+void *__wrap_malloc(size_t n)
+{
+    return __real_malloc(n);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return no_memory ? NULL : __real_calloc(n, size);
+}
+
+void *__wrap_realloc(void *p, size_t n)
+{
+    return __real_realloc(p, n);
+}
+
 /* ---- carrying out -------------------------------------------------------------------------- */
 
 static void step(struct cluster *c, uint32_t node, struct event *e);
@@ -870,6 +896,23 @@ static void partitions_may_be_split_in_the_middle_of_it(void **state)
     cluster_free(c);
 }
 
+static void what_found_no_memory_is_made_with_the_next_ring(void **state)
+{
+    struct cluster *c = cluster_new();
+
+    for (uint32_t k = 0; k < 200; k++)
+        write_key(c, 0, k, 60000, "v");
+    no_memory = true;
+    for (uint32_t i = 0; i < N_NODES; i++)
+        publish(c, i);
+    no_memory = false;
+    make_ring(c, 64, 2); /* of the same shape */
+    cluster_start(c);
+    pass(c, 3 * ROUND_MS);
+    assert_true(nodes_equal(c));
+    cluster_free(c);
+}
+
 /* An answer made of two rings would name leaves that the asker does not have. */
 static void assert_not_answered_across_a_split(enum effect_type split_at,
                                                enum wire_peer_type answer)
@@ -923,6 +966,7 @@ int main(void)
         cmocka_unit_test(a_record_that_is_told_to_be_damaged_is_healed),
         cmocka_unit_test(nothing_is_healed_by_a_minority),
         cmocka_unit_test(partitions_may_be_split_in_the_middle_of_it),
+        cmocka_unit_test(what_found_no_memory_is_made_with_the_next_ring),
         cmocka_unit_test(what_was_compared_across_a_split_is_not_answered),
         cmocka_unit_test(what_was_pulled_across_a_split_is_not_answered),
     };
