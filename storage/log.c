@@ -304,6 +304,17 @@ uint64_t log_seq_of(struct log *l, uint64_t lsn)
     return seq;
 }
 
+bool log_is_behind(struct log *l, uint64_t lsn, uint64_t seq)
+{
+    bool behind = true;
+
+    pthread_mutex_lock(&l->lock);
+    for (size_t i = 0; i < l->n_segments; i++)
+        behind = behind && (l->segments[i]->last_seq <= seq || l->segments[i]->lsn_before >= lsn);
+    pthread_mutex_unlock(&l->lock);
+    return behind;
+}
+
 void log_release(struct log *l, uint64_t seq)
 {
     bool news = false;

@@ -149,6 +149,8 @@ struct log_place log_last(const struct log *l);
 /* The highest group sequence all whose records have an LSN of at most `lsn` (not beyond durable):
  * what the store may remember as applied. */
 uint64_t log_seq_of(struct log *l, uint64_t lsn);
+/* Whether all records with an LSN of at most `lsn`, which is durable, stand in groups up to seq. */
+bool log_is_behind(struct log *l, uint64_t lsn, uint64_t seq);
 /* The store remembers, durably, that all groups up to seq are applied: segments are reused. */
 void log_release(struct log *l, uint64_t seq);
 

@@ -373,6 +373,8 @@ static int hand_out_group(struct search *s, const struct found *f)
     if (!log_group_decode(records, s->log_id, &again) || again.seq != f->group.seq)
         return explain(s, ERR_IO, f->segment, f->offset, "the disk reads differently each time");
     records = slice_of(s->bytes + LOG_GROUP_HEADER_BYTES, f->group.length);
+    if (!f->segment->last_seq)
+        f->segment->lsn_before = s->lsn;
     while ((r = log_record_next(records, &at, &type, &payload)) == 1) {
         r = replay->record(replay->ctx, pos, ++s->lsn, type, payload);
         if (r < 0)

@@ -26,8 +26,9 @@ struct log_segment {
     uint64_t size;
     /* Under the lock of the log. */
     enum log_segment_use use;
-    uint64_t last_seq; /* of the durable groups in it; 0: none since it was begun */
-    uint64_t lsn_max;  /* of their records */
+    uint64_t last_seq;   /* of the durable groups in it; 0: none since it was begun */
+    uint64_t lsn_max;    /* of their records */
+    uint64_t lsn_before; /* all of their records have higher ones */
 };
 
 void log_segment_name(uint32_t number, char name[LOG_FILE_NAME_BYTES]);

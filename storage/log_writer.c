@@ -137,6 +137,8 @@ static void finish_group(struct log *l)
 
     pthread_mutex_lock(&l->lock);
     if (round->group.count) {
+        if (!round->segment->last_seq)
+            round->segment->lsn_before = atomic_load(&l->durable);
         round->segment->last_seq = round->group.seq;
         round->segment->lsn_max = round->lsn_max;
         l->last = (struct log_place){
