@@ -168,17 +168,32 @@ int commit_batch_of_items(const struct store_item *items, size_t n, uint64_t coo
     return 0;
 }
 
-int commit_batch_of_wipe(struct store_range range, uint64_t cookie, struct commit_batch **ret)
+static int batch_of_range(struct commit_item item, struct commit_batch **ret)
 {
     uint8_t *at;
     struct commit_batch *b = batch_new(1, 0, &at);
 
     if (!b)
         return -ERR_NO_MEMORY;
-    b->items[0] =
-        (struct commit_item){.type = COMMIT_WIPE, .u.range = range, .done = {.cookie = cookie}};
+    b->items[0] = item;
     *ret = b;
     return 0;
+}
+
+int commit_batch_of_wipe(struct store_range range, uint64_t cookie, struct commit_batch **ret)
+{
+    return batch_of_range(
+        (struct commit_item){.type = COMMIT_WIPE, .u.range = range, .done = {.cookie = cookie}},
+        ret);
+}
+
+int commit_batch_of_purge(struct store_range range, uint64_t floor, uint64_t cookie,
+                          struct commit_batch **ret)
+{
+    return batch_of_range(
+        (struct commit_item){
+            .type = COMMIT_PURGE, .floor = floor, .u.range = range, .done = {.cookie = cookie}},
+        ret);
 }
 
 /* The i-th outcome. A load's error is the first one among its items. */

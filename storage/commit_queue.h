@@ -28,7 +28,8 @@ enum commit_type {
     COMMIT_MERGE = STORE_OP_MERGE,
     COMMIT_CLOCK = STORE_OP_CLOCK,
     COMMIT_META = STORE_OP_META,
-    COMMIT_WIPE
+    COMMIT_WIPE,
+    COMMIT_PURGE
 };
 
 struct commit_item {
@@ -36,7 +37,7 @@ struct commit_item {
     bool grows;       /* refused while space is low if it would be stored: no delete, fact, wipe */
     bool heal;        /* MERGE: takes the place of a damaged record */
     bool has_floor;   /* MERGE */
-    uint64_t floor;   /* MERGE: at or below it nothing is stored */
+    uint64_t floor;   /* MERGE: at or below it nothing is stored; PURGE */
     struct slice key; /* MERGE: store key; META: name */
     struct state state; /* MERGE; META uses its value */
     struct blob *owner; /* reference held while the value lies in it, or NULL */
@@ -76,6 +77,8 @@ int commit_batch_of_ops(const struct store_op *ops, size_t n, struct commit_batc
 int commit_batch_of_items(const struct store_item *items, size_t n, uint64_t cookie,
                           struct commit_batch **ret);
 int commit_batch_of_wipe(struct store_range range, uint64_t cookie, struct commit_batch **ret);
+int commit_batch_of_purge(struct store_range range, uint64_t floor, uint64_t cookie,
+                          struct commit_batch **ret);
 void commit_batch_free(struct commit_batch *b);
 
 /* One per queue, on its own cache line: the owner's counters are not shared. */

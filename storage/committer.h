@@ -14,7 +14,7 @@
  * stays far below the 128 k dirty pages at which LMDB starts to spill. */
 #define COMMIT_GROUP_ITEMS_MAX 4096u
 #define COMMIT_GROUP_BYTES_MAX (8u << 20)
-/* Records deleted by a wipe in one transaction. */
+/* Records deleted by a wipe, or looked at by a purge, in one transaction. */
 #define COMMIT_WIPE_RECORDS_MAX 8192u
 /* A file system with less than this free is full, if a write failed: tells a write that came back
  * short from a failing disk. A few pages that others give back meanwhile do not matter. */
@@ -38,7 +38,7 @@ enum commit_result {
 struct commit_engine {
     /* One synced transaction with the items from `from` on, as many as fit a group, at least one.
      * Fills each item's done (but lsn and cookie), and says in *ret_to where to go on: an item that
-     * is not finished yet (a wipe) is named again. refuse_growth: items that grow and
+     * is not finished yet (a wipe, a purge) is named again. refuse_growth: items that grow and
      * would be stored are answered -ERR_NO_SPACE. enum commit_result, or a negative error: the
      * store is beyond repair, why says so. */
     int (*transact)(void *ctx, struct commit_pos from, bool refuse_growth,

@@ -112,6 +112,12 @@ int record_decode(struct slice store_key, struct slice record, struct state *ret
     return 0;
 }
 
+bool record_claims_tombstone(struct slice record, uint64_t hlc_max)
+{
+    return record.len >= RECORD_HEADER_BYTES && (record.data[2] & RECORD_FLAG_DELETED) &&
+           bytes_get_le(record.data + 8, 8) <= hlc_max;
+}
+
 void fact_header_encode(struct slice name, struct slice value, uint8_t out[FACT_HEADER_BYTES])
 {
     memset(out, 0, FACT_HEADER_BYTES);

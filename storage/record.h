@@ -50,6 +50,10 @@ void record_header_encode(struct slice store_key, const struct state *state,
  * borrows from record. */
 int record_decode(struct slice store_key, struct slice record, struct state *ret);
 
+/* Whether a record says of itself that it is a tombstone with a clock of at most so much. Its
+ * checksum is not looked at, nor is its value: for whoever looks for them among many. */
+bool record_claims_tombstone(struct slice record, uint64_t hlc_max);
+
 #define FACT_HEADER_BYTES 8u
 
 /* The same for a small fact. */

@@ -44,9 +44,28 @@ static int lmdb_wipe(struct store *store, uint32_t queue, uint64_t cookie, struc
     return committer_submit(&lmdb_of(store)->committer, queue, r, b, &lsn);
 }
 
+static int lmdb_purge(struct store *store, uint32_t queue, uint64_t cookie,
+                      struct store_range range, uint64_t floor)
+{
+    struct store_lmdb *s = lmdb_of(store);
+    struct commit_batch *b = NULL;
+    int r;
+
+    if (s->purge_lsn[queue])
+        return -ERR_FULL;
+    r = commit_batch_of_purge(range, floor, cookie, &b);
+    return committer_submit(&s->committer, queue, r, b, &s->purge_lsn[queue]);
+}
+
 static size_t lmdb_reap(struct store *store, uint32_t queue, struct store_done *out, size_t max)
 {
-    return commit_queue_reap(&lmdb_of(store)->committer.queue, queue, out, max);
+    struct store_lmdb *s = lmdb_of(store);
+    size_t n = commit_queue_reap(&s->committer.queue, queue, out, max);
+
+    for (size_t i = 0; i < n && s->purge_lsn[queue]; i++)
+        if (out[i].lsn == s->purge_lsn[queue])
+            s->purge_lsn[queue] = 0;
+    return n;
 }
 
 static uint64_t lmdb_durable(struct store *store)
@@ -69,6 +88,7 @@ static int lmdb_stats(struct store *store, uint32_t queue, struct store_stats *r
         .n_records = atomic_load_explicit(&s->env.n_records, memory_order_relaxed),
         .n_syncs = atomic_load_explicit(&c->n_syncs, memory_order_relaxed),
         .n_ops = atomic_load_explicit(&c->n_ops, memory_order_relaxed),
+        .n_purged = atomic_load_explicit(&s->n_purged, memory_order_relaxed),
         .durable = lmdb_durable(store),
         .space_low = atomic_load_explicit(&c->space.low, memory_order_relaxed),
     };
@@ -88,6 +108,7 @@ static void lmdb_free(struct store_lmdb *s)
     lmdb_env_close(&s->env);
     committer_deinit(&s->committer);
     free(s->snapshot_lsn);
+    free(s->purge_lsn);
     free(s);
 }
 
@@ -108,6 +129,7 @@ static const struct store_ops lmdb_ops = {
     .clock_bound = lmdb_clock_bound,
     .load = lmdb_load,
     .wipe = lmdb_wipe,
+    .purge = lmdb_purge,
     .vnode_info = lmdb_vnode_info,
     .leaves = lmdb_leaves,
     .scrub = lmdb_scrub,
@@ -138,7 +160,8 @@ static int lmdb_open(struct store_lmdb *s, const struct store_config *config,
     int r = committer_init(&s->committer, config, &lmdb_engine, s, o->dir, 0);
 
     s->snapshot_lsn = calloc(s->env.n_queues, sizeof(*s->snapshot_lsn));
-    if (r < 0 || !s->snapshot_lsn)
+    s->purge_lsn = calloc(s->env.n_queues, sizeof(*s->purge_lsn));
+    if (r < 0 || !s->snapshot_lsn || !s->purge_lsn)
         return no_memory(why, o->dir);
     s->env.dir = s->committer.space.dir;
     r = lmdb_env_open(&s->env, o, why);

@@ -6,6 +6,7 @@
  *   store_lmdb_env.c    open, close, formats, counts
  *   store_lmdb_read.c   snapshots, get, walks, facts: on the callers' threads
  *   store_lmdb_sift.c   walks that trust nothing but checksums
+ *   store_lmdb_purge.c  a walk that looks for tombstones
  *   store_lmdb_txn.c    one write transaction: on the engine's writer thread
  *   store_lmdb_write.c  the plain store's groups
  *
@@ -173,6 +174,20 @@ int lmdb_txn_seek(struct lmdb_txn *t, struct store_range range, struct slice aft
                   struct lmdb_record *ret);
 /* A sift over the range in the transaction; it needs no end. Nothing else until it is over. */
 struct lmdb_sift lmdb_txn_sift(struct lmdb_txn *t, struct store_range range);
+/* A purge of a range: where it stands from one transaction to the next. */
+struct lmdb_purge {
+    struct store_range range;
+    uint64_t floor;
+    uint8_t after[STORE_KEY_BYTES_MAX]; /* gone through up to this key */
+    size_t after_len;
+    bool ended;
+    bool seeks; /* the cursor stands elsewhere: set at the beginning of a transaction */
+};
+/* The next whole tombstone at or below the floor, to be deleted before anything else is done; none
+ * (ret->store_key empty) when the range has ended, or *n, to which each record on the way adds one,
+ * has reached n_max. */
+int lmdb_txn_purge_next(struct lmdb_txn *t, struct lmdb_purge *p, size_t *n, size_t n_max,
+                        struct lmdb_record *ret);
 /* The record that was found last. */
 int lmdb_txn_delete(struct lmdb_txn *t);
 int lmdb_txn_zone_put(struct lmdb_txn *t, uint32_t number, struct slice bytes);

@@ -18,6 +18,10 @@ struct store_lmdb {
     uint64_t *snapshot_lsn; /* per queue: its newest snapshot shows at least this */
     _Atomic uint64_t clock;
     struct scrub_box scrub;
+    uint64_t *purge_lsn;     /* per queue: of a purge that is not reaped; 0: none */
+    struct lmdb_purge purge; /* the writer's: where the one at hand stands */
+    uint64_t purging;        /* its LSN */
+    _Atomic uint64_t n_purged;
 };
 
 static inline struct store_lmdb *lmdb_of(struct store *s)

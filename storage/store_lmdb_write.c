@@ -21,7 +21,11 @@ struct write {
     struct lmdb_txn txn;
     uint64_t clock; /* bound as of this transaction */
     bool refuse_growth;
-    size_t n_items, n_bytes, n_wiped;
+    size_t n_items, n_bytes;
+    size_t n_wiped;          /* or looked at by a purge */
+    struct lmdb_purge purge; /* as of this transaction */
+    uint64_t purging;        /* its LSN; 0: none is half done */
+    size_t n_purged;
 };
 
 /* All of these return an LMDB code; what one item's own outcome is goes to item->done. */
@@ -72,8 +76,30 @@ static int write_wipe(struct write *w, struct store_range range, bool *ret_more)
     return rc;
 }
 
+static int write_purge(struct write *w, uint64_t lsn, const struct commit_item *item,
+                       bool *ret_more)
+{
+    struct lmdb_record rec;
+    int rc;
+
+    if (w->purging != lsn)
+        w->purge = (struct lmdb_purge){.range = item->u.range, .floor = item->floor};
+    w->purging = lsn;
+    w->purge.seeks = true;
+    while ((rc = lmdb_txn_purge_next(&w->txn, &w->purge, &w->n_wiped, COMMIT_WIPE_RECORDS_MAX,
+                                     &rec)) == 0 &&
+           rec.store_key.len) {
+        rc = lmdb_txn_delete(&w->txn);
+        if (rc != 0)
+            return rc;
+        w->n_purged++;
+    }
+    *ret_more = !w->purge.ended;
+    return rc;
+}
+
 /* *ret_more: this item is not finished. */
-static int write_item(struct write *w, struct commit_item *item, bool *ret_more)
+static int write_item(struct write *w, uint64_t lsn, struct commit_item *item, bool *ret_more)
 {
     item->done.error = 0;
     item->done.outcome = OUTCOME_NONE;
@@ -90,6 +116,8 @@ static int write_item(struct write *w, struct commit_item *item, bool *ret_more)
         return write_meta(w, item);
     case COMMIT_WIPE:
         return write_wipe(w, item->u.range, ret_more);
+    case COMMIT_PURGE:
+        return write_purge(w, lsn, item, ret_more);
     }
     return 0;
 }
@@ -106,7 +134,8 @@ static int write_items(struct write *w, struct commit_pos *at)
 
     while (at->batch && !write_is_full(w)) {
         if (at->index < at->batch->n) {
-            int rc = write_item(w, &at->batch->items[at->index], &more);
+            int rc = write_item(w, at->batch->lsn_first + at->index, &at->batch->items[at->index],
+                                &more);
 
             if (rc != 0)
                 return rc;
@@ -132,16 +161,24 @@ static int write_group(struct write *w, struct commit_pos *at, bool *ret_committ
     }
     *ret_committing = true;
     rc = lmdb_txn_commit(&w->txn);
-    if (rc == 0)
-        atomic_store_explicit(&w->s->clock, w->clock, memory_order_release);
-    return rc;
+    if (rc != 0)
+        return rc;
+    atomic_store_explicit(&w->s->clock, w->clock, memory_order_release);
+    atomic_fetch_add_explicit(&w->s->n_purged, w->n_purged, memory_order_relaxed);
+    w->s->purge = w->purge;
+    w->s->purging = w->purging;
+    return 0;
 }
 
 static int engine_transact(void *ctx, struct commit_pos from, bool refuse_growth,
                            struct commit_pos *ret_to, char why[COMMIT_WHY_BYTES])
 {
     struct store_lmdb *s = ctx;
-    struct write w = {.s = s, .refuse_growth = refuse_growth, .clock = atomic_load(&s->clock)};
+    struct write w = {.s = s,
+                      .refuse_growth = refuse_growth,
+                      .clock = atomic_load(&s->clock),
+                      .purge = s->purge,
+                      .purging = s->purging};
     bool committing = false;
     int r;
 

@@ -3,6 +3,7 @@
  *   owner --apply_give-----> frozen[part] --+
  *   owner --apply_give_load> loads ---------+--> pass: slices in key order, over all tables given
  *   scrub --apply_give_remake> remake ------+
+ *   anyone --store_log_purge-> purge -------+    (a slice at a time, between the others)
  *   tick (1 s): idle tables, a full log ----+         |
  *                                                     +--> last slice: facts, "applied up to"
  *   log_release <-- owner told: may drop the table <--+
@@ -127,14 +128,27 @@ void notify_held_up(struct store_log *s)
 
 /* ---- waiting ------------------------------------------------------------------------------- */
 
-/* Under the lock: until signalled, or a tick has passed. */
+uint64_t apply_now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* Under the lock: until signalled, or so much time has passed. */
+static void wait_ms(struct apply *a, uint64_t ms)
+{
+    uint64_t until_ms = apply_now_ms() + ms;
+    struct timespec end = {.tv_sec = (time_t)(until_ms / 1000),
+                           .tv_nsec = (long)(until_ms % 1000) * 1000000};
+
+    pthread_cond_timedwait(&a->more, &a->lock, &end);
+}
+
 static void wait_tick(struct apply *a)
 {
-    struct timespec end;
-
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    end.tv_sec += APPLY_TICK_MS / 1000;
-    pthread_cond_timedwait(&a->more, &a->lock, &end);
+    wait_ms(a, APPLY_TICK_MS);
 }
 
 /* 0, or -ERR_IO: the store has failed meanwhile. */
@@ -153,9 +167,6 @@ static int wait_durable(struct store_log *s, uint64_t lsn)
 
 /* ---- transactions on a disk that may be full ----------------------------------------------- */
 
-typedef int slice_fn(struct store_log *s, void *what, size_t records_max,
-                     char why[COMMIT_WHY_BYTES]);
-
 static void fail_disk(struct store_log *s, const char *why)
 {
     char sentence[COMMIT_WHY_BYTES + 512];
@@ -167,8 +178,7 @@ static void fail_disk(struct store_log *s, const char *why)
     store_log_fail(s, sentence);
 }
 
-/* COMMIT_OK, COMMIT_FULL, COMMIT_NO_MEMORY; negative: the store has failed. */
-static int try_slice(struct store_log *s, slice_fn *slice, void *what, size_t records_max)
+int apply_try_slice(struct store_log *s, slice_fn *slice, void *what, size_t records_max)
 {
     char why[COMMIT_WHY_BYTES] = "";
     int r = slice(s, what, records_max, why);
@@ -205,7 +215,7 @@ static int run_slice(struct store_log *s, slice_fn *slice, void *what)
     int r;
 
     for (;;) {
-        r = try_slice(s, slice, what, max);
+        r = apply_try_slice(s, slice, what, max);
         if (r <= 0)
             break;
         atomic_store(&s->space.low, true);
@@ -270,7 +280,7 @@ static int run_load(struct store_log *s, struct load *load)
     int r = atomic_load(&s->space.low) ? COMMIT_FULL : 0;
 
     if (r == 0 && load->next_item < load->batch->n)
-        r = try_slice(s, load_slice, load, s->slice_records);
+        r = apply_try_slice(s, load_slice, load, s->slice_records);
     if (r < 0)
         return r;
     space_refresh(&s->space, atomic_load(&s->env.used_bytes));
@@ -461,7 +471,7 @@ static int remake_slice(struct store_log *s, void *what, size_t records_max,
 static int run_remake(struct store_log *s, uint32_t zone)
 {
     struct remake m = {.zone = zone};
-    int r = try_slice(s, remake_slice, &m, 0);
+    int r = apply_try_slice(s, remake_slice, &m, 0);
 
     if (r < 0)
         return r;
@@ -547,7 +557,7 @@ static bool has_remake(const struct apply *a)
 }
 
 /* Under the lock, which is given up meanwhile. Negative: the store has failed. */
-static int work(struct store_log *s, bool tick)
+static int work(struct store_log *s, bool tick, bool purge)
 {
     struct apply *a = &s->apply;
     uint32_t remake = has_remake(a) ? a->remake : ZONES;
@@ -556,18 +566,24 @@ static int work(struct store_log *s, bool tick)
 
     if (!a->loading)
         a->loading = load_take(s);
-    /* In turn: neither waits for more than one of the other. A remake, which is rare, is first. */
-    tables = remake == ZONES && has_tables(s) && (!a->loading || a->loaded_last) && take_tables(s);
-    load = remake == ZONES && a->loading && !tables;
+    /* In turn: none waits for more than one of another. A remake, which is rare, is first. */
+    purge = purge && remake == ZONES && (!a->purged_last || !(has_tables(s) || a->loading));
+    tables = remake == ZONES && !purge && has_tables(s) && (!a->loading || a->loaded_last) &&
+             take_tables(s);
+    load = remake == ZONES && !purge && a->loading && !tables;
     a->remake = ZONES;
-    a->loaded_last = load;
+    a->loaded_last = load || (purge && a->loaded_last);
+    a->purged_last = purge;
     pthread_mutex_unlock(&a->lock);
     if (tick) {
         space_refresh(&s->space, atomic_load(&s->env.used_bytes));
         look_at_parts(s);
+        purge_ask_owners(s);
     }
     if (remake < ZONES)
         r = run_remake(s, remake);
+    else if (purge)
+        r = purge_run(s);
     else if (load)
         r = run_load(s, a->loading);
     else if (tables || (tick && facts_are_due(s)))
@@ -576,36 +592,30 @@ static int work(struct store_log *s, bool tick)
     return r;
 }
 
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 static void *apply_main(void *arg)
 {
     struct store_log *s = arg;
     struct apply *a = &s->apply;
-    uint64_t tick_ms = now_ms() + APPLY_TICK_MS;
+    uint64_t tick_ms = apply_now_ms() + APPLY_TICK_MS;
     int r = 0;
 
     pthread_mutex_lock(&a->lock);
     while (r >= 0) {
-        bool tick = now_ms() >= tick_ms;
-        bool busy = has_tables(s) || has_load(s) || has_remake(a);
+        bool tick = apply_now_ms() >= tick_ms;
+        uint64_t ms = APPLY_TICK_MS;
+        bool purge = !a->stopping && purge_is_due(s, &ms);
+        bool busy = has_tables(s) || has_load(s) || has_remake(a) || purge;
 
         if (!busy && a->stopping)
             break;
         if (!busy && !tick && !a->kicked) {
-            wait_tick(a);
+            wait_ms(a, ms);
             continue;
         }
         if (tick)
-            tick_ms = now_ms() + APPLY_TICK_MS;
+            tick_ms = apply_now_ms() + APPLY_TICK_MS;
         a->kicked = false;
-        r = work(s, tick);
+        r = work(s, tick, purge);
         if (r > 0)
             break; /* closing, and no room: the log has it all */
     }

@@ -7,6 +7,7 @@
  *   store_log_facts.c    small facts and the clock bound (any thread)
  *   store_log_apply.c    the apply thread: tables and loads into LMDB
  *   store_log_slice.c    one transaction of it
+ *   store_log_purge.c   tombstones below a floor: asking, when it may be done, telling
  *   store_log_scrub.c    the scrub thread: records on disk against their summaries
  *   store_log_recover.c  what the log of the last process holds
  *
@@ -97,6 +98,28 @@ struct load {
     int error;
 };
 
+enum purge_state {
+    PURGE_NONE,
+    PURGE_ASKED, /* the apply has it */
+    PURGE_DONE   /* to be reaped */
+};
+
+/* Where a purge stands. */
+struct purge_place {
+    uint32_t zone;
+    struct lmdb_purge walk; /* of the zone */
+};
+
+/* A purge that a queue has asked for. */
+struct purge {
+    _Atomic uint32_t state; /* enum purge_state: whose the rest is */
+    uint64_t cookie;
+    struct store_range range;
+    uint64_t floor;
+    int error;
+    struct purge_place at;
+};
+
 struct part {
     /* the owner's thread only */
     struct table *active, *frozen; /* frozen may be NULL */
@@ -130,6 +153,10 @@ struct part {
     struct load *loaded, **loaded_tail; /* done, to be reaped */
     atomic_bool has_loaded;
     atomic_bool has_raised; /* zone_raised says something new of its zones; under lock */
+    /* What the log holds up to this LSN may be older than what is on disk, and must not be seen
+     * there again: no tombstone goes before that is settled. LSN_NONE: a load is under way. */
+    _Atomic uint64_t unsettled;
+    struct purge purge;
 } __attribute__((aligned(64)));
 
 struct fact_value {
@@ -180,6 +207,9 @@ struct apply {
     struct load *loads, **loads_tail;
     struct load *loading; /* the one at hand; the thread's own */
     bool loaded_last;     /* its last work was a slice of a load */
+    bool purged_last;     /* or of a purge */
+    uint32_t purge_queue; /* whose purge comes next */
+    uint64_t purge_ms;    /* not before */
     bool stopping, kicked;
     uint32_t remake;           /* a zone whose summary is to be made anew, or ZONES */
     _Atomic uint64_t wait_lsn; /* to be woken when this is durable */
@@ -243,7 +273,7 @@ struct store_log {
     uint64_t log_id, applied_seq; /* as found */
     char *dir;
     atomic_bool failed;
-    _Atomic uint64_t n_ops, n_fetched;
+    _Atomic uint64_t n_ops, n_fetched, n_purged;
 };
 
 static inline struct store_log *log_of(struct store *s)
@@ -394,6 +424,13 @@ void apply_give(struct store_log *s, uint32_t queue, struct table *frozen);
 void apply_give_load(struct store_log *s, struct load *load);
 /* Makes a zone's summary anew; scrubber_remade tells when. One at a time. */
 void apply_give_remake(struct store_log *s, uint32_t zone);
+/* What a disk without room, or none at all, makes of a transaction: COMMIT_OK, COMMIT_FULL,
+ * COMMIT_NO_MEMORY; negative: the store has failed. Apply thread. */
+typedef int slice_fn(struct store_log *s, void *what, size_t records_max,
+                     char why[COMMIT_WHY_BYTES]);
+int apply_try_slice(struct store_log *s, slice_fn *slice, void *what, size_t records_max);
+/* Milliseconds that only grow. */
+uint64_t apply_now_ms(void);
 /* To queues that were refused as FULL. Any thread. */
 void notify_held_up(struct store_log *s);
 
@@ -406,11 +443,32 @@ int slice_apply(struct store_log *s, struct pass *pass, size_t records_max,
 /* One transaction of a load. */
 int slice_load(struct store_log *s, struct load *load, size_t records_max,
                char why[COMMIT_WHY_BYTES]);
+/* One transaction of a purge, which does not begin with a zone that is not settled. */
+int slice_purge(struct store_log *s, struct purge *purge, size_t records_max,
+                char why[COMMIT_WHY_BYTES]);
 /* A zone's summary anew from the records. *ret_error -ERR_CORRUPT: they cannot be walked, and
  * nothing is changed. */
 int slice_remake(struct store_log *s, uint32_t number, int *ret_error, char why[COMMIT_WHY_BYTES]);
 /* All zones anew from the records, and the format: for a store that had no log. */
 int slice_make_zones(struct store_log *s, char why[COMMIT_WHY_BYTES]);
+
+/* ---- store_log_purge.c */
+int store_log_purge(struct store *store, uint32_t queue, uint64_t cookie, struct store_range range,
+                    uint64_t floor);
+/* Owner: the outcome, if there is one and max allows. */
+size_t part_reap_purge(struct store_log *s, uint32_t queue, struct store_done *out, size_t max);
+/* Owner: an outcome waits for the end of what is lent out. */
+bool part_has_purged(const struct part *p);
+/* May tombstones of the zone go from disk? *ret_seq: then what its records stand in, up to
+ * this group of the log, is on disk, and the transaction must say so; 0: that need not be said. */
+bool purge_is_settled(struct store_log *s, uint32_t zone, uint64_t *ret_seq);
+/* Apply, at each tick: owners are asked for what a purge waits for. */
+void purge_ask_owners(struct store_log *s);
+/* Apply: whether there is a slice to be made now; else *ret_wait_ms, if there will be one sooner
+ * than that, is lowered. */
+bool purge_is_due(struct store_log *s, uint64_t *ret_wait_ms);
+/* Apply: one slice. Negative: the store has failed. */
+int purge_run(struct store_log *s);
 
 /* ---- store_log_scrub.c */
 void scrubber_init(struct store_log *s);

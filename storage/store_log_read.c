@@ -43,7 +43,8 @@ void part_end(struct store_log *s, uint32_t queue)
     lmdb_snapshots_end(&s->env, queue);
     s->parts[queue].read = false;
     part_free_retired(&s->parts[queue]);
-    if (atomic_load(&s->parts[queue].has_loaded)) /* could not be reaped while so much was lent */
+    /* Could not be reaped while so much was lent. */
+    if (atomic_load(&s->parts[queue].has_loaded) || part_has_purged(&s->parts[queue]))
         s->config.notify(s->config.ctx, queue);
     part_chores(s, queue);
 }

@@ -33,6 +33,7 @@ static void note_entry(struct part *p, uint64_t lsn)
     atomic_store(&p->bytes, p->active->disk_bytes);
     /* The disk may hold something newer: a load, which the log knows nothing of. */
     p->loaded_lsn = lsn;
+    atomic_store(&p->unsettled, lsn);
 }
 
 static int replay_state(struct recovery *rec, uint64_t seq, uint64_t lsn, struct slice payload)

@@ -23,6 +23,10 @@
 #include "storage/merge.h"
 
 #define SLICE_PAGES_MAX 2000u
+/* Of a purge, which is in no hurry. */
+#define PURGE_PAGES_MAX 500u
+/* What looking at a zone's summary costs a purge, as records. */
+#define PURGE_ZONE_RECORDS 64u
 
 struct slice_run {
     struct store_log *s;
@@ -33,6 +37,7 @@ struct slice_run {
     bool spares;     /* a damaged record is left as it is, and noted */
     bool met_damage;
     size_t n, n_max;
+    size_t n_purged;
 };
 
 static bool run_is_full(const struct slice_run *run)
@@ -285,12 +290,12 @@ static int finish_pass(struct slice_run *run, struct pass *pass)
 }
 
 /* A replay goes around what passes have behind them. */
-static int put_place(struct slice_run *run, const struct pass *pass)
+static int put_place(struct slice_run *run, const struct pass_place *place)
 {
     uint8_t bytes[PASS_PLACE_BYTES];
 
     return lmdb_txn_fact_put(&run->txn, slice_str(META_NAME_PLACE),
-                             pass_place_encode(&pass->place, bytes));
+                             pass_place_encode(place, bytes));
 }
 
 /* Nothing of the table is left to be done in the zone. */
@@ -323,8 +328,96 @@ static int fill(struct slice_run *run, struct pass *pass)
             end_zone(pass, part);
     }
     if (pass->zone > begin)
-        rc = put_place(run, pass);
+        rc = put_place(run, &pass->place);
     return rc == 0 && pass->zone == ZONES ? finish_pass(run, pass) : rc;
+}
+
+/* ---- a purge ------------------------------------------------------------------------------- */
+
+static struct store_range purge_range(const struct purge *purge, uint32_t zone)
+{
+    struct store_range range = zone_range(zone);
+
+    range.first = range.first > purge->range.first ? range.first : purge->range.first;
+    range.last = range.last < purge->range.last ? range.last : purge->range.last;
+    return range;
+}
+
+/* Until the walk has ended, or the slice is full. */
+static int purge_records(struct slice_run *run, struct lmdb_purge *walk)
+{
+    struct state none = {0};
+    struct lmdb_record rec;
+
+    walk->seeks = true;
+    while (!walk->ended && run->n < run->n_max && run->txn.n_pages < PURGE_PAGES_MAX) {
+        int rc = lmdb_txn_purge_next(&run->txn, walk, &run->n, run->n_max, &rec);
+
+        if (rc != 0)
+            return rc;
+        if (!rec.store_key.len)
+            continue;
+        zone_change(run->zone, rec.token, &rec.key, &rec.state, &none);
+        rc = lmdb_txn_delete(&run->txn);
+        if (rc != 0)
+            return rc;
+        run->n_purged++;
+        walk->ended = !run->recount && run->zone->info.n_tombstones == 0;
+    }
+    return 0;
+}
+
+/* A zone that has no tombstone, by its summary, is not read. */
+static bool zone_has_tombstones(struct slice bytes, uint32_t number)
+{
+    struct store_info info;
+    uint64_t wiped;
+
+    return bytes.data &&
+           (zone_decode_info(bytes, number, &info, &wiped) < 0 || info.n_tombstones > 0);
+}
+
+static int purge_zone(struct slice_run *run, struct purge_place *at)
+{
+    size_t n_before = run->n_purged;
+    struct slice bytes;
+    int rc = lmdb_txn_zone_get(&run->txn, at->zone, &bytes);
+
+    at->walk.ended = rc == 0 && !zone_has_tombstones(bytes, at->zone);
+    if (rc != 0 || at->walk.ended)
+        return rc;
+    rc = zone_begin(run, at->zone);
+    if (rc == 0)
+        rc = purge_records(run, &at->walk);
+    return rc == 0 && run->n_purged > n_before ? zone_end(run) : rc;
+}
+
+static int purge_zones(struct slice_run *run, const struct purge *purge, struct purge_place *at,
+                       struct pass_place *place)
+{
+    uint32_t last = zone_of(purge->range.last);
+    bool said = true;
+    uint64_t seq;
+
+    while (at->zone <= last && run->n < run->n_max && run->txn.n_pages < PURGE_PAGES_MAX) {
+        int rc;
+
+        if (!purge_is_settled(run->s, at->zone, &seq))
+            break;
+        at->walk.range = purge_range(purge, at->zone);
+        at->walk.floor = purge->floor;
+        rc = purge_zone(run, at);
+        if (rc != 0)
+            return rc;
+        run->n += PURGE_ZONE_RECORDS;
+        if (seq > place->seq_of[at->zone]) {
+            pass_place_raise(place, at->zone, seq);
+            said = false;
+        }
+        if (at->walk.ended)
+            *at = (struct purge_place){.zone = at->zone + 1};
+    }
+    return said || run->n_purged == 0 ? 0 : put_place(run, place);
 }
 
 /* ---- transactions -------------------------------------------------------------------------- */
@@ -352,6 +445,33 @@ int slice_apply(struct store_log *s, struct pass *pass, size_t records_max,
     if (r == COMMIT_OK)
         *pass = next;
     return r;
+}
+
+int slice_purge(struct store_log *s, struct purge *purge, size_t records_max,
+                char why[COMMIT_WHY_BYTES])
+{
+    struct slice_run run = {.s = s, .zone = s->apply.zone, .n_max = records_max};
+    struct pass_place place = s->apply.pass.place;
+    struct purge_place at = purge->at;
+    int r, rc;
+
+    fault_guard_enter();
+    rc = lmdb_txn_begin(&s->env, &run.txn);
+    r = lmdb_txn_result(rc, false, why);
+    if (rc == 0)
+        rc = purge_zones(&run, purge, &at, &place);
+    if (r == COMMIT_OK && rc == 0 && run.n_purged == 0)
+        lmdb_txn_abort(&run.txn); /* nothing is written for having looked */
+    else if (r == COMMIT_OK)
+        r = run_end(&run, rc, why);
+    fault_guard_leave();
+    if (r != COMMIT_OK)
+        return r;
+    purge->at = at;
+    if (run.n_purged)
+        s->apply.pass.place = place;
+    atomic_fetch_add_explicit(&s->n_purged, run.n_purged, memory_order_relaxed);
+    return COMMIT_OK;
 }
 
 static int load_items(struct slice_run *run, struct load *load, size_t *at)

@@ -572,6 +572,10 @@ static size_t reap_loads(struct store_log *s, struct part *p, struct store_done 
     p->loaded_lsn = p->active->lsn_last > p->loaded_lsn ? p->active->lsn_last : p->loaded_lsn;
     if (p->frozen && p->frozen->lsn_last > p->loaded_lsn)
         p->loaded_lsn = p->frozen->lsn_last;
+    if (p->n_loading == 0) {
+        atomic_store(&p->unsettled, p->loaded_lsn);
+        apply_kick(s); /* a purge may have waited */
+    }
     return n;
 }
 
@@ -591,6 +595,7 @@ size_t store_log_reap(struct store *store, uint32_t queue, struct store_done *ou
         p->n_dones--;
     }
     n += reap_loads(s, p, out + n, max - n);
+    n += part_reap_purge(s, queue, out + n, max - n);
     part_chores(s, queue);
     return n;
 }
@@ -641,6 +646,7 @@ int store_log_load(struct store *store, uint32_t queue, uint64_t cookie,
         atomic_store(&p->wants_freeze, true);
     p->bytes_out += load->batch->bytes;
     p->n_loading++;
+    atomic_store(&p->unsettled, LSN_NONE);
     raise_max(s, items, n);
     apply_give_load(s, load);
     part_chores(s, queue);

@@ -259,6 +259,17 @@ void rig_wipe(struct rig *rig, uint64_t first, uint64_t last)
     assert_int_equal(done.error, 0);
 }
 
+void rig_purge(struct rig *rig, uint64_t first, uint64_t last, uint64_t floor)
+{
+    struct store_range range = {.first = first, .last = last};
+    struct store_done done;
+
+    assert_int_equal(rig->s->ops->purge(rig->s, 0, 97, range, floor), 0);
+    rig_reap(rig, 0, &done, 1);
+    assert_int_equal(done.cookie, 97);
+    assert_int_equal(done.error, 0);
+}
+
 struct state rig_get(struct rig *rig, const char *key)
 {
     struct key k = rig_key(slice_str(key));

@@ -77,6 +77,7 @@ struct store_scrub rig_scrub(struct rig *rig, uint32_t queue, const struct store
                              size_t bytes_max);
 int rig_load(struct rig *rig, const struct store_item *items, size_t n);
 void rig_wipe(struct rig *rig, uint64_t first, uint64_t last);
+void rig_purge(struct rig *rig, uint64_t first, uint64_t last, uint64_t floor);
 
 /* Tests need no murmur: this spreads keys over the tokens, leaves included. */
 uint64_t rig_token(struct slice partition_key);

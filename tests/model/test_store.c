@@ -711,6 +711,141 @@ static void partitions_are_doubled_without_a_write(void **state)
     free(halves);
 }
 
+/* ---- purges ------------------------------------------------------------------------------- */
+
+static uint64_t n_purged(struct rig *rig)
+{
+    struct store_stats stats;
+
+    assert_int_equal(rig->s->ops->stats(rig->s, 0, &stats), 0);
+    return stats.n_purged;
+}
+
+/* Of records that the test knows to be alone in their leaves. */
+static void assert_sums(struct rig *rig, uint64_t n_records, uint64_t n_tombstones)
+{
+    const struct store_range all = {0, UINT64_MAX};
+    size_t n_leaves = (size_t)1 << STORE_LEAF_BITS, n = 0;
+    uint64_t *leaves = malloc(n_leaves * sizeof(*leaves)), lsn;
+    struct store_info info;
+
+    assert_non_null(leaves);
+    assert_int_equal(rig->s->ops->vnode_info(rig->s, 0, all, &info), 0);
+    assert_int_equal(info.n_records, n_records);
+    assert_int_equal(info.n_tombstones, n_tombstones);
+    assert_int_equal(rig->s->ops->leaves(rig->s, 0, all, leaves, &lsn), 0);
+    for (size_t i = 0; i < n_leaves; i++)
+        n += leaves[i] != 0;
+    assert_int_equal(n, n_records);
+    rig->s->ops->read_end(rig->s, 0);
+    free(leaves);
+}
+
+static void a_purge_takes_tombstones_at_or_below_its_floor(void **state)
+{
+    struct rig *rig = rig_of(state);
+
+    rig_put(rig, "value", 3, "v");
+    rig_delete(rig, "below", 4);
+    rig_delete(rig, "at", 5);
+    rig_delete(rig, "above", 6);
+    rig_reopen(rig); /* to disk */
+    rig_purge(rig, 0, UINT64_MAX, 5);
+    assert_int_equal(n_purged(rig), 2);
+    for (unsigned round = 0; round < 2; round++) {
+        assert_int_equal(rig_get(rig, "below").kind, STATE_NONE);
+        assert_int_equal(rig_get(rig, "at").kind, STATE_NONE);
+        assert_true(rig_get(rig, "above").deleted);
+        assert_state(rig_get(rig, "value"), 3, "v");
+        assert_sums(rig, 2, 1);
+        rig_reopen(rig);
+    }
+}
+
+static void after_a_purge_the_floor_refuses_what_the_tombstone_hid(void **state)
+{
+    struct rig *rig = rig_of(state);
+
+    rig_put(rig, "k", 3, "v");
+    rig_delete(rig, "k", 5);
+    rig_reopen(rig);
+    rig_purge(rig, 0, UINT64_MAX, 5);
+    assert_refused_by_floor(put_above(rig, "k", 3, 5), 5);
+    rig_reopen(rig);
+    assert_refused_by_floor(put_above(rig, "k", 4, 5), 5);
+    assert_int_equal(rig_get(rig, "k").kind, STATE_NONE);
+    rig->s->ops->read_end(rig->s, 0);
+    assert_int_equal(put_above(rig, "k", 6, 5).outcome, OUTCOME_STORED);
+    assert_state(rig_get(rig, "k"), 6, "late");
+}
+
+static void a_key_put_again_is_not_a_tombstone_any_more(void **state)
+{
+    struct rig *rig = rig_of(state);
+
+    rig_delete(rig, "k", 5);
+    rig_reopen(rig);
+    rig_put(rig, "k", 6, "v"); /* with a log: in memory, over the tombstone on disk */
+    rig_purge(rig, 0, UINT64_MAX, 9);
+    assert_state(rig_get(rig, "k"), 6, "v");
+    assert_sums(rig, 1, 0);
+    rig_reopen(rig);
+    assert_state(rig_get(rig, "k"), 6, "v");
+    assert_sums(rig, 1, 0);
+}
+
+/* Twice as many as a wipe or a purge looks at in one transaction, every third one a tombstone. */
+static void a_purge_of_many_records_takes_those_of_its_range(void **state)
+{
+    struct rig *rig = rig_of(state);
+    const uint64_t shift = 64 - STORE_LEAF_BITS, first = 5000, last = 39999;
+    const unsigned n = 45000;
+    struct store_item *items = calloc(n, sizeof(*items));
+    const struct store_range all = {0, UINT64_MAX};
+    struct store_info info;
+    uint64_t gone = 0;
+
+    assert_non_null(items);
+    for (unsigned i = 0; i < n; i++) {
+        items[i] = (struct store_item){
+            .token = (uint64_t)i << shift,
+            .key = rig_key(slice_str("k")),
+            .state = {.kind = STATE_LWW, .deleted = i % 3 == 0, .version = {.hlc = 1 + i % 2}}};
+        gone += i % 6 == 0 && i >= first && i <= last;
+    }
+    assert_int_equal(rig_load(rig, items, n), 0);
+    rig_reopen(rig);
+    rig_purge(rig, first << shift, (last << shift) + (((uint64_t)1 << shift) - 1), 1);
+    assert_int_equal(n_purged(rig), gone);
+    assert_int_equal(rig->s->ops->vnode_info(rig->s, 0, all, &info), 0);
+    assert_int_equal(info.n_records, n - gone);
+    assert_int_equal(info.n_tombstones, n / 3 - gone);
+    assert_sums(rig, n - gone, n / 3 - gone);
+    rig_reopen(rig);
+    assert_sums(rig, n - gone, n / 3 - gone);
+    free(items);
+}
+
+static void a_queue_has_one_purge_at_a_time(void **state)
+{
+    struct rig *rig = rig_of(state);
+    const struct store_range all = {0, UINT64_MAX};
+    const struct store_ops *ops = rig->s->ops;
+    struct store_done done;
+
+    assert_int_equal(ops->purge(rig->s, 0, 1, all, 5), 0);
+    assert_int_equal(ops->purge(rig->s, 0, 2, all, 5), -ERR_FULL);
+    assert_int_equal(ops->purge(rig->s, 1, 3, all, 5), 0);
+    rig_reap(rig, 1, &done, 1);
+    assert_int_equal(done.cookie, 3);
+    assert_int_equal(ops->purge(rig->s, 0, 4, all, 5), -ERR_FULL); /* until it is reaped */
+    rig_reap(rig, 0, &done, 1);
+    assert_int_equal(done.cookie, 1);
+    assert_int_equal(ops->purge(rig->s, 0, 5, all, 5), 0);
+    rig_reap(rig, 0, &done, 1);
+    assert_int_equal(done.cookie, 5);
+}
+
 static void stats_count(void **state)
 {
     struct rig *rig = rig_of(state);
@@ -820,6 +955,11 @@ static const struct named_case cases[] = {
     CASE(a_load_and_a_wipe_of_many_records_are_one_operation_each),
     CASE(info_and_leaves_are_sums_over_the_records),
     CASE(partitions_are_doubled_without_a_write),
+    CASE(a_purge_takes_tombstones_at_or_below_its_floor),
+    CASE(after_a_purge_the_floor_refuses_what_the_tombstone_hid),
+    CASE(a_key_put_again_is_not_a_tombstone_any_more),
+    CASE(a_purge_of_many_records_takes_those_of_its_range),
+    CASE(a_queue_has_one_purge_at_a_time),
     CASE(stats_count),
     CASE(without_room_only_what_would_be_stored_is_refused),
 };

@@ -23,6 +23,7 @@ struct twins {
     struct test_random random;
     struct blob *values; /* what values are cut from */
     char keys[N_KEYS][48];
+    uint64_t floors[3];
     struct store_scrub_place at; /* of the scrub */
 };
 
@@ -57,6 +58,8 @@ static struct store_op random_op(struct twins *t, uint64_t cookie)
         op.state.value.len = (at * 2654435761u) % 4 ? at % 60 : at * 31 % VALUE_MAX;
         op.owner = below(t, 2) ? t->values : NULL;
     }
+    if (below(t, 4) == 0)
+        op.floor = &t->floors[below(t, ARRAY_LEN(t->floors))];
     if (below(t, 12) == 0)
         op = (struct store_op){.type = STORE_OP_CLOCK, .cookie = cookie, .clock = below(t, 1000)};
     else if (below(t, 12) == 0)
@@ -156,6 +159,59 @@ static void wipe_some(struct twins *t)
 
     rig_wipe(&t->mem, range.first, range.last);
     rig_wipe(&t->disk, range.first, range.last);
+}
+
+static void put_back(struct twins *t, unsigned i, const struct state *s)
+{
+    struct store_op op = {.type = STORE_OP_MERGE,
+                          .token = token_of_key(i),
+                          .key = rig_key(slice_str(t->keys[i])),
+                          .state = *s};
+
+    assert_int_equal(rig_do(&t->mem, &op).outcome, OUTCOME_STORED);
+}
+
+static struct state get_from(struct rig *rig, unsigned i, const char *name)
+{
+    struct key key = rig_key(slice_str(name));
+    struct state s;
+    uint64_t lsn;
+
+    assert_int_equal(rig->s->ops->get(rig->s, 0, token_of_key(i), &key, &s, &lsn), 0);
+    return s;
+}
+
+/* With a log what is still in memory stays, to be put back into the model, which keeps nothing. */
+static void purge_some(struct twins *t)
+{
+    struct store_range range = random_range(t);
+    uint64_t floor = below(t, 70);
+    struct state before[N_KEYS], after;
+    bool cold = below(t, 3) == 0; /* all is on disk */
+
+    end_wake_up(t);
+    if (cold) {
+        rig_reopen(&t->mem);
+        rig_reopen(&t->disk);
+    }
+    for (unsigned i = 0; i < N_KEYS; i++)
+        before[i] = get_from(&t->mem, i, t->keys[i]);
+    end_wake_up(t); /* of tombstones no bytes are asked for */
+    rig_purge(&t->disk, range.first, range.last, floor);
+    rig_purge(&t->mem, range.first, range.last, floor);
+    for (unsigned i = 0; i < N_KEYS; i++) {
+        struct state gone = get_from(&t->mem, i, t->keys[i]);
+
+        after = get_from(&t->disk, i, t->keys[i]);
+        if (before[i].kind == STATE_NONE || gone.kind != STATE_NONE || after.kind == STATE_NONE) {
+            assert_same_state(&gone, &after);
+            continue;
+        }
+        assert_true(t->disk.engine == RIG_LOG && !cold);
+        assert_same_state(&before[i], &after);
+        put_back(t, i, &before[i]);
+    }
+    end_wake_up(t);
 }
 
 static void read_one(struct twins *t)
@@ -282,6 +338,8 @@ static void step(struct twins *t)
         load_some(t);
     else if (dice < 900)
         wipe_some(t);
+    else if (dice < 910)
+        purge_some(t);
     else if (dice < 940)
         compare_facts(t);
     else if (dice < 950)
@@ -299,7 +357,7 @@ static void step(struct twins *t)
 
 static void twins_init(struct twins *t, enum rig_engine engine, uint64_t seed)
 {
-    *t = (struct twins){.random = {.s = seed}};
+    *t = (struct twins){.random = {.s = seed}, .floors = {10, 30, 50}};
     rig_open(&t->mem, RIG_MEM, 0);
     rig_slice_records = SLICE_RECORDS;
     rig_open_with(&t->disk, engine, RIG_MAP_BYTES, TABLES_BYTES);
