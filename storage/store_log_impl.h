@@ -99,7 +99,7 @@ struct load {
 };
 
 enum purge_state {
-    PURGE_NONE,
+    PURGE_FREE,
     PURGE_ASKED, /* the apply has it */
     PURGE_DONE   /* to be reaped */
 };

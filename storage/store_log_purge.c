@@ -89,7 +89,7 @@ int store_log_purge(struct store *store, uint32_t queue, uint64_t cookie, struct
     assert(range.first <= range.last);
     if (atomic_load_explicit(&s->failed, memory_order_relaxed))
         return -ERR_IO;
-    if (atomic_load(&purge->state) != PURGE_NONE)
+    if (atomic_load(&purge->state) != PURGE_FREE)
         return -ERR_FULL;
     purge->cookie = cookie;
     purge->range = range;
@@ -120,7 +120,7 @@ size_t part_reap_purge(struct store_log *s, uint32_t queue, struct store_done *o
         return 0;
     *out = (struct store_done){
         .cookie = p->purge.cookie, .error = p->purge.error, .lsn = log_durable(s->log)};
-    atomic_store(&p->purge.state, PURGE_NONE);
+    atomic_store(&p->purge.state, PURGE_FREE);
     return 1;
 }
 
