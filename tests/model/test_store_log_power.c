@@ -1,7 +1,8 @@
 /* test_store_log_power: the power goes at every point between two system calls of the store with a
  * log.
  *
- * A workload of puts (also late ones), deletes, facts, wipes and loads runs on a real store while
+ * A workload of puts (also late ones), deletes, facts, wipes, loads and, with rising floors, purges
+ * that go on beside all of it runs on a real store while
  * log_shim keeps a journal of all writes and syncs of the data file, and of the segments and the
  * clean mark beside it, with marks for what was submitted and what was reaped. Tables are so small
  * that they freeze all the time, passes have many slices, segments go round, and the store is
@@ -11,7 +12,8 @@
  *
  * What a key may then hold: all operations on it are in one order, of which a crash keeps a prefix
  * that includes everything acknowledged. So it must hold what some such prefix leaves: nothing
- * wiped comes back, nothing put or loaded after a wipe is lost. Facts likewise. Counts and leaves
+ * wiped comes back, nothing put or loaded after a wipe is lost. A tombstone at or below the floor
+ * of a purge may be there or not, what it hid may not. Facts likewise. Counts and leaves
  * are compared with the records, and once more after what was replayed has gone to disk.
  *
  * The same with syncs left out, of the log or of the data file, must be found out.
@@ -45,10 +47,11 @@ enum mark_kind {
 
 /* One operation, in the order of submission; its index is its cookie. */
 struct op {
-    bool wipe;
-    struct store_range range; /* wipe */
+    bool wipe, purge;
+    struct store_range range; /* wipe, purge */
     unsigned first_key, n_keys;
-    uint64_t hlc; /* not a wipe: version of all its keys; 0: a fact */
+    uint64_t hlc;   /* not of those: version of all its keys; 0: a fact */
+    uint64_t floor; /* of a put or a purge; 0: it has none */
 };
 
 struct world {
@@ -56,7 +59,8 @@ struct world {
     struct op ops[PASTS_MAX];
     size_t n_ops;
     uint64_t hlc;
-    uint64_t fact; /* the next value of fact and clock; the index of its operation */
+    uint64_t floor;    /* that puts have */
+    uint64_t n_purged; /* of stores that were closed */
 };
 
 static unsigned steps;
@@ -81,7 +85,7 @@ static unsigned zone_keys(unsigned zone, unsigned out[N_KEYS / FAULT_ZONES])
 
 static bool is_delete(uint64_t hlc)
 {
-    return hlc % 7 == 0;
+    return hlc % 4 == 0;
 }
 
 static uint64_t op_new(struct world *w, struct op op)
@@ -125,7 +129,8 @@ static void put_one(struct world *w, struct fault_store *f, struct test_random *
         op.state.deleted = true;
         op.state.value = (struct slice){0};
     }
-    op.cookie = op_new(w, (struct op){.first_key = i, .n_keys = 1, .hlc = hlc});
+    op.floor = &w->floor;
+    op.cookie = op_new(w, (struct op){.first_key = i, .n_keys = 1, .hlc = hlc, .floor = w->floor});
     assert_int_equal(fault_store_submit(f, fault_queue(op.token), &op, 1), 0);
 }
 
@@ -167,6 +172,25 @@ static void wipe_some(struct world *w, struct fault_store *f, struct test_random
     ++*n_out;
 }
 
+/* Of a zone or of all; not waited for, unless the queue has one that is under way. */
+static void purge_some(struct world *w, struct fault_store *f, struct test_random *random,
+                       size_t *n_out)
+{
+    uint64_t token = fault_token((unsigned)test_random_below(random, N_KEYS));
+    struct store_range range = zone_range(zone_of(token));
+    uint64_t cookie, floor = w->hlc - test_random_below(random, w->hlc < 8 ? w->hlc + 1 : 8);
+    int r;
+
+    if (test_random_below(random, 3) == 0)
+        range = (struct store_range){0, UINT64_MAX};
+    w->floor = floor > w->floor ? floor : w->floor;
+    cookie = op_new(w, (struct op){.purge = true, .range = range, .floor = w->floor});
+    while ((r = f->s->ops->purge(f->s, fault_queue(token), cookie, range, w->floor)) == -ERR_FULL)
+        reap_some(f, n_out);
+    assert_int_equal(r, 0);
+    ++*n_out;
+}
+
 /* Its keys' order against puts is that of acknowledgements, so nothing else is on its way. */
 static void load_some(struct world *w, struct fault_store *f, struct test_random *random,
                       size_t *n_out)
@@ -180,12 +204,17 @@ static void load_some(struct world *w, struct fault_store *f, struct test_random
 
     if (test_random_below(random, 3) == 0)
         hlc -= test_random_below(random, hlc < 30 ? hlc : 30);
-    hlc += is_delete(hlc);
+    hlc = hlc > w->floor ? hlc : w->floor + 1; /* a load has no floor */
+    hlc += test_random_below(random, 2) ? is_delete(hlc) : 0;
     w->hlc = hlc > w->hlc ? hlc : w->hlc;
     drain(f, n_out);
     for (unsigned k = 0; k < n; k++) {
         struct store_op op = fault_put(keys[k], hlc, names[k], bytes[k]);
 
+        if (is_delete(hlc)) {
+            op.state.deleted = true;
+            op.state.value = (struct slice){0};
+        }
         items[k] = (struct store_item){.token = op.token, .key = op.key, .state = op.state};
     }
     cookie = op_new(w, (struct op){.first_key = zone, .n_keys = n, .hlc = hlc});
@@ -214,8 +243,10 @@ static void run_step(struct world *w, struct fault_store *f, struct test_random 
         wipe_some(w, f, random, n_out);
     } else if (dice < 8) {
         load_some(w, f, random, n_out);
+    } else if (dice < 14) {
+        purge_some(w, f, random, n_out);
     } else {
-        if (dice < 14)
+        if (dice < 20)
             set_fact(w, f, random);
         else
             put_one(w, f, random);
@@ -223,6 +254,16 @@ static void run_step(struct world *w, struct fault_store *f, struct test_random 
     }
     while (*n_out >= OUTSTANDING_MAX)
         reap_some(f, n_out);
+}
+
+static void close_store(struct world *w, struct fault_store *f, size_t *n_out)
+{
+    struct store_stats stats;
+
+    drain(f, n_out);
+    assert_int_equal(f->s->ops->stats(f->s, 0, &stats), 0);
+    w->n_purged += stats.n_purged;
+    fault_store_close(f);
 }
 
 static void run_workload(struct world *w, unsigned n_steps, bool lose_log, bool lose_data)
@@ -240,13 +281,11 @@ static void run_workload(struct world *w, unsigned n_steps, bool lose_log, bool 
     for (unsigned i = 0; i < n_steps; i++) {
         run_step(w, &f, &random, &n_out);
         if (test_random_below(&random, CLOSE_EVERY) == 0) {
-            drain(&f, &n_out);
-            fault_store_close(&f);
+            close_store(w, &f, &n_out);
             open_store(&f, dir, &random);
         }
     }
-    drain(&f, &n_out);
-    fault_store_close(&f);
+    close_store(w, &f, &n_out);
     log_shim_record(NULL, NULL);
     rig_dir_remove(dir);
 }
@@ -263,28 +302,43 @@ static bool touches(const struct op *op, unsigned key)
 {
     uint64_t token = fault_token(key);
 
-    if (op->wipe)
+    if (op->wipe || op->purge)
         return token >= op->range.first && token <= op->range.last;
     return op->n_keys && key % FAULT_ZONES == op->first_key % FAULT_ZONES &&
            (op->n_keys > 1 || key == op->first_key);
 }
 
+/* The highest floor below which a tombstone of the key may be gone. */
+static uint64_t purged_below(const struct world *w, const struct known *known, unsigned key)
+{
+    uint64_t floor = 0;
+
+    for (size_t i = 0; i < known->n_submitted; i++)
+        if (w->ops[i].purge && touches(&w->ops[i], key) && w->ops[i].floor > floor)
+            floor = w->ops[i].floor;
+    return floor;
+}
+
 /* Whether the key may hold this version (0: nothing). */
 static bool is_allowed(const struct world *w, const struct known *known, unsigned key, uint64_t hlc)
 {
-    uint64_t now = 0;
-    bool allowed = hlc == 0;
+    uint64_t now = 0, purged = purged_below(w, known, key);
+    bool allowed = hlc == 0, same;
 
     for (size_t i = 0; i < known->n_submitted; i++) {
         const struct op *op = &w->ops[i];
 
-        if (!touches(op, key))
+        if (op->purge || !touches(op, key))
             continue;
-        now = op->wipe ? 0 : op->hlc > now ? op->hlc : now;
+        if (op->wipe)
+            now = 0;
+        else if (op->hlc > now && op->hlc > op->floor)
+            now = op->hlc;
+        same = now == hlc || (hlc == 0 && is_delete(now) && now <= purged);
         if (known->acked[i])
-            allowed = now == hlc; /* from here on */
+            allowed = same; /* from here on */
         else
-            allowed = allowed || now == hlc;
+            allowed = allowed || same;
     }
     return allowed;
 }
@@ -309,11 +363,13 @@ static void print_past(const struct world *w, const struct known *known, unsigne
         const struct op *op = &w->ops[i];
 
         if (touches(op, key))
-            fprintf(stderr, "#   %zu: %s %llu%s\n", i,
+            fprintf(stderr, "#   %zu: %s %llu, floor %llu%s\n", i,
                     op->wipe         ? "wipe"
+                    : op->purge      ? "purge"
                     : op->n_keys > 1 ? "load"
                                      : "put",
-                    (unsigned long long)op->hlc, known->acked[i] ? ", acknowledged" : "");
+                    (unsigned long long)op->hlc, (unsigned long long)op->floor,
+                    known->acked[i] ? ", acknowledged" : "");
     }
 }
 
@@ -365,7 +421,8 @@ static void check_facts(const struct image *im, struct store *s)
     buf_deinit(&b);
     s->ops->read_end(s, 0);
     for (size_t i = 0; i < im->known->n_submitted; i++)
-        if (im->known->acked[i] && !im->w->ops[i].wipe && im->w->ops[i].n_keys == 0)
+        if (im->known->acked[i] && !im->w->ops[i].wipe && !im->w->ops[i].purge &&
+            im->w->ops[i].n_keys == 0)
             least = i;
     /* One of the two carries it. */
     if (least > (fact > clock ? fact : clock) || fact > im->known->n_submitted ||
@@ -464,13 +521,14 @@ static void check_all(const struct world *w, const char *dir)
             n_images++;
         }
     }
-    fprintf(stderr, "# %zu operations, %zu events, %zu images\n", w->n_ops, w->journal.n, n_images);
+    fprintf(stderr, "# %zu operations, %llu tombstones purged, %zu events, %zu images\n", w->n_ops,
+            (unsigned long long)w->n_purged, w->journal.n, n_images);
     _exit(n_images > STEPS_QUICK ? 0 : FAULT_EXIT_UNEXPECTED);
 }
 
 /* ---- runs ---------------------------------------------------------------------------------- */
 
-static int run(unsigned n_steps, bool lose_log, bool lose_data)
+static int run(unsigned n_steps, bool lose_log, bool lose_data, uint64_t *ret_purged)
 {
     struct world *w = calloc(1, sizeof(*w));
     char dir[64];
@@ -488,6 +546,7 @@ static int run(unsigned n_steps, bool lose_log, bool lose_data)
     assert_true(waitpid(child, &status, 0) == child);
     rig_dir_remove(dir);
     log_shim_journal_deinit(&w->journal);
+    *ret_purged = w->n_purged;
     free(w);
     assert_true(WIFEXITED(status));
     return WEXITSTATUS(status);
@@ -495,17 +554,23 @@ static int run(unsigned n_steps, bool lose_log, bool lose_data)
 
 static void nothing_acknowledged_is_lost_at_any_power_cut(void **state)
 {
-    assert_int_equal(run(steps, false, false), 0);
+    uint64_t n_purged;
+
+    assert_int_equal(run(steps, false, false, &n_purged), 0);
+    assert_true(n_purged > 0);
 }
 
 static void a_log_that_does_not_sync_is_found_out(void **state)
 {
-    assert_int_equal(run(STEPS_QUICK, true, false), FAULT_EXIT_LOST);
+    uint64_t n_purged;
+
+    assert_int_equal(run(STEPS_QUICK, true, false, &n_purged), FAULT_EXIT_LOST);
 }
 
 static void a_data_file_that_is_not_synced_is_found_out(void **state)
 {
-    int status = run(STEPS_QUICK, false, true);
+    uint64_t n_purged;
+    int status = run(STEPS_QUICK, false, true, &n_purged);
 
     assert_true(status == FAULT_EXIT_LOST || status == FAULT_EXIT_SENTENCE);
 }
