@@ -45,6 +45,7 @@ struct meters {
     meter peer_requests, peer_dropped; /* of nodes and siblings; past their deadline */
     meter restamped, repairs, hedges, clock_refused, corrupt;
     meter compared, compared_equal, compare_failed; /* pairs of replicas */
+    meter purge_rounds, purge_abandoned;            /* that this worker has driven */
     meter pulled, pulled_bytes, told, told_bytes;   /* records that repair fetched, and gave */
     /* and what is now: */
     meter ops, ops_bytes;      /* in flight */

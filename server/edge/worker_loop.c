@@ -260,8 +260,10 @@ static void look_at_core(const struct worker *core, struct meters *m)
 {
     struct worker_stats stats;
     struct worker_repair_stats repair;
+    struct worker_purge_stats purge;
 
     worker_stats(core, &stats);
+    worker_purge_stats(core, &purge);
     worker_repair_stats(core, &repair);
     meter_set(&m->peer_requests, stats.n_peer_in);
     meter_set(&m->peer_dropped, stats.n_dropped);
@@ -279,6 +281,8 @@ static void look_at_core(const struct worker *core, struct meters *m)
     meter_set(&m->pulled_bytes, repair.n_pulled_bytes);
     meter_set(&m->told, repair.n_told);
     meter_set(&m->told_bytes, repair.n_told_bytes);
+    meter_set(&m->purge_rounds, purge.n_closed);
+    meter_set(&m->purge_abandoned, purge.n_abandoned);
     meter_set(&m->pairs_differ, repair.n_pairs_differ);
 }
 

@@ -78,10 +78,10 @@ class Node:
 
 class Cluster:
     """One node for each size of a map; the first has one worker, the next two, ..."""
-    def __init__(self, sizes=("1GiB",) * 3):
+    def __init__(self, sizes=("1GiB",) * 3, options=()):
         ports = [free_port() for _ in sizes]
         self.nodes = [Node(f"n{i + 1}", p, ports, "--zone", f"z{i + 1}", "--workers", str(i + 1),
-                           "--map-size", size)
+                           "--map-size", size, *options)
                       for i, (p, size) in enumerate(zip(ports, sizes))]
 
     def __enter__(self):
@@ -512,6 +512,44 @@ def what_is_full_is_told_with_what_goes_on(_):
             quoit("get", "kept", e=node, ok=NOT_FOUND)
 
 
+def what_deletions_leave_behind_is_purged(_):
+    """Also after a node has missed the deletions; what was deleted stays so on each of them."""
+    def tombstones(node):
+        return value(metrics(node), "quoit_store_tombstones")
+
+    def purged(node):
+        return value(metrics(node), "quoit_store_purged_total")
+
+    def delete(at, keys):
+        for key in keys:
+            quoit("del", key, e=at)
+
+    early, late, kept = ([f"{word} {i}" for i in range(12)] for word in ("early", "late", "kept"))
+    with Cluster(options=("--purge-age", "1s")) as c:
+        n1, n2, n3 = c.nodes
+        wait_until("healthy", lambda: all(is_healthy(n) for n in c.nodes))
+        for key in early + late + kept:
+            quoit("put", key, "v", e=n1)
+        delete(n1, early)
+        wait_until("early ones are gone", lambda: all(purged(n) >= 12 for n in c.nodes), 60)
+        n3.end()
+        wait_until("n3 is missed", lambda: not is_healthy(n1))
+        delete(n2, late)
+        wait_until("late ones lie on disk", lambda: tombstones(n1) + tombstones(n2) >= 24, 60)
+        n3.start()
+        wait_until("late ones are gone", lambda: all(purged(n) >= 12 and tombstones(n) == 0
+                                                     for n in c.nodes), 90)
+        n1.end()
+        n1.start()  # the floors are known from before
+        wait_until("healthy", lambda: all(is_healthy(n) for n in c.nodes))
+        for node in c.nodes:
+            for key in early + late:
+                quoit("get", "-c", "one", "--direct", key, e=node, ok=NOT_FOUND)
+            for key in kept:
+                equal(quoit("get", "-c", "all", key, e=node).stdout, "v")
+        check(value(metrics(n2), "quoit_purge_rounds_total") > 0, "n2 has driven some")
+
+
 TESTS = [each_node_says_that_all_is_well, loads_travel_by_gossip, the_json_is_what_the_page_says,
          a_vnode_is_told_with_its_owners, a_replicas_records_are_counted,
          one_node_is_told_alone, metrics_count_what_is_asked,
@@ -520,7 +558,8 @@ TESTS = [each_node_says_that_all_is_well, loads_travel_by_gossip, the_json_is_wh
          a_node_that_is_killed_is_told_as_down, two_away_are_too_many,
          they_come_back_and_all_is_well, a_node_that_stops_says_so,
          a_member_that_never_came_is_told, nobody_answers,
-         a_node_that_waits_for_its_cluster_says_so, what_is_full_is_told_with_what_goes_on]
+         a_node_that_waits_for_its_cluster_says_so, what_is_full_is_told_with_what_goes_on,
+         what_deletions_leave_behind_is_purged]
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ MUTANTS = [
     ("who differs from whoever asks does not ask", "server/core",
      "    set_differs(w->antientropy, p, !equal);", "    set_differs(w->antientropy, p, false);"),
     ("heals with one answer", "server/core",
-     "    return h->entry.n_ready / 2 + 1;", "    return 1;"),
+     "return h->source ? 1 : h->entry.n_ready / 2 + 1;", "return 1;"),
     ("heals with the first answer, not the newest", "server/core",
      "    if (merge_states(&h->state, state) != OUTCOME_STORED)\n        return true;",
      "    if (h->state.kind != STATE_NONE)\n        return true;"),
