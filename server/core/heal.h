@@ -49,7 +49,7 @@ struct heal {
 struct heals {
     uint32_t n;
     struct heal list[HEAL_MAX];
-    uint64_t n_healed, n_refused; /* refused: there were no room for it */
+    uint64_t n_healed, n_refused; /* refused: there was no room for it */
 };
 
 /* A record of this token is damaged: which, is still to be found. */

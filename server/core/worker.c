@@ -456,6 +456,7 @@ void worker_repair_stats(const struct worker *w, struct worker_repair_stats *ret
 {
     *ret = w->antientropy->stats;
     ret->n_healed = w->heals->n_healed;
+    ret->n_heals_refused = w->heals->n_refused;
     ret->n_damaged = heal_n_damaged(w);
 }
 

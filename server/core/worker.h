@@ -50,6 +50,7 @@ struct worker_repair_stats {
     uint64_t n_told, n_told_bytes;          /* the same, given to others */
     uint32_t n_pairs_differ;                /* as last compared */
     uint64_t n_healed;                      /* records that had failed their checksum */
+    uint64_t n_heals_refused;               /* that found too many waiting; met again */
     uint32_t n_damaged;                     /* that wait to be healed */
 };
 

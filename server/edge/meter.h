@@ -47,12 +47,14 @@ struct meters {
     meter compared, compared_equal, compare_failed; /* pairs of replicas */
     meter purge_rounds, purge_abandoned;            /* that this worker has driven */
     meter pulled, pulled_bytes, told, told_bytes;   /* records that repair fetched, and gave */
+    meter healed, heals_refused;
     /* and what is now: */
     meter ops, ops_bytes;      /* in flight */
     meter conns, unsent_bytes; /* of clients and links */
     meter store_waiting;       /* operations that the store had no room for */
     meter records_in_memory;   /* of the store, on their way to the data file */
     meter pairs_differ;        /* of replicas, as last compared */
+    meter damaged;             /* records that wait to be healed */
     meter clock_off;           /* 0 or 1 */
     meter looked_ms;           /* when this was brought up to date; 0: never */
 

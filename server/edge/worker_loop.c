@@ -284,6 +284,9 @@ static void look_at_core(const struct worker *core, struct meters *m)
     meter_set(&m->purge_rounds, purge.n_closed);
     meter_set(&m->purge_abandoned, purge.n_abandoned);
     meter_set(&m->pairs_differ, repair.n_pairs_differ);
+    meter_set(&m->healed, repair.n_healed);
+    meter_set(&m->heals_refused, repair.n_heals_refused);
+    meter_set(&m->damaged, repair.n_damaged);
 }
 
 /* What only this thread may look at, for control to see. */

@@ -321,6 +321,8 @@ def metrics_count_what_is_asked(c):
     equal(value(after, "quoit_cluster_partitions", live="3"), 1024)
     equal(value(after, "quoit_ring_epoch"), 1)
     equal(value(after, "quoit_store_map_bytes"), 1 << 30)
+    for name in ("healed_records_total", "damaged_records", "heals_put_off_total"):
+        equal(value(after, "quoit_repair_" + name), 0)  # nothing is damaged
     check(value(after, "quoit_store_syncs_total") > 0, "syncs")
     check(value(after, "quoit_gossip_messages_total") > 0, "gossip")
     # a second later it has been counted what the store holds: 300 and 7, one of them deleted

@@ -790,13 +790,26 @@ static struct cluster *cluster_of_one_key(void)
     return c;
 }
 
-static void damage(struct cluster *c)
+static void damage(struct cluster *c, uint32_t number)
 {
     char text[32];
-    struct key key = key_of(DAMAGED_KEY, text);
+    struct key key = key_of(number, text);
 
     assert_int_equal(store_mem_corrupt(c->stores[DAMAGED_NODE], ring_token(c->ring, &key), &key),
                      0);
+}
+
+static void tell_damaged(struct cluster *c, uint32_t number)
+{
+    char text[32];
+    struct key key = key_of(number, text);
+    uint8_t store_key[STORE_CURSOR_BYTES_MAX];
+    struct event e = {.type = EVENT_DAMAGED};
+
+    e.u.damaged.store_key =
+        slice_of(store_key, store_cursor_encode(ring_token(c->ring, &key), &key, store_key));
+    step(c, DAMAGED_NODE, &e);
+    settle(c);
 }
 
 static void assert_healed(struct cluster *c, bool healed)
@@ -816,7 +829,7 @@ static void a_damaged_record_alone_in_its_leaf_is_healed(void **state)
 {
     struct cluster *c = cluster_of_one_key();
 
-    damage(c);
+    damage(c, DAMAGED_KEY);
     cluster_start(c);
     pass(c, 2 * ROUND_MS);
     assert_healed(c, true);
@@ -828,21 +841,13 @@ static void a_damaged_record_alone_in_its_leaf_is_healed(void **state)
 static void a_record_that_is_told_to_be_damaged_is_healed(void **state)
 {
     struct cluster *c = cluster_of_one_key();
-    uint8_t store_key[STORE_CURSOR_BYTES_MAX];
-    struct event e = {.type = EVENT_DAMAGED};
     uint64_t n_compared;
-    struct key key;
-    char text[32];
 
     cluster_start(c);
     pass(c, 1000);
-    damage(c);
+    damage(c, DAMAGED_KEY);
     n_compared = c->n_sent[PEER_COMPARE];
-    key = key_of(DAMAGED_KEY, text);
-    e.u.damaged.store_key =
-        slice_of(store_key, store_cursor_encode(ring_token(c->ring, &key), &key, store_key));
-    step(c, DAMAGED_NODE, &e);
-    settle(c);
+    tell_damaged(c, DAMAGED_KEY);
     pass(c, 20);
     assert_healed(c, true);
     assert_true(nodes_equal(c));
@@ -857,12 +862,40 @@ static void nothing_is_healed_by_a_minority(void **state)
 
     cluster_start(c);
     tell_links(c, 2, false);
-    damage(c);
+    damage(c, DAMAGED_KEY);
     pass(c, 5 * ROUND_MS);
     assert_healed(c, false);
     tell_links(c, 2, true);
     pass(c, HEAL_AGAIN_MAX_MS);
     assert_healed(c, true);
+    cluster_free(c);
+}
+
+/* Those that find no room are met again: by a comparison, here. */
+static void few_records_are_healed_at_a_time(void **state)
+{
+    struct cluster *c = cluster_new();
+    struct worker_repair_stats stats;
+
+    for (uint32_t k = 0; k < HEAL_MAX + 4; k++)
+        for (uint32_t i = 0; i < N_NODES; i++)
+            write_key(c, i, k, 60000, "v");
+    cluster_start(c);
+    tell_links(c, 2, false);
+    for (uint32_t k = 0; k < HEAL_MAX + 4; k++) {
+        damage(c, k);
+        tell_damaged(c, k);
+    }
+    worker_repair_stats(c->workers[DAMAGED_NODE], &stats);
+    assert_int_equal(stats.n_damaged, HEAL_MAX);
+    assert_int_equal(stats.n_heals_refused, 4);
+    assert_int_equal(stats.n_healed, 0);
+    tell_links(c, 2, true);
+    pass(c, HEAL_AGAIN_MAX_MS);
+    worker_repair_stats(c->workers[DAMAGED_NODE], &stats);
+    assert_int_equal(stats.n_damaged, 0);
+    assert_int_equal(stats.n_healed, HEAL_MAX + 4);
+    assert_true(nodes_equal(c));
     cluster_free(c);
 }
 
@@ -965,6 +998,7 @@ int main(void)
         cmocka_unit_test(a_damaged_record_alone_in_its_leaf_is_healed),
         cmocka_unit_test(a_record_that_is_told_to_be_damaged_is_healed),
         cmocka_unit_test(nothing_is_healed_by_a_minority),
+        cmocka_unit_test(few_records_are_healed_at_a_time),
         cmocka_unit_test(partitions_may_be_split_in_the_middle_of_it),
         cmocka_unit_test(what_found_no_memory_is_made_with_the_next_ring),
         cmocka_unit_test(what_was_compared_across_a_split_is_not_answered),
