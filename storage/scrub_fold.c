@@ -1,6 +1,7 @@
 /* scrub_fold: see scrub_fold.h. */
 #include "storage/scrub_fold.h"
 
+#include "storage/bytes.h"
 #include "storage/merge.h"
 #include "storage/range_fold.h"
 #include "storage/record.h"
@@ -15,6 +16,8 @@ void scrub_fold_begin(struct scrub_fold *f, const struct zone *told,
         f->at = (struct store_scrub_place){.zone = from->zone};
     else
         f->sure = told && told->leaves[from->leaf % ZONE_LEAVES] == from->leaf_told;
+    f->skip = f->at.n_behind;
+    f->at.n_behind = 0;
     if (f->bytes_max > STORE_SCRUB_BYTES_MAX)
         f->bytes_max = STORE_SCRUB_BYTES_MAX;
     out->zone = from->zone;
@@ -40,17 +43,30 @@ static void close_leaves(struct scrub_fold *f, uint32_t before)
     }
 }
 
-static void pass(struct scrub_fold *f, struct slice store_key, size_t value_len)
+/* Of what is damaged or out of order: whether it is new. */
+static bool pass_behind(struct scrub_fold *f, struct slice store_key)
 {
-    f->bytes += store_key.len + RECORD_HEADER_BYTES + value_len;
-    f->at.after_len = store_key.len <= sizeof(f->at.after) ? store_key.len : sizeof(f->at.after);
-    memcpy(f->at.after, store_key.data, f->at.after_len);
+    f->at.n_behind++;
+    if (f->skip > 0) {
+        f->skip--;
+        return false;
+    }
+    f->bytes += store_key.len + RECORD_HEADER_BYTES;
+    return true;
+}
+
+void scrub_fold_misplaced(struct scrub_fold *f, struct slice store_key, bool damaged)
+{
+    f->at.differs = true; /* reads may miss it, or others because of it */
+    f->out->n_bad += pass_behind(f, store_key) && damaged;
 }
 
 void scrub_fold_bad(struct scrub_fold *f, struct slice store_key)
 {
     struct store_scrub *out = f->out;
 
+    if (!pass_behind(f, store_key))
+        return;
     out->n_bad++;
     if (out->n_named < STORE_SCRUB_BAD_MAX && store_key.len <= STORE_CURSOR_BYTES_MAX) {
         struct store_scrub_bad *bad = &out->bad[out->n_named++];
@@ -58,7 +74,6 @@ void scrub_fold_bad(struct scrub_fold *f, struct slice store_key)
         bad->len = store_key.len;
         memcpy(bad->cursor, store_key.data, store_key.len);
     }
-    pass(f, store_key, 0);
 }
 
 void scrub_fold_record(struct scrub_fold *f, struct slice store_key, uint64_t token,
@@ -66,9 +81,8 @@ void scrub_fold_record(struct scrub_fold *f, struct slice store_key, uint64_t to
 {
     uint32_t leaf = (uint32_t)(range_leaf(token) % ZONE_LEAVES);
 
-    if (zone_of(token) != f->at.zone || leaf < f->at.leaf) {
-        f->at.differs = true; /* it stands where no search finds it */
-        scrub_fold_bad(f, store_key);
+    if (zone_of(token) != f->at.zone || leaf < f->at.leaf) { /* not in the order of the place */
+        scrub_fold_misplaced(f, store_key, false);
         return;
     }
     close_leaves(f, leaf);
@@ -78,7 +92,10 @@ void scrub_fold_record(struct scrub_fold *f, struct slice store_key, uint64_t to
     f->counted.n_bytes += key->partition.len + key->sort.len + state->value.len;
     if (version_compare(state->version, f->counted.max_version) > 0)
         f->counted.max_version = state->version;
-    pass(f, store_key, state->value.len);
+    f->bytes += store_key.len + RECORD_HEADER_BYTES + state->value.len;
+    f->skip = f->at.n_behind = 0;
+    f->at.after_len = store_key.len;
+    memcpy(f->at.after, store_key.data, store_key.len);
 }
 
 static bool counts_differ(const struct scrub_fold *f)
@@ -105,6 +122,10 @@ bool scrub_fold_end(struct scrub_fold *f, bool zone_has_ended)
         f->at.leaf_told = f->told ? f->told->leaves[f->at.leaf] : 0;
         if (!f->sure) /* says something that no summary will */
             f->at.leaf_told = ~f->at.leaf_told;
+        if (f->at.after_len == 0) { /* nothing whole yet */
+            f->at.after_len = 8;
+            bytes_put_token(f->at.after, zone_range(f->at.zone).first);
+        }
         out->next = f->at;
         return false;
     }

@@ -8,6 +8,10 @@
  * a later snapshot, finds the same said of it, its records are the same too (a leaf is a digest of
  * them) and the count goes on; if not, this leaf is not compared this time.
  *
+ * A place is that of a whole record in order, which a search finds again, and a number of others
+ * behind it: from slice to slice the one grows or the other does, so damaged keys lead nobody in a
+ * circle.
+ *
  * The counts of a zone are compared only by a slice that read all of it. They cannot be wrong while
  * the leaves are right, unless by a mistake of ours. Pure.
  */
@@ -22,6 +26,7 @@ struct scrub_fold {
     struct store_scrub_place at;
     struct store_info counted; /* by this slice */
     size_t bytes, bytes_max;
+    uint32_t skip; /* records behind the place that were told before */
     bool whole; /* from the beginning of the zone */
     bool sure;  /* the leaf at hand was counted from one state of it */
 };
@@ -38,6 +43,8 @@ void scrub_fold_record(struct scrub_fold *f, struct slice store_key, uint64_t to
                        const struct key *key, const struct state *state);
 /* The next one, which fails its checksum. */
 void scrub_fold_bad(struct scrub_fold *f, struct slice store_key);
+/* The next one, which is out of order, whole or damaged. */
+void scrub_fold_misplaced(struct scrub_fold *f, struct slice store_key, bool damaged);
 /* Sets out->next. Returns whether the zone has ended with a summary that is not that of its
  * records; out->next is then at the next zone. */
 bool scrub_fold_end(struct scrub_fold *f, bool zone_has_ended);

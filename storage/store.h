@@ -180,21 +180,24 @@ struct store_scrub_place {
     uint32_t leaf;
     uint64_t leaf_told, leaf_counted;
     size_t after_len; /* 0: at the beginning of the zone */
-    uint8_t after[STORE_CURSOR_BYTES_MAX];
+    uint8_t after[STORE_CURSOR_BYTES_MAX]; /* the last whole record, */
+    uint32_t n_behind;                     /* and how many others directly behind it */
 };
 
 /* What a slice has found. */
 struct store_scrub {
     struct store_scrub_place next; /* to go on with */
     uint32_t zone;                 /* looked at, or a part of it */
-    /* 0; -ERR_CORRUPT: pages in the zone cannot be read, the rest of it is left out (-ERR_FORMAT:
-     * because a newer version wrote it); others, as -ERR_NO_SPACE: `next` is the beginning of the
-     * same zone, to be tried again later. */
+    /* 0; -ERR_CORRUPT: pages in the zone cannot be read, the rest of it is left out, or records in
+     * it stand in no order, so that reads may miss them (-ERR_FORMAT: a newer version wrote it);
+     * others, as -ERR_NO_SPACE: `next` is the beginning of the same zone, to be tried again later.
+     */
     int error;
     uint64_t n_records, n_bytes; /* read; of keys and values */
     bool remade; /* the zone's summary was not that of its records, and was made anew */
     /* Records that fail their checksum, n_named of them by their cursor: to be decoded and healed,
-     * or too damaged for that (-ERR_CORRUPT). The others stand where no key can stand. */
+     * or too damaged for that (-ERR_CORRUPT). The others stand where no such key can stand: there
+     * is nothing to heal. */
     uint64_t n_bad;
     size_t n_named;
     struct store_scrub_bad {
