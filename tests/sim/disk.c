@@ -341,6 +341,7 @@ static void info(struct world *w, struct node *n, const struct read *r)
 
 void disk_purge(struct world *w, struct node *n, uint32_t worker, const struct effect *e)
 {
+    struct disk *d = &n->disk;
     struct store *s = n->disk.store;
     int error =
         sim_chance(w, w->healed ? 0 : 100)
@@ -356,6 +357,7 @@ void disk_purge(struct world *w, struct node *n, uint32_t worker, const struct e
                                .b = (uint64_t)-error});
         return;
     }
+    d->purged[ring_partition(w->rings[0], e->u.purge.range.first)] = e->u.purge.floor;
     w->stats.covers[COVER_PURGED]++;
     begin_sync(w, n);
 }
@@ -415,8 +417,9 @@ bool disk_rot(struct world *w, struct node *n, uint32_t key)
     struct key k = client_key(key, text);
 
     if (version_is_none(d->shadow.durable[key]) ||
-        version_compare(d->shadow.durable[key], d->shadow.current[key]) != 0)
-        return false;
+        version_compare(d->shadow.durable[key], d->shadow.current[key]) != 0 ||
+        d->shadow.current[key].hlc <= d->purged[check_partition(w, key)])
+        return false; /* on its way, or nothing is there to go bad */
     if (store_mem_corrupt(d->store, ring_token(w->rings[0], &k), &k) != 0)
         sim_fail(w, "%s has no record of a key that its shadow knows", n->name);
     d->rotten[key] = true;

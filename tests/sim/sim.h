@@ -147,6 +147,7 @@ struct disk {
         struct version version;
         uint64_t healed_us;
     } lost[SIM_KEYS_MAX];
+    uint64_t purged[SIM_PARTITIONS]; /* floor up to which tombstones may be gone */
     uint64_t sync_us, read_us; /* extra delay at most */
 };
 
