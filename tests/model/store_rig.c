@@ -11,6 +11,7 @@
 bool rig_no_sync;
 uint32_t rig_segment_bytes;
 uint32_t rig_slice_records;
+uint32_t rig_owners;
 bool rig_log_beside;
 
 static void on_notify(void *ctx, uint32_t queue)
@@ -66,7 +67,7 @@ void rig_dir_remove(const char *dir)
 void rig_start(struct rig *rig)
 {
     struct store_config config = {.n_workers = RIG_WORKERS,
-                                  .n_owners = 1, /* tests write all tokens on queue 0 */
+                                  .n_owners = rig_owners ? rig_owners : 1,
                                   .notify = on_notify,
                                   .fatal = on_fatal,
                                   .ctx = rig};

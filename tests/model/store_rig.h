@@ -33,6 +33,8 @@ extern bool rig_no_sync;
 extern uint32_t rig_segment_bytes;
 /* Records of a transaction of the apply. 0: the default. */
 extern uint32_t rig_slice_records;
+/* Queues among which tokens are shared out. 0: 1, which writes them all. */
+extern uint32_t rig_owners;
 /* The files of the log lie in the store's directory itself. */
 extern bool rig_log_beside;
 

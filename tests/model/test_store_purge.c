@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "proto/token.h"
 #include "storage/store_lmdb_env.h"
 #include "storage/zone.h"
 #include "tests/model/log_shim.h"
@@ -239,6 +240,68 @@ static void what_a_loaded_tombstone_hides_in_the_log_stays_hidden(void **state)
         assert_int_equal(scrub_get(&rig, i), i % 10 ? 15 : 0);
     assert_true(scrub_sums_are_true(&rig));
     rig_close(&rig);
+}
+
+/* Its entry is on disk, where it has lost, but a later one of the same part holds the log back. */
+static void a_log_that_cannot_be_left_behind_yet_is_waited_for(void **state)
+{
+    struct rig rig;
+
+    scrub_set_up(&rig, RIG_LOG);
+    scrub_put(&rig, 0, 15, false);
+    load_tombstone(&rig, 0, 20);
+    log_shim_hold_data_sync(0);
+    begin_purge(&rig, 20); /* freezes: the sync that is held is the pass's */
+    log_shim_wait_held();
+    scrub_put(&rig, 1, 15, false);
+    log_shim_let_go();
+    assert_int_equal(end_purge(&rig), 0);
+    assert_int_equal(n_purged(&rig), 1);
+    kill_and_reopen(&rig);
+    assert_int_equal(scrub_get(&rig, 0), 0);
+    assert_int_equal(scrub_get(&rig, 1), 15);
+    assert_true(scrub_sums_are_true(&rig));
+    rig_close(&rig);
+}
+
+/* The first key from there on whose token belongs to that queue. */
+static unsigned key_of(uint32_t queue, unsigned i)
+{
+    while (token_worker(scrub_token(i), 2) != queue)
+        i++;
+    return i;
+}
+
+static void put_on(struct rig *rig, uint32_t queue, unsigned i, uint64_t hlc)
+{
+    char name[16], value[32];
+    struct store_op op = scrub_put_op(i, hlc, name, value);
+    struct store_done done;
+    uint64_t lsn;
+
+    assert_int_equal(rig_submit(rig, queue, &op, 1, &lsn), 0);
+    rig_reap(rig, queue, &done, 1);
+    assert_int_equal(done.outcome, OUTCOME_STORED);
+}
+
+/* The other part's entries hold the log as a whole back: the purge says itself what is behind. */
+static void what_other_parts_hold_in_the_log_is_not_waited_for(void **state)
+{
+    unsigned mine = key_of(0, 0), others = key_of(1, 0);
+    struct rig rig;
+
+    rig_owners = 2;
+    rig_open(&rig, RIG_LOG, RIG_MAP_BYTES);
+    put_on(&rig, 1, others, 15);
+    put_on(&rig, 0, mine, 15);
+    load_tombstone(&rig, mine, 20);
+    put_on(&rig, 1, others, 16);
+    rig_purge(&rig, scrub_token(mine), scrub_token(mine), 20);
+    assert_int_equal(n_purged(&rig), 1);
+    kill_and_reopen(&rig);
+    assert_int_equal(scrub_get(&rig, mine), 0);
+    rig_close(&rig);
+    rig_owners = 0;
 }
 
 /* ---- beside others ------------------------------------------------------------------------- */
@@ -487,6 +550,8 @@ int main(void)
         cmocka_unit_test(a_purge_waits_for_loads),
         cmocka_unit_test(a_crash_brings_back_tombstones_and_nothing_older),
         cmocka_unit_test(what_a_loaded_tombstone_hides_in_the_log_stays_hidden),
+        cmocka_unit_test(a_log_that_cannot_be_left_behind_yet_is_waited_for),
+        cmocka_unit_test(what_other_parts_hold_in_the_log_is_not_waited_for),
         cmocka_unit_test(puts_do_not_wait_for_a_purge),
         cmocka_unit_test(a_purge_that_was_reaped_is_seen),
         cmocka_unit_test(a_wipe_that_is_not_on_disk_does_not_mind),
