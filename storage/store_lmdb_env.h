@@ -18,6 +18,7 @@
 #define QUOIT_STORAGE_STORE_LMDB_ENV_H
 
 #include "storage/committer.h"
+#include "storage/record.h"
 #include "storage/store_lmdb.h"
 
 struct MDB_env;
@@ -109,9 +110,17 @@ int lmdb_walk_seek(struct lmdb_walk *w, struct slice after);
 /* r: what first or next said last. */
 void lmdb_walk_end(struct lmdb_env *e, uint32_t queue, struct lmdb_walk *w, int r);
 
+/* How an entry stands among its whole neighbours. */
+enum lmdb_order {
+    LMDB_IN_ORDER,
+    LMDB_MISPLACED, /* damaged, its key too: searches for others may go astray by it */
+    LMDB_UNSURE     /* whole or not: others may be hidden, and which of several is at fault is open */
+};
+
 struct lmdb_record {
     struct slice store_key; /* empty: there is none */
     int error;              /* -ERR_CORRUPT, -ERR_FORMAT: what follows cannot be told */
+    enum lmdb_order order;  /* of a sift's */
     uint64_t token;
     struct key key;
     struct state state;
@@ -122,17 +131,25 @@ struct lmdb_record {
 struct lmdb_sift {
     struct MDB_cursor *cursor;
     struct store_range range;
-    struct slice after; /* begins behind this key; may be empty, and is the caller's until then */
-    bool begun;
-    uint64_t n_beyond; /* damaged records in a row whose keys are beyond the range */
-    uint64_t n_strays; /* of those the ones that nevertheless lie in it */
+    uint8_t last[8];                   /* of the range, as the beginning of keys */
+    uint8_t from[STORE_KEY_BYTES_MAX]; /* begins behind this */
+    uint8_t top[STORE_KEY_BYTES_MAX];  /* the highest whole key so far */
+    uint8_t next[STORE_KEY_BYTES_MAX]; /* the whole key behind the damaged ones at hand */
+    size_t from_len, top_len, next_len;
+    unsigned n_run, run_left; /* the damaged ones at hand: how many, not met yet */
+    struct slice before;      /* the damaged one before */
+    bool run_ends;            /* a whole one or the end was found behind them */
+    bool astray;              /* the whole one before is not above those before it */
+    bool first_entry;
+    bool strays; /* the caller's: tell also what is out of order at the beginning of the range */
 };
 
 /* In the queue's snapshot; lmdb_sift_end it whatever is returned. */
 int lmdb_sift_begin(struct lmdb_env *e, uint32_t queue, struct store_range range,
                     struct slice after, struct lmdb_sift *w);
-/* The next record of the range, whole or not (ret->error). Slices as long as the snapshot, or until
- * the next change of the transaction. */
+/* The next record of the range, whole or not (ret->error), in order or not. Slices until the next
+ * call, or the next change of the transaction; the key may be empty. LMDB_SIFT_END: no more. */
+#define LMDB_SIFT_END (-2) /* no code of LMDB's */
 int lmdb_sift_next(struct lmdb_sift *w, struct lmdb_record *ret);
 void lmdb_sift_end(struct lmdb_sift *w);
 /* A slice of a scrub, in the queue's snapshot: where the fold stands until it is full (0) or the
@@ -147,6 +164,7 @@ struct lmdb_txn {
     struct MDB_cursor *kv;
     size_t n_pages;       /* dirtied by puts, as an estimate */
     const uint8_t *where; /* the last put went there */
+    bool touched;         /* records were put or deleted */
 };
 
 int lmdb_txn_begin(struct lmdb_env *e, struct lmdb_txn *ret);
@@ -173,7 +191,7 @@ int lmdb_txn_wipe(struct lmdb_txn *t, struct store_range range, size_t max, size
 int lmdb_txn_seek(struct lmdb_txn *t, struct store_range range, struct slice after,
                   struct lmdb_record *ret);
 /* A sift over the range in the transaction; it needs no end. Nothing else until it is over. */
-struct lmdb_sift lmdb_txn_sift(struct lmdb_txn *t, struct store_range range);
+void lmdb_txn_sift(struct lmdb_txn *t, struct store_range range, struct lmdb_sift *w);
 /* A purge of a range: where it stands from one transaction to the next. */
 struct lmdb_purge {
     struct store_range range;
@@ -190,6 +208,9 @@ int lmdb_txn_purge_next(struct lmdb_txn *t, struct lmdb_purge *p, size_t *n, siz
                         struct lmdb_record *ret);
 /* The record that was found last. */
 int lmdb_txn_delete(struct lmdb_txn *t);
+/* The same for a damaged one, if LMDB can do that without harm to others in its page. A sift has
+ * ended by it. */
+int lmdb_txn_remove(struct lmdb_txn *t, bool *ret_removed);
 int lmdb_txn_zone_put(struct lmdb_txn *t, uint32_t number, struct slice bytes);
 /* ret->data NULL when there is none. */
 int lmdb_txn_zone_get(struct lmdb_txn *t, uint32_t number, struct slice *ret);

@@ -140,8 +140,8 @@ static int scrub_slice(struct store_lmdb *s, uint32_t queue, const struct store_
     fault_guard_enter();
     r = lmdb_scrub_zone(&s->env, queue, &f);
     fault_guard_leave();
-    if (r >= 0)
-        scrub_fold_end(&f, r == 1);
+    if (r >= 0 && scrub_fold_end(&f, r == 1))
+        r = -ERR_CORRUPT; /* there is no summary: records stand in no order */
     return r;
 }
 

@@ -7,11 +7,21 @@
  *
  * x may be above d, below a or beyond the range. It fails its checksum, which covers the key, so it
  * is told as damaged; c and d are told as ever. Only an entry whose checksum holds is believed to
- * be beyond the range, and so to be the end of it. After SIFT_BEYOND_MAX damaged ones in a row that
- * claim to be beyond it, the end is believed without that.
+ * be beyond the range, and so to be the end of it, or below it: from where a search leads the sift
+ * steps back to such a one before it begins.
  *
- * What it cannot: find entries in pages that no index page leads to, or know that its first entry
- * is the first one, if the index page above it is damaged.
+ * Damage that keeps the order hides nobody: all searches for others go past it as before. What
+ * breaks it (x above c, or not above b) leads searches astray, so that whole neighbours read as
+ * absent and may be put a second time. So each entry is told with its order, which the whole ones on
+ * either side decide; those after a damaged one are looked at ahead. If it is alone between two that
+ * are in order, its key is not the one that it was put under: MISPLACED, nobody loses by its
+ * removal. Of more than one side by side, or where whole ones are in no order, nobody can tell which
+ * is at fault: UNSURE.
+ *
+ * Of two ranges that a damaged entry stands between, one is told of it: that of its key if it is in
+ * order, else that of the whole entry before it.
+ *
+ * What it cannot: find entries in pages that no index page leads to.
  */
 #include "storage/store_lmdb_impl.h"
 
@@ -19,13 +29,28 @@
 #include "storage/record.h"
 #include "storage/scrub_fold.h"
 
-/* Damaged records at the beginning of the next range are not ours: a few may be. */
-#define SIFT_BEYOND_MAX 16u
+/* Damaged entries in a row of which a whole one is looked for: some pages of them. */
+#define SIFT_RUN_MAX 1024u
+/* What LMDB keeps in front of a key in a leaf page, and the largest page that it makes here. */
+#define NODE_HEADER_BYTES 8u
+#define PAGE_BYTES 4096u
+
+static void sift_init(struct lmdb_sift *w, struct store_range range, struct slice after)
+{
+    *w = (struct lmdb_sift){.range = range, .first_entry = true};
+    w->from_len = 8;
+    bytes_put_token(w->from, range.first); /* shorter than any key */
+    bytes_put_token(w->last, range.last);
+    if (after.len <= sizeof(w->from) && slice_compare(after, slice_of(w->from, w->from_len)) > 0) {
+        w->from_len = after.len;
+        memcpy(w->from, after.data, after.len);
+    }
+}
 
 int lmdb_sift_begin(struct lmdb_env *e, uint32_t queue, struct store_range range,
                     struct slice after, struct lmdb_sift *w)
 {
-    *w = (struct lmdb_sift){.range = range, .after = after};
+    sift_init(w, range, after);
     return mdb_cursor_open(lmdb_snapshot_txn(e, queue), e->kv, &w->cursor);
 }
 
@@ -36,62 +61,266 @@ void lmdb_sift_end(struct lmdb_sift *w)
     w->cursor = NULL;
 }
 
-struct lmdb_sift lmdb_txn_sift(struct lmdb_txn *t, struct store_range range)
+void lmdb_txn_sift(struct lmdb_txn *t, struct store_range range, struct lmdb_sift *w)
 {
-    return (struct lmdb_sift){.cursor = t->kv, .range = range};
+    sift_init(w, range, (struct slice){0});
+    w->cursor = t->kv;
+}
+
+/* ---- entries ------------------------------------------------------------------------------- */
+
+static void decode(MDB_val k, MDB_val v, struct lmdb_record *ret)
+{
+    *ret = (struct lmdb_record){.store_key = lmdb_slice(k)};
+    ret->error = store_key_decode(ret->store_key, &ret->token, &ret->key);
+    if (ret->error == 0)
+        ret->error = record_decode(ret->store_key, lmdb_slice(v), &ret->state);
+}
+
+/* A newer format keeps the checksum where it is, and this one holds. */
+static bool is_whole(const struct lmdb_record *rec)
+{
+    return rec->error != -ERR_CORRUPT;
+}
+
+static bool is_below(const struct lmdb_sift *w, struct slice store_key)
+{
+    return slice_compare(store_key, slice_of(w->from, w->from_len)) <= 0;
+}
+
+static bool is_beyond(const struct lmdb_sift *w, struct slice store_key)
+{
+    size_t len = store_key.len < sizeof(w->last) ? store_key.len : sizeof(w->last);
+
+    return slice_compare(slice_of(store_key.data, len), slice_of(w->last, sizeof(w->last))) > 0;
+}
+
+static struct slice top_of(const struct lmdb_sift *w)
+{
+    return slice_of(w->top, w->top_len);
+}
+
+/* ---- where it begins ----------------------------------------------------------------------- */
+
+/* A search may lead too far: back to a whole entry that is not behind the beginning. */
+static int step_back(struct lmdb_sift *w, MDB_val *k, MDB_val *v)
+{
+    struct lmdb_record rec;
+    int rc = 0;
+
+    for (unsigned n = 0; rc == 0 && n < SIFT_RUN_MAX; n++) {
+        decode(*k, *v, &rec);
+        if (is_whole(&rec) && is_below(w, rec.store_key))
+            return 0;
+        rc = mdb_cursor_get(w->cursor, k, v, MDB_PREV);
+    }
+    return rc == MDB_NOTFOUND ? mdb_cursor_get(w->cursor, k, v, MDB_FIRST) : rc;
 }
 
 /* The entry to look at next, in the order of the pages. */
 static int step(struct lmdb_sift *w, MDB_val *k, MDB_val *v)
 {
-    uint8_t first[8];
-    struct slice from = w->after;
     int rc;
 
-    if (w->begun)
+    if (!w->first_entry)
         return mdb_cursor_get(w->cursor, k, v, MDB_NEXT);
-    w->begun = true;
-    bytes_put_token(first, w->range.first);
-    if (slice_compare(from, slice_of(first, sizeof(first))) < 0)
-        from = slice_of(first, sizeof(first));
-    *k = lmdb_val(from);
+    w->first_entry = false;
+    *k = lmdb_val(slice_of(w->from, w->from_len));
     rc = mdb_cursor_get(w->cursor, k, v, MDB_SET_RANGE);
-    if (rc == 0 && slice_equal(lmdb_slice(*k), w->after))
-        rc = mdb_cursor_get(w->cursor, k, v, MDB_NEXT);
-    return rc;
+    if (rc == MDB_NOTFOUND)
+        rc = mdb_cursor_get(w->cursor, k, v, MDB_LAST);
+    return rc == 0 ? step_back(w, k, v) : rc;
 }
 
-static bool is_beyond(const struct lmdb_sift *w, struct slice store_key)
+/* ---- damaged ones -------------------------------------------------------------------------- */
+
+/* How many there are side by side from here on, and the whole one behind them; then back. */
+static int look_ahead(struct lmdb_sift *w)
 {
-    uint8_t last[8];
+    struct lmdb_record rec;
+    MDB_val k, v;
+    int rc = 0;
 
-    bytes_put_token(last, w->range.last);
-    return store_key.len >= sizeof(last) && memcmp(store_key.data, last, sizeof(last)) > 0;
+    w->n_run = 0;
+    w->next_len = 0;
+    do {
+        rc = mdb_cursor_get(w->cursor, &k, &v, MDB_NEXT);
+        if (rc == 0)
+            decode(k, v, &rec);
+        w->n_run++;
+    } while (rc == 0 && !is_whole(&rec) && w->n_run < SIFT_RUN_MAX);
+    w->run_ends = rc == MDB_NOTFOUND || (rc == 0 && is_whole(&rec));
+    if (rc == 0 && is_whole(&rec)) {
+        w->next_len = rec.store_key.len;
+        memcpy(w->next, rec.store_key.data, w->next_len);
+    }
+    /* At the end LMDB stays at the last entry. */
+    for (unsigned n = rc == MDB_NOTFOUND ? w->n_run - 1 : w->n_run; n > 0; n--) {
+        int back = mdb_cursor_get(w->cursor, &k, &v, MDB_PREV);
+
+        if (back != 0)
+            return back;
+    }
+    return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
-int lmdb_sift_next(struct lmdb_sift *w, struct lmdb_record *ret)
+/* Whether it stands between its whole neighbours, and above the damaged one before it. */
+static bool is_between(const struct lmdb_sift *w, struct slice store_key)
+{
+    struct slice next = slice_of(w->next, w->next_len);
+
+    return store_key.len > 0 && slice_compare(store_key, top_of(w)) > 0 &&
+           slice_compare(store_key, w->before) > 0 &&
+           (next.len == 0 || slice_compare(store_key, next) < 0);
+}
+
+/* Whether what is out of order here is to be told to this range: behind where it begins. */
+static bool is_told_of_strays(const struct lmdb_sift *w)
+{
+    if (w->top_len == 0)
+        return w->range.first == 0;
+    return w->strays || slice_compare(top_of(w), slice_of(w->from, w->from_len)) >= 0;
+}
+
+/* How it stands, and whether that is to be told to this range. */
+static bool judge(struct lmdb_sift *w, struct lmdb_record *rec)
+{
+    struct slice next = slice_of(w->next, w->next_len);
+    bool sure = !w->astray && w->run_ends && w->n_run == 1 &&
+                (next.len == 0 || slice_compare(next, top_of(w)) > 0);
+
+    if (!w->astray && is_between(w, rec->store_key)) {
+        rec->order = LMDB_IN_ORDER;
+        return !is_below(w, rec->store_key) && !is_beyond(w, rec->store_key);
+    }
+    rec->order = sure ? LMDB_MISPLACED : LMDB_UNSURE;
+    return is_told_of_strays(w);
+}
+
+/* The next damaged entry: whether it is to be told. *ret_end: as good as the end of the range. */
+static int meet_damaged(struct lmdb_sift *w, struct lmdb_record *rec, bool *ret_tell, bool *ret_end)
 {
     MDB_val k, v;
     int rc;
 
-    for (*ret = (struct lmdb_record){0};; *ret = (struct lmdb_record){0}) {
+    if (w->run_left == 0) {
+        rc = look_ahead(w);
+        if (rc == 0) /* looking has moved what was lent */
+            rc = mdb_cursor_get(w->cursor, &k, &v, MDB_GET_CURRENT);
+        if (rc != 0)
+            return rc;
+        decode(k, v, rec);
+        w->run_left = w->n_run;
+        w->before = (struct slice){0};
+    }
+    w->run_left--;
+    *ret_tell = judge(w, rec);
+    w->before = rec->store_key;
+    *ret_end = !w->run_ends && is_beyond(w, rec->store_key);
+    return 0;
+}
+
+/* ---- the walk ------------------------------------------------------------------------------ */
+
+/* A whole entry: whether it is to be told. */
+static bool meet_whole(struct lmdb_sift *w, struct lmdb_record *rec, bool *ret_end)
+{
+    w->run_left = 0;
+    w->astray = w->top_len > 0 && slice_compare(rec->store_key, top_of(w)) <= 0;
+    if (w->astray) {
+        rec->order = LMDB_UNSURE;
+        return is_told_of_strays(w);
+    }
+    *ret_end = is_beyond(w, rec->store_key);
+    w->top_len = rec->store_key.len;
+    memcpy(w->top, rec->store_key.data, w->top_len);
+    return !is_below(w, rec->store_key);
+}
+
+int lmdb_sift_next(struct lmdb_sift *w, struct lmdb_record *ret)
+{
+    bool tell = false, end = false;
+    MDB_val k, v;
+    int rc;
+
+    while (!tell) {
         rc = step(w, &k, &v);
         if (rc != 0)
-            return rc == MDB_NOTFOUND ? 0 : rc;
-        ret->store_key = lmdb_slice(k);
-        ret->error = store_key_decode(ret->store_key, &ret->token, &ret->key);
-        if (ret->error == 0)
-            ret->error = record_decode(ret->store_key, lmdb_slice(v), &ret->state);
-        if (!is_beyond(w, ret->store_key)) {
-            w->n_strays += w->n_beyond;
-            w->n_beyond = 0;
-            return 0;
-        }
-        if (ret->error == 0 || ++w->n_beyond > SIFT_BEYOND_MAX) {
-            *ret = (struct lmdb_record){0};
-            return 0;
-        }
+            return rc == MDB_NOTFOUND ? LMDB_SIFT_END : rc;
+        decode(k, v, ret);
+        if (is_whole(ret))
+            tell = meet_whole(w, ret, &end);
+        else
+            rc = meet_damaged(w, ret, &tell, &end);
+        if (rc != 0 || end)
+            return rc != 0 ? rc : LMDB_SIFT_END;
     }
+    return 0;
+}
+
+/* ---- removal ------------------------------------------------------------------------------- */
+
+/* Whether the entry at hand, which starts and ends there, leaves its neighbour's bytes alone.
+ * *above: that one begins behind it. */
+static bool is_apart(const MDB_val *neighbour, const uint8_t *start, const uint8_t *end,
+                     bool *above)
+{
+    const uint8_t *other = (const uint8_t *)neighbour->mv_data - NODE_HEADER_BYTES;
+
+    *above = *above || other >= end;
+    return other < start || other >= end;
+}
+
+/* The same for all on one side of it that may be of its page; then back. rc */
+static int look_aside(struct lmdb_txn *t, MDB_cursor_op there, MDB_cursor_op back,
+                      const uint8_t *start, const uint8_t *end, bool *sound, bool *above)
+{
+    MDB_val k, v;
+    unsigned n = 0;
+    int rc = mdb_cursor_get(t->kv, &k, &v, there);
+
+    for (; rc == 0 && (const uint8_t *)k.mv_data - start < (ptrdiff_t)PAGE_BYTES &&
+           start - (const uint8_t *)k.mv_data < (ptrdiff_t)PAGE_BYTES;
+         n++) {
+        *sound = *sound && is_apart(&k, start, end, above);
+        rc = mdb_cursor_get(t->kv, &k, &v, there);
+    }
+    n += rc == 0; /* that one was too far away */
+    for (rc = rc == MDB_NOTFOUND ? 0 : rc; rc == 0 && n > 0; n--)
+        rc = mdb_cursor_get(t->kv, &k, &v, back);
+    return rc;
+}
+
+/* LMDB closes the gap that an entry leaves by what its header says of its length, and gives back
+ * the pages that the header names: one that may be damaged must lie in its page, clear of all
+ * others. */
+static int is_sound(struct lmdb_txn *t, bool *ret)
+{
+    const uint8_t *start, *end;
+    bool above = false;
+    MDB_val k, v;
+    int rc = mdb_cursor_get(t->kv, &k, &v, MDB_GET_CURRENT);
+
+    if (rc != 0)
+        return rc;
+    start = (const uint8_t *)k.mv_data - NODE_HEADER_BYTES;
+    end = (const uint8_t *)v.mv_data + v.mv_size;
+    *ret = (const uint8_t *)v.mv_data == (const uint8_t *)k.mv_data + k.mv_size;
+    if (*ret)
+        rc = look_aside(t, MDB_NEXT, MDB_PREV, start, end, ret, &above);
+    if (rc == 0 && *ret)
+        rc = look_aside(t, MDB_PREV, MDB_NEXT, start, end, ret, &above);
+    /* The last one in its page: where that ends is known as long as it is one of the file's. */
+    if (!above)
+        *ret = *ret && !t->touched && (uintptr_t)start / PAGE_BYTES == (uintptr_t)(end - 1) / PAGE_BYTES;
+    return rc;
+}
+
+int lmdb_txn_remove(struct lmdb_txn *t, bool *ret_removed)
+{
+    int rc = is_sound(t, ret_removed);
+
+    return rc == 0 && *ret_removed ? lmdb_txn_delete(t) : rc;
 }
 
 /* ---- a scrub ------------------------------------------------------------------------------- */
@@ -104,12 +333,12 @@ static int fold_records(struct scrub_fold *f, struct lmdb_sift *w)
         int rc = lmdb_sift_next(w, &rec);
 
         if (rc != 0)
-            return lmdb_err(rc);
-        if (!rec.store_key.len)
-            return 1;
+            return rc == LMDB_SIFT_END ? 1 : lmdb_err(rc);
         if (rec.error == -ERR_FORMAT)
             return rec.error;
-        if (rec.error < 0)
+        if (rec.order != LMDB_IN_ORDER)
+            scrub_fold_misplaced(f, rec.store_key, rec.error < 0);
+        else if (rec.error < 0)
             scrub_fold_bad(f, rec.store_key);
         else
             scrub_fold_record(f, rec.store_key, rec.token, &rec.key, &rec.state);
@@ -128,7 +357,6 @@ int lmdb_scrub_zone(struct lmdb_env *e, uint32_t queue, struct scrub_fold *f)
     r = lmdb_err(lmdb_sift_begin(e, queue, zone_range(f->at.zone), slice_of(after, len), &w));
     if (r == 0)
         r = fold_records(f, &w);
-    f->out->n_bad += w.n_strays;
     lmdb_sift_end(&w);
     return r;
 }

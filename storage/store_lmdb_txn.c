@@ -123,6 +123,7 @@ static int put_record(struct lmdb_txn *t, struct slice store_key, const struct s
     uint8_t *out;
     int rc = mdb_cursor_put(t->kv, &k, &v, MDB_RESERVE | flags);
 
+    t->touched = true;
     if (rc == MDB_KEYEXIST)
         *ret = lmdb_slice(v);
     if (rc != 0)
@@ -246,6 +247,7 @@ int lmdb_txn_seek(struct lmdb_txn *t, struct store_range range, struct slice aft
 
 int lmdb_txn_delete(struct lmdb_txn *t)
 {
+    t->touched = true;
     return mdb_cursor_del(t->kv, 0);
 }
 

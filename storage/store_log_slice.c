@@ -27,6 +27,8 @@
 #define PURGE_PAGES_MAX 500u
 /* What looking at a zone's summary costs a purge, as records. */
 #define PURGE_ZONE_RECORDS 64u
+/* Misplaced records that one transaction removes: the zone is read again after each. */
+#define SLICE_REMOVED_MAX 64u
 
 struct slice_run {
     struct store_log *s;
@@ -36,8 +38,10 @@ struct slice_run {
     bool recount;    /* its summary is not to be trusted */
     bool spares;     /* a damaged record is left as it is, and noted */
     bool met_damage;
+    bool unsure; /* records of the zone stand in no order, and which are at fault is open */
     size_t n, n_max;
     size_t n_purged;
+    unsigned n_removed; /* misplaced records */
 };
 
 static bool run_is_full(const struct slice_run *run)
@@ -47,27 +51,46 @@ static bool run_is_full(const struct slice_run *run)
 
 /* ---- zones (all return LMDB codes) --------------------------------------------------------- */
 
+/* Adds up what is whole, until an entry was removed that led searches astray. */
+static int count_until_removed(struct slice_run *run, bool *ret_removed)
+{
+    struct lmdb_sift sift;
+    struct lmdb_record rec;
+    struct state none = {0};
+    int rc;
+
+    *ret_removed = run->unsure = false;
+    lmdb_txn_sift(&run->txn, zone_range(run->number), &sift);
+    for (rc = lmdb_sift_next(&sift, &rec); rc == 0; rc = lmdb_sift_next(&sift, &rec)) {
+        if (rec.order == LMDB_MISPLACED && run->n_removed < SLICE_REMOVED_MAX) {
+            rc = lmdb_txn_remove(&run->txn, ret_removed);
+            if (rc != 0 || *ret_removed)
+                return rc;
+        }
+        run->unsure = run->unsure || rec.order != LMDB_IN_ORDER;
+        if (rec.error == 0 && zone_of(rec.token) == run->number)
+            zone_change(run->zone, rec.token, &rec.key, &none, &rec.state);
+    }
+    return rc == LMDB_SIFT_END ? 0 : rc;
+}
+
 /* Summary from the records, without the damaged ones. Keeps what only the summary knows. */
 static int zone_recount(struct slice_run *run)
 {
     struct zone *z = run->zone;
     struct version max = z->info.max_version;
     uint64_t wiped = z->wiped;
-    struct lmdb_sift sift = lmdb_txn_sift(&run->txn, zone_range(run->number));
-    struct lmdb_record rec;
-    struct state none = {0};
+    bool removed;
     int rc;
 
-    memset(z, 0, sizeof(*z));
-    z->info.max_version = max;
-    z->wiped = wiped;
-    for (;;) {
-        rc = lmdb_sift_next(&sift, &rec);
-        if (rc != 0 || !rec.store_key.len)
-            return rc;
-        if (rec.error == 0 && zone_of(rec.token) == run->number)
-            zone_change(z, rec.token, &rec.key, &none, &rec.state);
-    }
+    do {
+        memset(z, 0, sizeof(*z));
+        z->info.max_version = max;
+        z->wiped = wiped;
+        rc = count_until_removed(run, &removed);
+        run->n_removed += removed;
+    } while (rc == 0 && removed);
+    return rc;
 }
 
 static int zone_begin(struct slice_run *run, uint32_t number)
@@ -577,7 +600,7 @@ int slice_remake(struct store_log *s, uint32_t number, int *ret_error, char why[
     rc = lmdb_txn_begin(&s->env, &run.txn);
     if (rc == 0) {
         rc = remake(&run, number, &before);
-        *ret_error = lmdb_err(rc) == -ERR_CORRUPT ? -ERR_CORRUPT : 0;
+        *ret_error = run.unsure || lmdb_err(rc) == -ERR_CORRUPT ? -ERR_CORRUPT : 0;
         r = run_end(&run, rc, why);
     } else {
         r = lmdb_txn_result(rc, false, why);
@@ -585,5 +608,5 @@ int slice_remake(struct store_log *s, uint32_t number, int *ret_error, char why[
     fault_guard_leave();
     if (r == COMMIT_OK && version_compare(run.zone->info.max_version, before) > 0)
         tell_owner(s, number, run.zone->info.max_version);
-    return *ret_error < 0 ? COMMIT_OK : r; /* nothing was changed: the store is as good as before */
+    return *ret_error < 0 ? COMMIT_OK : r; /* the store is no worse than before */
 }

@@ -96,14 +96,24 @@ static void put_other(struct tamper *t, const struct fault_tampered *key, MDB_va
     assert_int_equal(mdb_put(t->txn, t->kv, &k, &v, 0), 0);
 }
 
-/* Returns where in the file a bit is to be flipped, or -1: it is done. */
-static off_t tamper_with(struct tamper *t, enum fault_tampering what,
-                         const struct fault_tampered *key, struct test_random *random)
+/* A byte of the file that is to be changed. */
+struct change {
+    off_t at; /* -1: it is done */
+    uint8_t keep, turn;
+};
+
+/* LMDB's header of an entry in a leaf page: lengths and flags of two bytes, then the key. */
+#define NODE_FLAGS (-4)
+#define NODE_KEY_LENGTH (-2)
+#define NODE_OWN_PAGES 0x01u
+
+static struct change tamper_with(struct tamper *t, enum fault_tampering what,
+                                 const struct fault_tampered *key, struct test_random *random)
 {
+    struct change c = {-1, 0xff, (uint8_t)(1u << test_random_below(random, 8))};
     MDB_val k = val_of(key), v, zone_k;
     uint8_t zone[4];
     MDB_cursor *cursor;
-    off_t at = -1;
 
     assert_int_equal(mdb_cursor_open(t->txn, t->kv, &cursor), 0);
     assert_int_equal(mdb_cursor_get(cursor, &k, &v, MDB_SET_KEY), 0);
@@ -116,43 +126,52 @@ static off_t tamper_with(struct tamper *t, enum fault_tampering what,
         put_other(t, key, v, what == TAMPER_SET_ON);
         break;
     case TAMPER_RECORD:
-        at = offset_of(t, v.mv_data) + (off_t)test_random_below(random, v.mv_size);
+        c.at = offset_of(t, v.mv_data) + (off_t)test_random_below(random, v.mv_size);
         break;
     case TAMPER_KEY:
-        at = offset_of(t, k.mv_data) + (off_t)test_random_below(random, k.mv_size);
+        c.at = offset_of(t, k.mv_data) + (off_t)test_random_below(random, k.mv_size);
+        break;
+    case TAMPER_KEY_AWAY:
+        c = (struct change){offset_of(t, k.mv_data), 0xff, 0x80};
+        break;
+    case TAMPER_KEY_LENGTH:
+        c = (struct change){offset_of(t, k.mv_data) + NODE_KEY_LENGTH, 0, 0};
+        break;
+    case TAMPER_PLACE:
+        c = (struct change){offset_of(t, k.mv_data) + NODE_FLAGS, 0xff, NODE_OWN_PAGES};
         break;
     case TAMPER_SUMMARY:
         bytes_put_be(zone, zone_of(bytes_get_be(key->bytes, 8)), sizeof(zone));
         zone_k = (MDB_val){.mv_size = sizeof(zone), .mv_data = zone};
         assert_int_equal(mdb_get(t->txn, t->zones, &zone_k, &v), 0);
-        at = offset_of(t, v.mv_data) + (off_t)test_random_below(random, v.mv_size);
+        c.at = offset_of(t, v.mv_data) + (off_t)test_random_below(random, v.mv_size);
         break;
     }
     mdb_cursor_close(cursor);
-    return at;
+    return c;
 }
 
-static void flip(const struct tamper *t, off_t at, struct test_random *random)
+static void change(const struct tamper *t, const struct change *c)
 {
     uint8_t byte;
 
-    assert_int_equal(pread(t->fd, &byte, 1, at), 1);
-    byte ^= (uint8_t)(1u << test_random_below(random, 8));
-    assert_int_equal(pwrite(t->fd, &byte, 1, at), 1);
+    assert_int_equal(pread(t->fd, &byte, 1, c->at), 1);
+    byte = (byte & c->keep) ^ c->turn;
+    assert_int_equal(pwrite(t->fd, &byte, 1, c->at), 1);
 }
 
 static void tamper_all(struct tamper *t, enum fault_tampering what, size_t n,
                        struct test_random *random, const struct fault_tampered *keys)
 {
-    off_t *at = calloc(n, sizeof(*at));
+    struct change *changes = calloc(n, sizeof(*changes));
 
-    assert_non_null(at);
+    assert_non_null(changes);
     for (size_t i = 0; i < n; i++)
-        at[i] = tamper_with(t, what, &keys[i], random);
+        changes[i] = tamper_with(t, what, &keys[i], random);
     for (size_t i = 0; i < n; i++)
-        if (at[i] >= 0)
-            flip(t, at[i], random);
-    free(at);
+        if (changes[i].at >= 0)
+            change(t, &changes[i]);
+    free(changes);
 }
 
 /* ---- whom ---------------------------------------------------------------------------------- */
@@ -188,14 +207,21 @@ void fault_tamper(const char *dir, enum fault_tampering what, size_t n, struct t
     commit(&t);
 }
 
+void fault_tamper_these(const char *dir, enum fault_tampering what, size_t n,
+                        struct test_random *random, const struct fault_tampered *these)
+{
+    struct tamper t;
+
+    begin(&t, dir);
+    tamper_all(&t, what, n, random, these);
+    commit(&t);
+}
+
 void fault_tamper_one(const char *dir, enum fault_tampering what, struct slice store_key,
                       struct test_random *random)
 {
     struct fault_tampered one = {.len = store_key.len};
-    struct tamper t;
 
     memcpy(one.bytes, store_key.data, store_key.len);
-    begin(&t, dir);
-    tamper_all(&t, what, 1, random, &one);
-    commit(&t);
+    fault_tamper_these(dir, what, 1, random, &one);
 }

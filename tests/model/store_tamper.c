@@ -1,6 +1,6 @@
 /* store_tamper: changes records of a stopped store behind its back, for tests of whole nodes.
  *
- *     store_tamper DIR remove|set-back|damage N SEED
+ *     store_tamper DIR remove|set-back|damage|damage-key|damage-header N SEED
  *
  * DIR is the one with data.mdb in it. What a failure says is cmocka's.
  */
@@ -16,13 +16,18 @@ int main(int argc, char **argv)
     struct fault_tampered *done;
 
     if (n == 0) {
-        fprintf(stderr, "usage: store_tamper DIR remove|set-back|damage N SEED\n");
+        fprintf(stderr, "usage: store_tamper DIR "
+                        "remove|set-back|damage|damage-key|damage-header N SEED\n");
         return 2;
     }
     if (strcmp(argv[2], "set-back") == 0)
         what = TAMPER_SET_BACK;
     else if (strcmp(argv[2], "damage") == 0)
         what = TAMPER_RECORD;
+    else if (strcmp(argv[2], "damage-key") == 0)
+        what = TAMPER_KEY;
+    else if (strcmp(argv[2], "damage-header") == 0)
+        what = TAMPER_KEY_LENGTH;
     else
         assert_string_equal(argv[2], "remove");
     done = calloc(n, sizeof(*done));
