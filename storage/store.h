@@ -179,7 +179,7 @@ struct store_scrub_place {
      * what was counted. */
     uint32_t leaf;
     uint64_t leaf_told, leaf_counted;
-    size_t after_len; /* 0: at the beginning of the zone */
+    size_t after_len;                      /* 0: at the beginning of the zone */
     uint8_t after[STORE_CURSOR_BYTES_MAX]; /* the last whole record, */
     uint32_t n_behind;                     /* and how many others directly behind it */
 };

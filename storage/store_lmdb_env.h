@@ -114,7 +114,7 @@ void lmdb_walk_end(struct lmdb_env *e, uint32_t queue, struct lmdb_walk *w, int 
 enum lmdb_order {
     LMDB_IN_ORDER,
     LMDB_MISPLACED, /* damaged, its key too: searches for others may go astray by it */
-    LMDB_UNSURE     /* whole or not: others may be hidden, and which of several is at fault is open */
+    LMDB_UNSURE /* whole or not: others may be hidden, and which of several is at fault is open */
 };
 
 struct lmdb_record {
@@ -208,8 +208,8 @@ int lmdb_txn_purge_next(struct lmdb_txn *t, struct lmdb_purge *p, size_t *n, siz
                         struct lmdb_record *ret);
 /* The record that was found last. */
 int lmdb_txn_delete(struct lmdb_txn *t);
-/* The same for a damaged one, if LMDB can do that without harm to others in its page. A sift has
- * ended by it. */
+/* The same for a damaged one, if LMDB can do that without harm to others in its page, which is
+ * known best in a transaction that has touched nothing yet. A sift has ended by it. */
 int lmdb_txn_remove(struct lmdb_txn *t, bool *ret_removed);
 int lmdb_txn_zone_put(struct lmdb_txn *t, uint32_t number, struct slice bytes);
 /* ret->data NULL when there is none. */

@@ -31,9 +31,14 @@
 
 /* Damaged entries in a row of which a whole one is looked for: some pages of them. */
 #define SIFT_RUN_MAX 1024u
-/* What LMDB keeps in front of a key in a leaf page, and the largest page that it makes here. */
+/* What LMDB keeps in front of a key in a leaf page; instead of a value that has pages of its own;
+ * in front of that on these pages. The same in each of its data files, of 64 bits. */
 #define NODE_HEADER_BYTES 8u
-#define PAGE_BYTES 4096u
+#define PAGE_NUMBER_BYTES 8u
+#define PAGE_HEADER_BYTES 16u
+#define PAGE_FLAGS_AT 10u
+#define PAGE_FLAG_OVERFLOW 0x04u
+#define PAGE_COUNT_AT 12u
 
 static void sift_init(struct lmdb_sift *w, struct store_range range, struct slice after)
 {
@@ -260,59 +265,83 @@ int lmdb_sift_next(struct lmdb_sift *w, struct lmdb_record *ret)
 
 /* ---- removal ------------------------------------------------------------------------------- */
 
-/* Whether the entry at hand, which starts and ends there, leaves its neighbour's bytes alone.
- * *above: that one begins behind it. */
-static bool is_apart(const MDB_val *neighbour, const uint8_t *start, const uint8_t *end,
-                     bool *above)
-{
-    const uint8_t *other = (const uint8_t *)neighbour->mv_data - NODE_HEADER_BYTES;
+/* The bytes of an entry in its page. */
+struct spot {
+    const uint8_t *start, *end;
+    ptrdiff_t page_bytes;
+    bool clear; /* of its neighbours */
+    bool below; /* one of them, so it is not the last in its page */
+};
 
-    *above = *above || other >= end;
-    return other < start || other >= end;
+static void look_at_neighbour(struct spot *s, const MDB_val *key)
+{
+    const uint8_t *other = (const uint8_t *)key->mv_data - NODE_HEADER_BYTES;
+
+    s->below = s->below || other >= s->end;
+    s->clear = s->clear && (other < s->start || other >= s->end);
 }
 
-/* The same for all on one side of it that may be of its page; then back. rc */
-static int look_aside(struct lmdb_txn *t, MDB_cursor_op there, MDB_cursor_op back,
-                      const uint8_t *start, const uint8_t *end, bool *sound, bool *above)
+/* At all on one side of it that may be of its page; then back. rc */
+static int look_aside(MDB_cursor *cursor, MDB_cursor_op there, MDB_cursor_op back, struct spot *s)
 {
-    MDB_val k, v;
     unsigned n = 0;
-    int rc = mdb_cursor_get(t->kv, &k, &v, there);
+    MDB_val k, v;
+    int rc = mdb_cursor_get(cursor, &k, &v, there);
 
-    for (; rc == 0 && (const uint8_t *)k.mv_data - start < (ptrdiff_t)PAGE_BYTES &&
-           start - (const uint8_t *)k.mv_data < (ptrdiff_t)PAGE_BYTES;
-         n++) {
-        *sound = *sound && is_apart(&k, start, end, above);
-        rc = mdb_cursor_get(t->kv, &k, &v, there);
+    for (; rc == 0; n++) {
+        ptrdiff_t distance = (const uint8_t *)k.mv_data - s->start;
+
+        if (distance >= s->page_bytes || -distance >= s->page_bytes)
+            break;
+        look_at_neighbour(s, &k);
+        rc = mdb_cursor_get(cursor, &k, &v, there);
     }
-    n += rc == 0; /* that one was too far away */
+    n += rc == 0; /* that one is too far away */
     for (rc = rc == MDB_NOTFOUND ? 0 : rc; rc == 0 && n > 0; n--)
-        rc = mdb_cursor_get(t->kv, &k, &v, back);
+        rc = mdb_cursor_get(cursor, &k, &v, back);
     return rc;
+}
+
+/* Whether a value that does not lie behind its key lies on pages of its own, as many as it needs. */
+static bool is_on_own_pages(const MDB_val *value, size_t page_bytes)
+{
+    const uint8_t *page = (const uint8_t *)value->mv_data - PAGE_HEADER_BYTES;
+    uint16_t flags;
+    uint32_t n;
+
+    memcpy(&flags, page + PAGE_FLAGS_AT, sizeof(flags));
+    memcpy(&n, page + PAGE_COUNT_AT, sizeof(n));
+    return flags == PAGE_FLAG_OVERFLOW &&
+           n == (PAGE_HEADER_BYTES + value->mv_size + page_bytes - 1) / page_bytes;
 }
 
 /* LMDB closes the gap that an entry leaves by what its header says of its length, and gives back
  * the pages that the header names: one that may be damaged must lie in its page, clear of all
- * others. */
+ * others, and so must its pages. */
 static int is_sound(struct lmdb_txn *t, bool *ret)
 {
-    const uint8_t *start, *end;
-    bool above = false;
+    struct spot s = {.clear = true};
     MDB_val k, v;
-    int rc = mdb_cursor_get(t->kv, &k, &v, MDB_GET_CURRENT);
+    MDB_stat st;
+    int rc = mdb_stat(t->txn, t->e->kv, &st);
 
+    if (rc == 0)
+        rc = mdb_cursor_get(t->kv, &k, &v, MDB_GET_CURRENT);
     if (rc != 0)
         return rc;
-    start = (const uint8_t *)k.mv_data - NODE_HEADER_BYTES;
-    end = (const uint8_t *)v.mv_data + v.mv_size;
-    *ret = (const uint8_t *)v.mv_data == (const uint8_t *)k.mv_data + k.mv_size;
-    if (*ret)
-        rc = look_aside(t, MDB_NEXT, MDB_PREV, start, end, ret, &above);
-    if (rc == 0 && *ret)
-        rc = look_aside(t, MDB_PREV, MDB_NEXT, start, end, ret, &above);
-    /* The last one in its page: where that ends is known as long as it is one of the file's. */
-    if (!above)
-        *ret = *ret && !t->touched && (uintptr_t)start / PAGE_BYTES == (uintptr_t)(end - 1) / PAGE_BYTES;
+    s.page_bytes = (ptrdiff_t)st.ms_psize;
+    s.start = (const uint8_t *)k.mv_data - NODE_HEADER_BYTES;
+    s.end = (const uint8_t *)k.mv_data + k.mv_size;
+    *ret = v.mv_data == s.end || is_on_own_pages(&v, st.ms_psize);
+    s.end += v.mv_data == s.end ? v.mv_size : PAGE_NUMBER_BYTES;
+    rc = look_aside(t->kv, MDB_NEXT, MDB_PREV, &s);
+    if (rc == 0)
+        rc = look_aside(t->kv, MDB_PREV, MDB_NEXT, &s);
+    /* Where its page ends is known as long as that is one of the file's. */
+    if (!s.below)
+        s.clear = s.clear && !t->touched &&
+                  (uintptr_t)s.start / st.ms_psize == (uintptr_t)(s.end - 1) / st.ms_psize;
+    *ret = *ret && s.clear;
     return rc;
 }
 

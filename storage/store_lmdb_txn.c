@@ -238,6 +238,8 @@ int lmdb_txn_seek(struct lmdb_txn *t, struct store_range range, struct slice aft
         return 0;
     if (rc != 0)
         return rc;
+    if (slice_compare(lmdb_slice(k), from) < 0)
+        return 0; /* damage has led the search astray */
     ret->store_key = lmdb_slice(k);
     ret->error = store_key_decode(ret->store_key, &ret->token, &ret->key);
     if (ret->error == 0)

@@ -155,25 +155,64 @@ static int merge_record(struct slice_run *run, uint64_t token, const struct key 
     return lmdb_txn_replace(&run->txn, store_key, state);
 }
 
-/* *ret_more: the slice is full and there may be more. */
-static int wipe_records(struct slice_run *run, struct store_range range, bool *ret_more)
+static int wipe_whole(struct slice_run *run, const struct lmdb_record *rec)
 {
     struct state none = {0};
+
+    zone_change(run->zone, rec->token, &rec->key, &rec->state, &none);
+    return lmdb_txn_delete(&run->txn);
+}
+
+/* Of what a search would miss, or is damaged, the first that lies in the range, or beside it and is
+ * nobody's. Damaged ones that cannot be removed without harm stay. *ret_more: there was one. */
+static int wipe_hidden(struct slice_run *run, struct store_range range, bool *ret_more)
+{
+    struct lmdb_record rec;
+    struct lmdb_sift sift;
+    int rc;
+
+    *ret_more = false;
+    lmdb_txn_sift(&run->txn, range, &sift);
+    sift.strays = true;
+    for (rc = lmdb_sift_next(&sift, &rec); rc == 0; rc = lmdb_sift_next(&sift, &rec)) {
+        uint64_t token = store_cursor_token(rec.store_key);
+        bool inside = token >= range.first && token <= range.last;
+
+        if (rec.error == 0 && inside) {
+            *ret_more = run->recount = true;
+            return wipe_whole(run, &rec);
+        }
+        if (rec.error == 0 || !(inside || rec.order == LMDB_MISPLACED))
+            continue;
+        run->recount = true;
+        if (rec.error == -ERR_FORMAT) { /* whole, whatever it says */
+            *ret_more = true;
+            return lmdb_txn_delete(&run->txn);
+        }
+        rc = lmdb_txn_remove(&run->txn, ret_more);
+        if (rc == 0 && !*ret_more && run->txn.touched) { /* another transaction knows better */
+            run->n = run->n_max;
+            *ret_more = true;
+        }
+        if (rc != 0 || *ret_more)
+            return rc;
+    }
+    return rc == LMDB_SIFT_END ? 0 : rc;
+}
+
+/* By searches, as long as they find whole records. *ret_more: the slice is full and there may be
+ * more. */
+static int wipe_records(struct slice_run *run, struct store_range range, bool *ret_more)
+{
     struct lmdb_record rec;
     int rc;
 
-    for (*ret_more = true; !run_is_full(run); run->n++) {
+    for (*ret_more = true; *ret_more && !run_is_full(run); run->n++) {
         rc = lmdb_txn_seek(&run->txn, range, (struct slice){0}, &rec);
-        if (rc != 0)
-            return rc;
-        if (!rec.store_key.len) {
-            *ret_more = false;
-            return 0;
-        }
-        if (rec.error == 0)
-            zone_change(run->zone, rec.token, &rec.key, &rec.state, &none);
-        run->recount = run->recount || rec.error < 0;
-        rc = lmdb_txn_delete(&run->txn);
+        if (rc == 0 && rec.store_key.len && rec.error == 0)
+            rc = wipe_whole(run, &rec);
+        else if (rc == 0)
+            rc = wipe_hidden(run, range, ret_more);
         if (rc != 0)
             return rc;
     }

@@ -195,6 +195,62 @@ static void damaged_keys_lead_no_scrub_in_a_circle(void **state)
     free(keys);
 }
 
+/* ---- a wipe -------------------------------------------------------------------------------- */
+
+/* Records of the zone that a scan meets, or a get. */
+static unsigned n_of_zone(struct rig *rig)
+{
+    struct wire_record items[STORE_SCRUB_BAD_MAX];
+    struct store_page page = {.items = items, .cap = ARRAY_LEN(items)};
+    unsigned found = 0;
+
+    assert_int_equal(
+        rig->s->ops->scan(rig->s, 0, zone_range(ORDER_ZONE), (struct slice){0}, 1 << 16, &page), 0);
+    rig->s->ops->read_end(rig->s, 0);
+    for (unsigned i = 0; i < SCRUB_KEYS; i++)
+        found += zone_of(scrub_token(i)) == ORDER_ZONE && scrub_get(rig, i) != 0;
+    return found + (unsigned)page.n;
+}
+
+static void a_wipe_leaves_nothing(enum fault_tampering what, size_t n)
+{
+    struct order_keys *keys = order_keys_new();
+    struct scrub_round *r = scrub_round_new();
+    struct store_range range = zone_range(ORDER_ZONE);
+    struct rig rig;
+
+    for (size_t first = 0; first + n <= keys->n; first += ORDER_STEP) {
+        set_up(&rig, RIG_LOG, what, keys, first, n);
+        rig_wipe(&rig, range.first, range.last);
+        rig_reopen(&rig);
+        assert_int_equal(n_of_zone(&rig), 0);
+        scrub_round_run(&rig, SCRUB_SLICE_BYTES, r);
+        assert_int_equal(r->n_records, SCRUB_KEYS - keys->n);
+        if (n == 1) {
+            assert_int_equal(r->n_bad + r->n_remade + r->n_errors, 0);
+            assert_true(scrub_sums_are_true(&rig));
+        }
+        rig_close(&rig);
+    }
+    free(r);
+    free(keys);
+}
+
+static void a_wipe_leaves_nothing_that_a_damaged_key_hides(void **state)
+{
+    a_wipe_leaves_nothing(TAMPER_KEY_AWAY, 1);
+}
+
+static void a_wipe_leaves_nothing_that_a_key_without_length_hides(void **state)
+{
+    a_wipe_leaves_nothing(TAMPER_KEY_LENGTH, 1);
+}
+
+static void a_wipe_leaves_nothing_whole_beside_many_damaged_keys(void **state)
+{
+    a_wipe_leaves_nothing(TAMPER_KEY_AWAY, 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,6 +259,9 @@ int main(void)
         cmocka_unit_test(a_plain_store_tells_of_a_broken_order),
         cmocka_unit_test(several_side_by_side_are_told_and_left),
         cmocka_unit_test(damaged_keys_lead_no_scrub_in_a_circle),
+        cmocka_unit_test(a_wipe_leaves_nothing_that_a_damaged_key_hides),
+        cmocka_unit_test(a_wipe_leaves_nothing_that_a_key_without_length_hides),
+        cmocka_unit_test(a_wipe_leaves_nothing_whole_beside_many_damaged_keys),
     };
 
     /* Nothing here is about syncs. */
