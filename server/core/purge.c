@@ -7,12 +7,13 @@
  * Answers are only noted when they come; what follows from them is done in drain, where there is
  * room for it. One round at a time per worker.
  *
- * What was tried on a model of this protocol (one key, three slots, every order of pushes, slow
- * pulls, two rounds side by side, a replacement): each of the following brings a deleted value
+ * What was tried on a model of this protocol (tests/spin/purge.pml: one key, three slots, every order
+ * of pushes, slow pulls, two rounds side by side): each of the following brings a deleted value
  * back. A round of a majority; one that leaves out a slot that is down; a floor that is not synced;
  * repair that pushes; lists that are believed although something has entered since; absent answers
  * that do not carry the closed floor; no freeze, while answers asked for before the closing are
- * still taken. That a frozen slot may thaw by itself before it closes was checked in the same way.
+ * still taken. A frozen slot may thaw by itself before it closes, which it does after a while and at a restart:
+ * without an error.
  */
 #include "server/core/purge.h"
 #include "server/core/antientropy.h"
