@@ -317,7 +317,8 @@ static void submit_merge(struct submit *m, const struct store_op *op, struct sto
     m->p->made[m->n_made] = NULL;
     if (version_compare(op->state.version, m->s->zone_max[zone_of(op->token)]) <= 0) {
         done->error = part_find(m->s, m->queue, op->token, store_key, &old, &lsn);
-        if (done->error == -ERR_CORRUPT && op->heal)
+        /* A page that cannot be read, which costs the snapshot, could not be written either. */
+        if (done->error == -ERR_CORRUPT && op->heal && lmdb_snapshot_open(&m->s->env, m->queue))
             done->error = 0; /* old is what the tables know */
         if (done->error < 0)
             return;

@@ -195,6 +195,35 @@ static void damaged_keys_lead_no_scrub_in_a_circle(void **state)
     free(keys);
 }
 
+/* ---- a page -------------------------------------------------------------------------------- */
+
+/* What cannot be read cannot be replaced either: the healer hears so, and the store lives. */
+static void a_page_that_cannot_be_read_is_not_healed(void **state)
+{
+    struct order_keys *keys = order_keys_new();
+    struct scrub_round *r = scrub_round_new();
+    struct rig rig;
+
+    for (size_t first = 1; first < keys->n; first += 5 * ORDER_STEP) {
+        unsigned k = keys->number[first], other = keys->number[first - 1];
+
+        set_up(&rig, RIG_LOG, TAMPER_PLACE, keys, first, 1);
+        assert_int_equal(scrub_get(&rig, k), -ERR_CORRUPT);
+        assert_int_equal(scrub_put(&rig, k, 10, true).error, -ERR_CORRUPT);
+        assert_int_equal(scrub_put(&rig, k, 10, false).error, -ERR_CORRUPT);
+        assert_int_equal(scrub_put(&rig, other, 20, false).outcome, OUTCOME_STORED);
+        rig_reopen(&rig);
+        assert_string_equal(rig.fatal, "");
+        assert_int_equal(scrub_get(&rig, other), 20);
+        assert_int_equal(scrub_get(&rig, k), -ERR_CORRUPT);
+        scrub_round_run(&rig, SIZE_MAX, r);
+        assert_int_equal(r->n_errors, 1);
+        rig_close(&rig);
+    }
+    free(r);
+    free(keys);
+}
+
 /* ---- a wipe -------------------------------------------------------------------------------- */
 
 /* Records of the zone that a scan meets, or a get. */
@@ -259,6 +288,7 @@ int main(void)
         cmocka_unit_test(a_plain_store_tells_of_a_broken_order),
         cmocka_unit_test(several_side_by_side_are_told_and_left),
         cmocka_unit_test(damaged_keys_lead_no_scrub_in_a_circle),
+        cmocka_unit_test(a_page_that_cannot_be_read_is_not_healed),
         cmocka_unit_test(a_wipe_leaves_nothing_that_a_damaged_key_hides),
         cmocka_unit_test(a_wipe_leaves_nothing_that_a_key_without_length_hides),
         cmocka_unit_test(a_wipe_leaves_nothing_whole_beside_many_damaged_keys),
