@@ -135,31 +135,33 @@ int floors_recv_ring(struct worker *w, const struct ring *ring, const struct flo
 
 /* ---- opening, freezing, closing ------------------------------------------------------------ */
 
-static void write_fact(struct worker *w, uint32_t partition, uint64_t closed, uint64_t cookie,
+/* False: no memory. */
+static bool write_fact(struct worker *w, uint32_t partition, uint64_t closed, uint64_t cookie,
                        struct effects *out)
 {
     const struct floor *f = &w->floors->list[partition];
-    struct effect *e = worker_emit(out, EFFECT_STORE);
     struct blob *bytes = blob_new(FLOOR_FACT_BYTES + STORE_META_NAME_MAX + 1);
+    struct effect *e;
 
-    e->u.store = (struct store_op){.type = STORE_OP_META, .cookie = cookie};
-    if (!bytes) { /* a name that no store takes: it comes back as an error */
-        return;
-    }
+    if (!bytes)
+        return false;
     worker_bury(w, bytes);
     floor_fact_pack(f->opened, closed, bytes->data);
+    e = worker_emit(out, EFFECT_STORE);
+    e->u.store = (struct store_op){.type = STORE_OP_META, .cookie = cookie};
     e->u.store.value = slice_of(bytes->data, FLOOR_FACT_BYTES);
     e->u.store.name =
         floor_fact_name(partition, f->incarnation, (char *)bytes->data + FLOOR_FACT_BYTES);
+    return true;
 }
 
-void floor_open(struct worker *w, uint32_t partition, uint64_t floor, uint64_t cookie,
+bool floor_open(struct worker *w, uint32_t partition, uint64_t floor, uint64_t cookie,
                 struct effects *out)
 {
     struct floor *f = &w->floors->list[partition];
 
     f->opened = floor > f->opened ? floor : f->opened;
-    write_fact(w, partition, f->writing > f->closed ? f->writing : f->closed, cookie, out);
+    return write_fact(w, partition, f->writing > f->closed ? f->writing : f->closed, cookie, out);
 }
 
 /* What we have asked for is not taken any more; what came may be on its way into the store. */
@@ -238,8 +240,8 @@ static void begin_close(struct worker *w, uint32_t partition, struct effects *ou
 
     if (f->writing || !drop_requests(w, partition))
         return; /* it is looked at again when that has come */
-    f->writing = f->closing;
-    write_fact(w, partition, f->writing, floor_cookie(WORK_CLOSE, partition), out);
+    if (write_fact(w, partition, f->closing, floor_cookie(WORK_CLOSE, partition), out))
+        f->writing = f->closing;
 }
 
 static void begin_purge(struct worker *w, uint32_t partition, struct effects *out)
@@ -265,19 +267,21 @@ bool floors_drain(struct worker *w, struct effects *out)
 
     if (fl->look_ms > w->now_ms || w->stopping)
         return true;
+    fl->look_ms = fl->n_due > 0 ? w->now_ms + FLOOR_AGAIN_MS : UINT64_MAX;
     for (uint32_t p = 0; p < fl->n && fl->n_due > 0; p++) {
         struct floor *f = &fl->list[p];
 
         if (!wants_to_close(f) && !f->purge)
             continue;
-        if (!worker_room(w, out))
+        if (!worker_room(w, out)) {
+            fl->look_ms = w->now_ms;
             return false;
+        }
         if (wants_to_close(f))
             begin_close(w, p, out);
         else
             begin_purge(w, p, out);
     }
-    fl->look_ms = UINT64_MAX;
     return true;
 }
 

@@ -74,8 +74,9 @@ static inline bool floor_hides(uint64_t closed, const struct state *state)
     return state->deleted && state->version.hlc <= closed;
 }
 
-/* Puts `floor` in force as opened, and has that written: EVENT_STORED with the cookie. */
-void floor_open(struct worker *w, uint32_t partition, uint64_t floor, uint64_t cookie,
+/* Puts `floor` in force as opened, and has that written: EVENT_STORED with the cookie. False: no
+ * memory, it will not be. */
+bool floor_open(struct worker *w, uint32_t partition, uint64_t floor, uint64_t cookie,
                 struct effects *out);
 /* Ends our own requests. False: some of what they brought is still on its way into the store. */
 bool floor_freeze(struct worker *w, uint32_t partition);

@@ -24,7 +24,7 @@ struct purge_ask {
     enum wire_purge_step step;
     uint64_t floor, closed, entered;
     uint64_t lsn;
-    uint32_t n, at;        /* leaves, and which is being read; n 0: all, from the tree */
+    uint32_t n, at; /* leaves, and which is being read; n 0: all, from the tree */
     uint32_t leaves[LIMIT_PULL_LEAVES];
     uint64_t digests[LIMIT_PULL_LEAVES];
 };
@@ -181,7 +181,8 @@ static void take_step(struct worker *w, struct pending *p, const struct wire_pee
     case PURGE_NONE:
         break;
     case PURGE_OPEN:
-        floor_open(w, msg->replica.partition, msg->u.purge.floor, pending_cookie(w, p), out);
+        if (!floor_open(w, msg->replica.partition, msg->u.purge.floor, pending_cookie(w, p), out))
+            pending_refuse(w, p, ERR_NO_MEMORY, out);
         return;
     case PURGE_LIST:
         if (ask->n)

@@ -141,8 +141,8 @@ MUTANTS = [
      "if (!pu->slots[i].answered && i > 0)\n            return i > pu->entry.n_slots / 2;\n"
      "    return true;"),
     ("a floor is said to be open before it is on disk", "server/core",
-     "floor_open(w, msg->replica.partition, msg->u.purge.floor, pending_cookie(w, p), out);\n"
-     "        return;",
+     "if (!floor_open(w, msg->replica.partition, msg->u.purge.floor, pending_cookie(w, p), out))\n"
+     "            pending_refuse(w, p, ERR_NO_MEMORY, out);\n        return;",
      "floor_open(w, msg->replica.partition, msg->u.purge.floor, FLOOR_COOKIE, out);\n"
      "        break;"),
     ("floors are forgotten at a restart", "server/core",
