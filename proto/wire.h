@@ -490,7 +490,6 @@ struct wire_peer {
             uint64_t floor;
             const uint32_t *leaves; /* growing; at most LIMIT_PULL_LEAVES */
             size_t n_leaves;
-            bool differs;
         } purge;
         struct {
             uint64_t closed, entered;

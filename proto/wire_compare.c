@@ -66,7 +66,6 @@ void pb_write_purge(const struct wire_peer *msg, Quoit__Peer__Purge *ret)
     ret->floor = msg->u.purge.floor;
     ret->n_leaves = msg->u.purge.n_leaves;
     ret->leaves = lend(msg->u.purge.leaves);
-    ret->differs = msg->u.purge.differs;
 }
 
 void pb_write_purge_reply(const struct wire_peer *msg, Quoit__Peer__PurgeReply *ret)
@@ -149,7 +148,6 @@ int pb_read_purge(const Quoit__Peer__Purge *pb, struct wire_peer *ret)
     ret->u.purge.step = (enum wire_purge_step)pb->step;
     ret->u.purge.floor = pb->floor;
     ret->u.purge.n_leaves = pb->n_leaves;
-    ret->u.purge.differs = pb->differs;
     return read_growing(pb->leaves, pb->n_leaves, LIMIT_PULL_LEAVES, &ret->u.purge.leaves);
 }
 

@@ -16,6 +16,11 @@
  * same round, and the announced one is still waited for. Only a slot that goes down or refuses is
  * given up.
  *
+ * A slot that answers absent says up to where deletions are closed (quorum.c). A live value below
+ * that was deleted and purged between the two answers; then all are asked anew. If it is so once
+ * more, one of the slots has lost the record, or another has brought an old one back: that is
+ * damage, and answered as such, not as "not found".
+ *
  * Each change of stage starts a new round, so that answers to the stage before match nothing.
  */
 #include "server/core/hedge.h"
@@ -159,6 +164,25 @@ static bool get_is_coming(const struct op *op, struct version newest)
     return false;
 }
 
+/* A live value and an absence that closes over it. */
+static void get_contradiction(struct worker *w, struct op *op, struct effects *out)
+{
+    if (op->reread) {
+        w->stats.n_corrupt++;
+        worker_trace(out, TRACE_CORRUPT, op->partition, op->token);
+        op_reply_error(w, op, ERR_CORRUPT, out);
+        return;
+    }
+    op->reread = true;
+    get_new_round(op, STAGE_READ);
+    for (uint32_t i = 0; i < op->entry.n_slots; i++) {
+        op->slots[i].answer.answered = false;
+        if (op->slots[i].phase == PHASE_DONE)
+            op->slots[i].phase = PHASE_IDLE;
+    }
+    read_review(w, op, get_ask, out);
+}
+
 static void get_decide_read(struct worker *w, struct op *op, const struct state *fresh,
                             struct effects *out)
 {
@@ -171,6 +195,10 @@ static void get_decide_read(struct worker *w, struct op *op, const struct state 
     view = quorum_merge(answers, op->entry.n_slots);
     if (view.n_answered < op->need)
         return;
+    if (view.newest >= 0 && view.dead && !answers[view.newest].deleted) {
+        get_contradiction(w, op, out);
+        return;
+    }
     if (view.newest < 0 || view.dead) {
         get_reply(w, op, &(struct state){0}, view.n_answered, out);
         return;
@@ -276,7 +304,7 @@ void get_recv(struct worker *w, struct op *op, uint32_t slot, const struct wire_
         read_refused(w, op, slot, msg->error, op->stage == STAGE_BACK ? get_back_ask : get_ask,
                      out);
     } else if (op->stage == STAGE_BACK && msg->u.put_reply.outcome == OUTCOME_SUPERSEDED_FLOOR) {
-        read_refused(w, op, slot, ERR_NO_QUORUM, get_back_ask, out); /* it holds nothing */
+        read_refused(w, op, slot, ERR_NOT_YET, get_back_ask, out); /* it holds nothing */
     } else if (op->stage == STAGE_BACK) {
         /* stored, had it, or has something newer: it holds what we answer with */
         op->slots[slot].phase = PHASE_DONE;
@@ -301,6 +329,7 @@ void get_forget(struct worker *w, struct op *op)
 void get_start(struct worker *w, struct op *op, struct effects *out)
 {
     op->stage = STAGE_READ;
+    op->reread = false;
     read_start(w, op, get_ask, out);
 }
 

@@ -60,6 +60,7 @@ struct scan_merge {
     struct wire_record *out;
     size_t n_out, bytes_out;
     struct scan_head last; /* last key looked at */
+    bool dead;             /* a live record lies below the floor of a page that lacks it */
     bool cut;              /* the page ended before the partition did */
 };
 
@@ -121,7 +122,10 @@ static void merge_take(struct scan_merge *m, int least)
             newest = head->record;
         merge_advance(m, i);
     }
-    if (newest && !newest->state.deleted && newest->state.version.hlc > floor) {
+    if (!newest || newest->state.deleted)
+        return;
+    m->dead |= newest->state.version.hlc <= floor;
+    if (newest->state.version.hlc > floor) {
         m->out[m->n_out++] = *newest;
         m->bytes_out += record_bytes(newest);
     }
@@ -148,6 +152,23 @@ static void merge_run(struct scan_merge *m)
     }
 }
 
+/* As in coordinator_get.c. */
+static void scan_contradiction(struct worker *w, struct op *op, struct effects *out)
+{
+    if (op->reread) {
+        w->stats.n_corrupt++;
+        worker_trace(out, TRACE_CORRUPT, op->partition, 0);
+        op_reply_error(w, op, ERR_CORRUPT, out);
+        return;
+    }
+    op->reread = true;
+    op->round++;
+    for (uint32_t i = 0; i < op->entry.n_slots; i++)
+        if (op->slots[i].phase == PHASE_DONE || op->slots[i].phase == PHASE_ASKED)
+            op->slots[i].phase = PHASE_IDLE;
+    read_review(w, op, scan_ask, out);
+}
+
 static void scan_reply(struct worker *w, struct op *op, struct effects *out)
 {
     struct wire_response res = {.type = RESULT_SCAN};
@@ -165,6 +186,10 @@ static void scan_reply(struct worker *w, struct op *op, struct effects *out)
     worker_bury(w, records);
     m.out = (struct wire_record *)(((uintptr_t)records->data + 15) & ~(uintptr_t)15);
     merge_run(&m);
+    if (m.dead) {
+        scan_contradiction(w, op, out);
+        return;
+    }
     if (m.cut && m.last.record) {
         cursor = blob_new(STORE_CURSOR_BYTES_MAX);
         if (!cursor) {
@@ -211,6 +236,7 @@ void scan_recv(struct worker *w, struct op *op, uint32_t slot, const struct wire
 void scan_start(struct worker *w, struct op *op, struct effects *out)
 {
     op->stage = STAGE_SCAN;
+    op->reread = false;
     read_start(w, op, scan_ask, out);
 }
 

@@ -110,6 +110,7 @@ struct worker {
     struct pending *pendings;
     uint32_t pendings_free, pendings_used, pendings_high;
     struct list gate;
+    struct list resting; /* pendings that read on at their rest_ms, soonest first */
 
     struct self_message self[WORKER_SELF_MAX];
     uint32_t self_n, self_at;

@@ -145,7 +145,7 @@ struct event {
         } durable;
         struct {
             struct ring *ring; /* the worker takes its own reference */
-            /* Of slots that are new in it: floor_facts.h. */
+            /* Of all slots of this worker: floor_facts.h. */
             const struct floor_fact *facts;
             size_t n_facts;
         } ring;

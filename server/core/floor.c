@@ -5,7 +5,11 @@
  * A fact holds both numbers, and facts of one slot reach the disk in the order in which they were
  * made, so each says the highest that any before it has said.
  *
- * A ring of another shape takes over what the slots of the old partitions had promised, in memory.
+ * After a start, tombstones are removed again of whatever was closed: the purge may not have come to
+ * its end, and a log that is replayed may have brought some back. Zones without any cost nothing.
+ *
+ * A ring of another shape begins with what the facts say. No such ring is made yet; whoever splits
+ * partitions has to write the facts of the new ones first.
  */
 #include "server/core/floor.h"
 #include "server/core/antientropy.h"
@@ -67,7 +71,7 @@ void floors_look(struct worker *w)
 
 /* ---- rings --------------------------------------------------------------------------------- */
 
-/* A table for so many partitions in front of the present one, with what that has promised. */
+/* A table for so many partitions; operations that were made may still point into the old one. */
 static int new_shape(struct worker *w, uint32_t n)
 {
     struct floors *fl = w->floors;
@@ -79,15 +83,11 @@ static int new_shape(struct worker *w, uint32_t n)
         free(list);
         return -ERR_NO_MEMORY;
     }
-    for (uint32_t p = 0; p < n && fl->n > 0; p++)
-        list[p] = fl->list[(uint64_t)p * fl->n / n];
     *older = *fl;
     fl->list = list;
     fl->n = n;
     fl->older = older;
     fl->n_due = 0;
-    for (uint32_t p = 0; p < n; p++)
-        fl->n_due += wants_to_close(&list[p]) + list[p].purge;
     return 0;
 }
 
@@ -99,10 +99,25 @@ static void enter(struct worker *w, uint32_t partition, uint64_t incarnation)
     if (f->incarnation == incarnation)
         return;
     fl->n_due -= wants_to_close(f) + f->purge;
-    *f = (struct floor){.incarnation = incarnation};
+    *f = (struct floor){.incarnation = incarnation, .fresh = true};
     /* Of no other start of this node: whoever remembers the number must see that we do not. */
     if (incarnation)
         f->entered = prng_next(&w->prng);
+}
+
+static void take_fact(struct worker *w, const struct floor_fact *fact)
+{
+    struct floor *f = floor_of(w, fact->partition);
+
+    if (!f || !f->fresh || f->incarnation != fact->incarnation)
+        return;
+    f->opened = fact->opened;
+    f->closed = fact->closed;
+    if (f->closed == 0 || f->purge)
+        return;
+    f->purge = true;
+    w->floors->n_due++;
+    floors_look(w);
 }
 
 int floors_recv_ring(struct worker *w, const struct ring *ring, const struct floor_fact *facts,
@@ -122,14 +137,10 @@ int floors_recv_ring(struct worker *w, const struct ring *ring, const struct flo
             own = ring_entry_slot(&entry, w->node);
         enter(w, p, own < 0 ? 0 : entry.slots[own].incarnation);
     }
-    for (size_t i = 0; i < n_facts; i++) {
-        struct floor *f = floor_of(w, facts[i].partition);
-
-        if (!f || f->incarnation != facts[i].incarnation)
-            continue;
-        f->opened = facts[i].opened > f->opened ? facts[i].opened : f->opened;
-        f->closed = facts[i].closed > f->closed ? facts[i].closed : f->closed;
-    }
+    for (size_t i = 0; i < n_facts; i++)
+        take_fact(w, &facts[i]);
+    for (uint32_t p = 0; p < n; p++)
+        fl->list[p].fresh = false;
     return 0;
 }
 

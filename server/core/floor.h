@@ -42,6 +42,7 @@ struct floor {
     uint64_t entered;     /* changes with each record at or below `opened` that we take in */
     uint64_t frozen_ms;   /* until then; 0: it is not */
     uint64_t writing;     /* closes by a fact that is on its way to disk; 0: none is */
+    bool fresh;           /* new with the ring that is being taken */
     bool purge;           /* there may be tombstones to remove */
 };
 
@@ -56,7 +57,8 @@ struct floors {
 
 int floors_init(struct worker *w); /* 0 or -ERR_NO_MEMORY */
 void floors_deinit(struct worker *w);
-/* 0, or -ERR_NO_MEMORY: this ring must not be used. facts: of slots that are new in it. */
+/* 0, or -ERR_NO_MEMORY: this ring must not be used. facts: of all slots; those of slots that are not
+ * new to the worker are older than what it knows. */
 int floors_recv_ring(struct worker *w, const struct ring *ring, const struct floor_fact *facts,
                      size_t n_facts);
 

@@ -58,16 +58,13 @@ static uint64_t incarnation_of(const struct ring *ring, uint32_t partition, uint
     struct ring_entry entry;
     int slot;
 
-    if (!ring || partition >= ring_wire(ring)->n_partitions)
-        return 0;
     ring_lookup(ring, partition, &entry);
     slot = ring_entry_slot(&entry, node);
     return slot < 0 ? 0 : entry.slots[slot].incarnation;
 }
 
-int floor_facts_read(struct store *store, uint32_t queue, const struct ring *ring,
-                     const struct ring *before, uint32_t node, uint32_t worker, uint32_t n_workers,
-                     struct floor_facts *ret)
+int floor_facts_read(struct store *store, uint32_t queue, const struct ring *ring, uint32_t node,
+                     uint32_t worker, uint32_t n_workers, struct floor_facts *ret)
 {
     uint32_t n_partitions = ring_wire(ring)->n_partitions;
 
@@ -78,7 +75,7 @@ int floor_facts_read(struct store *store, uint32_t queue, const struct ring *rin
         struct floor_fact fact = {.partition = p, .incarnation = incarnation_of(ring, p, node)};
         int r;
 
-        if (!fact.incarnation || incarnation_of(before, p, node) == fact.incarnation ||
+        if (!fact.incarnation ||
             token_worker(token_partition_first(p, n_partitions), n_workers) != worker)
             continue;
         r = floor_fact_read(store, queue, &fact);

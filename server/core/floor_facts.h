@@ -1,7 +1,7 @@
 /* floor_facts: how purge floors (floor.h) stand on disk: a small fact per slot of this node.
  *
- * The core reads no disk by itself, so whoever hands a ring to a worker reads the facts of the
- * slots that are new in it first, and hands them over together with the ring.
+ * The core reads no disk by itself, so whoever hands a ring to a worker reads the facts of its slots
+ * first, and hands them over together with the ring.
  */
 #ifndef QUOIT_CORE_FLOOR_FACTS_H
 #define QUOIT_CORE_FLOOR_FACTS_H
@@ -31,12 +31,11 @@ void floor_fact_pack(uint64_t opened, uint64_t closed, uint8_t out[FLOOR_FACT_BY
  * there is none, or negative as below. */
 int floor_fact_read(struct store *store, uint32_t queue, struct floor_fact *fact);
 
-/* Reads the facts of this node's slots in the partitions of one worker, as far as they are not in
- * the ring before (NULL: none are). On the thread of the queue. 0, -ERR_NO_MEMORY; -ERR_IO,
- * -ERR_CORRUPT: the worker must not serve. Ends with floor_facts_free, in any case. */
-int floor_facts_read(struct store *store, uint32_t queue, const struct ring *ring,
-                     const struct ring *before, uint32_t node, uint32_t worker, uint32_t n_workers,
-                     struct floor_facts *ret);
+/* Reads the facts of this node's slots in the partitions of one worker. On the thread of the queue.
+ * 0, -ERR_NO_MEMORY; -ERR_IO, -ERR_CORRUPT: the worker must not serve. Ends with floor_facts_free,
+ * in any case. */
+int floor_facts_read(struct store *store, uint32_t queue, const struct ring *ring, uint32_t node,
+                     uint32_t worker, uint32_t n_workers, struct floor_facts *ret);
 void floor_facts_free(struct floor_facts *facts);
 
 #endif

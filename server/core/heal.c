@@ -364,6 +364,10 @@ static void merge(struct worker *w, struct heal *h, struct effects *out)
         heal_end(w, h); /* they have it no more */
         return;
     }
+    if (dead && h->state.kind != STATE_NONE && !h->state.deleted) {
+        heal_later(w, h); /* live at one, absent at another: it was deleted meanwhile, or lost */
+        return;
+    }
     if (!still_holds(w, h) || !floor_takes_in(w, h->partition) ||
         floor_closed(w, h->partition) != h->closed ||
         store_cursor_decode(heal_key_slice(h), &token, &key) < 0) {

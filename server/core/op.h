@@ -98,6 +98,7 @@ struct op {
     size_t charged;     /* of worker.inflight_bytes */
     bool first_hand;    /* put: stamped for this client and not superseded yet */
     uint32_t holder;    /* get, BACK: a slot that has the state */
+    bool reread;        /* get, scan: a live record lay below a floor, so all were asked anew */
     bool have_state;    /* get: state is what the newest answer seen holds, whole */
     struct state state; /* put: what is written; get: newest full state known */
     struct blob *value; /* get: holds state.value */

@@ -53,6 +53,11 @@ static void end_round(struct worker *w, bool closed)
 
 /* ---- asking -------------------------------------------------------------------------------- */
 
+static uint32_t answer_ms(const struct purge *pu)
+{
+    return pu->step == PURGE_LIST && pu->n_leaves ? PURGE_LIST_MS : PURGE_ANSWER_MS;
+}
+
 static void ask(struct worker *w, uint32_t slot, struct effects *out)
 {
     const struct purge *pu = w->purge;
@@ -65,7 +70,7 @@ static void ask(struct worker *w, uint32_t slot, struct effects *out)
                            .node = s->node,
                            .worker = worker_owner(w, pu->partition, w->nodes[s->node].n_workers)};
     msg.id = question_of(pu, slot);
-    msg.deadline_ms = PURGE_ANSWER_MS;
+    msg.deadline_ms = answer_ms(pu);
     msg.hlc = w->clock.last;
     msg.ring_epoch = ring_epoch(w->ring);
     msg.replica = (struct wire_replica){.partition = pu->partition,
@@ -77,7 +82,6 @@ static void ask(struct worker *w, uint32_t slot, struct effects *out)
     if (pu->step == PURGE_LIST) {
         msg.u.purge.leaves = pu->leaves;
         msg.u.purge.n_leaves = pu->n_leaves;
-        msg.u.purge.differs = pu->n_tries > 0;
     }
     worker_send(w, to, &msg, NULL, out);
 }
@@ -89,7 +93,7 @@ static void ask_all(struct worker *w, struct effects *out)
     forget_lists(w);
     pu->stage = PURGE_ASKED;
     pu->question++;
-    pu->until_ms = w->now_ms + PURGE_ANSWER_MS;
+    pu->until_ms = w->now_ms + answer_ms(pu);
     pu->error = 0;
     pu->entered_since = false;
     memset(pu->differs, 0, tree_n_leaves(tree_partition_bits(pu->n)));
@@ -181,6 +185,17 @@ void purge_recv_reply(struct worker *w, const struct wire_peer *msg)
 
 /* ---- deciding ------------------------------------------------------------------------------ */
 
+/* Our slot with all others, which then know whether they lack something. Once per round: slots that
+ * are about to fetch put off whoever wants to compare with them. */
+static void compare_soon(struct worker *w)
+{
+    const struct purge *pu = w->purge;
+
+    for (uint32_t i = 0; i < pu->entry.n_slots; i++)
+        if (pu->entry.slots[i].state == SLOT_READY && pu->entry.slots[i].node != w->node)
+            antientropy_heard(w, pu->partition, i, false);
+}
+
 /* From the first list on, after a pause; or the end. */
 static void again(struct worker *w, bool afresh)
 {
@@ -190,6 +205,8 @@ static void again(struct worker *w, bool afresh)
         end_round(w, false);
         return;
     }
+    if (pu->n_tries == 1)
+        compare_soon(w);
     if (afresh) {
         pu->step = PURGE_LIST;
         pu->n_leaves = 0;
@@ -312,7 +329,7 @@ static bool next_turn(struct worker *w)
         }
         next_ms = turn->due_ms < next_ms ? turn->due_ms : next_ms;
     }
-    pu->look_ms = next_ms;
+    pu->look_ms = next_ms > w->now_ms + PURGE_BATCH_MS ? next_ms : w->now_ms + PURGE_BATCH_MS;
     return false;
 }
 
@@ -452,7 +469,9 @@ int purge_recv_ring(struct worker *w)
     pu->cursor = 0;
     pu->look_ms = w->now_ms;
     for (uint32_t i = 0; i < n; i++)
-        pu->turns[i].due_ms = w->now_ms + prng_below(&w->prng, pu->age_ms);
+        pu->turns[i].due_ms = worker_owner(w, i, w->n_workers) == w->index
+                                  ? w->now_ms + prng_below(&w->prng, pu->age_ms)
+                                  : UINT64_MAX;
     return 0;
 }
 

@@ -18,7 +18,7 @@
  * stays opened refuses only what is older than the age. Rounds of two drivers side by side do no
  * harm. What a slot missed of CLOSE it learns from its next comparison with another.
  *
- * Lists that differ are not mended here: that is antientropy's work, which is told to look at once;
+ * Lists that differ are not mended here: that is antientropy's work, which is told to look soon;
  * then the slots are asked again, of the leaves in which they still differ. An agreement on a leaf
  * holds as long as nothing at or below the floor enters, whatever is written above it.
  *
@@ -39,6 +39,8 @@
 #define PURGE_PERIODS_MAX 144u
 /* All answers to a step. Shorter than FLOOR_FREEZE_MS. */
 #define PURGE_ANSWER_MS 2000u
+/* Lists of leaves, which may be large and are read beside other work. */
+#define PURGE_LIST_MS 30000u
 /* Before slots that differed, or were busy, are asked again; and how often. */
 #define PURGE_AGAIN_MS 500u
 #define PURGE_TRIES 10u
@@ -46,6 +48,8 @@
 #define PURGE_DIFFER_MAX LIMIT_PULL_LEAVES
 /* Begun at most so often by one worker: a thousand partitions within minutes, in the background. */
 #define PURGE_PAUSE_MS 50u
+/* Turns that come so close together are taken at one wake-up. */
+#define PURGE_BATCH_MS 1000u
 
 /* Cookies of EFFECT_INFO need no marks: nobody else asks. */
 

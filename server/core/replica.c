@@ -190,12 +190,12 @@ static void drop(struct worker *w, struct addr from, const struct wire_peer *msg
         replica_refuse(w, from, msg, ERR_DEADLINE, out);
 }
 
-static bool pending_is_late(const struct worker *w, const struct pending *p)
+bool pending_is_late(const struct worker *w, const struct pending *p)
 {
     return p->until_ms && p->until_ms <= w->now_ms;
 }
 
-static void pending_drop(struct worker *w, struct pending *p, struct effects *out)
+void pending_drop(struct worker *w, struct pending *p, struct effects *out)
 {
     w->stats.n_dropped++;
     if (is_relayed(p->from, p->id))
@@ -392,7 +392,7 @@ void replica_recv(struct worker *w, struct addr from, const struct wire_peer *ms
     else if (msg->type == PEER_PULL)
         replica_pull(w, from, msg, out);
     else if (msg->type == PEER_PURGE)
-        replica_purge(w, from, msg, out);
+        replica_purge(w, from, msg, until_ms, out);
     else
         recv_scan(w, from, msg, until_ms, out);
 }

@@ -40,7 +40,8 @@ struct pending {
     uint64_t deleted_hlc;   /* PUT of a tombstone: its version's clock; else 0 */
     uint32_t source;        /* PUT: 1 + the slot that holds it, as far as that was said */
     struct pull_job *pull;  /* PULL: how far it is */
-    struct list gated;      /* in worker.gate */
+    struct list gated;      /* in worker.gate, or in worker.resting */
+    uint64_t rest_ms;       /* resting: until then */
     uint64_t lsn;           /* gated: answer when durable */
     struct wire_peer reply; /* gated */
 };
@@ -72,6 +73,9 @@ struct pending *pending_new(struct worker *w, enum pending_kind kind, struct add
 void pending_free(struct worker *w, struct pending *p);
 uint64_t pending_cookie(const struct worker *w, const struct pending *p);
 struct pending *pending_of(struct worker *w, uint64_t cookie);
+/* Nobody waits for it any more, so nothing is said; frees. */
+bool pending_is_late(const struct worker *w, const struct pending *p);
+void pending_drop(struct worker *w, struct pending *p, struct effects *out);
 /* Answers with an error, and frees. */
 void pending_refuse(struct worker *w, struct pending *p, int err, struct effects *out);
 /* Sends the answer, or lets it wait until lsn is durable; its bytes lie in p->bytes. */
@@ -94,7 +98,9 @@ void replica_leaves(struct worker *w, const struct event *in, struct effects *ou
 
 /* replica_purge.c */
 void replica_purge(struct worker *w, struct addr from, const struct wire_peer *msg,
-                   struct effects *out);
+                   uint64_t until_ms, struct effects *out);
+/* A list whose rest is over. */
+void replica_purge_go_on(struct worker *w, struct pending *p, struct effects *out);
 void replica_purge_stored(struct worker *w, struct pending *p, const struct event *in,
                           struct effects *out);
 void replica_purge_leaves(struct worker *w, struct pending *p, const struct event *in,

@@ -19,12 +19,19 @@
 #include "server/core/replica.h"
 #include "storage/merge.h"
 
+/* Records of a list that are read in one go: some milliseconds. A leaf may be of any size, and this
+ * thread has other work. */
+#define PURGE_LOOKED_MAX 4096u
+#define PURGE_REST_MS 1u
+
 /* What was asked, and how far it is; kept in pending.bytes. */
 struct purge_ask {
     enum wire_purge_step step;
     uint64_t floor, closed, entered;
     uint64_t lsn;
-    uint32_t n, at; /* leaves, and which is being read; n 0: all, from the tree */
+    uint32_t n, at;     /* leaves, and which is being read; n 0: all, from the tree */
+    uint32_t n_looked;  /* since the last rest */
+    struct place after; /* goes on behind it */
     uint32_t leaves[LIMIT_PULL_LEAVES];
     uint64_t digests[LIMIT_PULL_LEAVES];
 };
@@ -57,7 +64,7 @@ static void read_all(struct worker *w, struct pending *p, struct effects *out)
     e->u.leaves.range = partition_range(w, p->replica.partition);
 }
 
-static void read_leaf(struct worker *w, struct pending *p, struct slice cursor, struct effects *out)
+static void read_leaf(struct worker *w, struct pending *p, struct effects *out)
 {
     struct purge_ask *ask = ask_of(p);
     struct effect *e = worker_emit(out, EFFECT_SCAN);
@@ -66,7 +73,7 @@ static void read_leaf(struct worker *w, struct pending *p, struct slice cursor, 
     e->u.scan.range.first = partition_range(w, p->replica.partition).first +
                             ((uint64_t)ask->leaves[ask->at] << (64 - TREE_LEAF_BITS));
     e->u.scan.range.last = e->u.scan.range.first + (UINT64_MAX >> TREE_LEAF_BITS);
-    e->u.scan.cursor = cursor;
+    e->u.scan.cursor = place_slice(&ask->after);
     e->u.scan.bytes_max = LIMIT_SCAN_PAGE_BYTES;
 }
 
@@ -120,28 +127,31 @@ void replica_purge_scanned(struct worker *w, struct pending *p, const struct eve
     for (size_t i = 0; i < page->n; i++)
         count(ask, &page->items[i]);
     ask->lsn = page->lsn > ask->lsn ? page->lsn : ask->lsn;
-    if (page->more) {
-        read_leaf(w, p, slice_of(page->cursor, page->cursor_len), out);
-        return;
-    }
-    if (++ask->at < ask->n)
-        read_leaf(w, p, (struct slice){0}, out);
-    else
+    ask->n_looked += (uint32_t)page->n;
+    place_set(&ask->after,
+              page->more ? slice_of(page->cursor, page->cursor_len) : (struct slice){0});
+    ask->at += !page->more;
+    if (ask->at == ask->n) {
         answer(w, p, ask->entered, ask->digests, ask->n, ask->lsn, out);
+    } else if (ask->n_looked < PURGE_LOOKED_MAX) {
+        read_leaf(w, p, out);
+    } else {
+        ask->n_looked = 0;
+        p->rest_ms = w->now_ms + PURGE_REST_MS;
+        list_append(&w->resting, &p->gated);
+    }
+}
+
+void replica_purge_go_on(struct worker *w, struct pending *p, struct effects *out)
+{
+    list_remove(&p->gated);
+    if (pending_is_late(w, p))
+        pending_drop(w, p, out);
+    else
+        read_leaf(w, p, out);
 }
 
 /* ---- steps --------------------------------------------------------------------------------- */
-
-/* Whoever asked saw that lists differ: so that they do not for long. */
-static void compare_soon(struct worker *w, const struct wire_peer *msg)
-{
-    struct ring_entry entry;
-
-    ring_lookup(w->ring, msg->replica.partition, &entry);
-    for (uint32_t i = 0; i < entry.n_slots; i++)
-        if (i != msg->replica.slot && entry.slots[i].state == SLOT_READY)
-            antientropy_heard(w, msg->replica.partition, i, false);
-}
 
 static bool is_taking_in(const struct worker *w, uint32_t partition)
 {
@@ -186,7 +196,7 @@ static void take_step(struct worker *w, struct pending *p, const struct wire_pee
         return;
     case PURGE_LIST:
         if (ask->n)
-            read_leaf(w, p, (struct slice){0}, out);
+            read_leaf(w, p, out);
         else
             read_all(w, p, out);
         return;
@@ -200,7 +210,7 @@ static void take_step(struct worker *w, struct pending *p, const struct wire_pee
 }
 
 void replica_purge(struct worker *w, struct addr from, const struct wire_peer *msg,
-                   struct effects *out)
+                   uint64_t until_ms, struct effects *out)
 {
     int err = check_step(w, msg);
     struct purge_ask ask = {.step = msg->u.purge.step,
@@ -209,13 +219,12 @@ void replica_purge(struct worker *w, struct addr from, const struct wire_peer *m
                             .n = (uint32_t)msg->u.purge.n_leaves};
     struct pending *p;
 
-    if (msg->u.purge.step == PURGE_LIST && msg->u.purge.differs)
-        compare_soon(w, msg);
     p = err ? NULL : pending_new(w, PENDING_PURGE, from, msg);
     if (!p) {
         replica_refuse(w, from, msg, err ? err : ERR_OVERLOADED, out);
         return;
     }
+    p->until_ms = until_ms;
     if (ask.n)
         memcpy(ask.leaves, msg->u.purge.leaves, ask.n * sizeof *ask.leaves);
     p->bytes = blob_copy(slice_of(&ask, sizeof ask));

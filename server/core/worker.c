@@ -115,6 +115,21 @@ static bool drain_gate(struct worker *w, struct effects *out)
     return true;
 }
 
+static bool drain_resting(struct worker *w, struct effects *out)
+{
+    while (!list_empty(&w->resting)) {
+        struct pending *p = list_entry(w->resting.next, struct pending, gated);
+
+        if (p->rest_ms > w->now_ms)
+            break;
+        if (!worker_room(w, out))
+            return false;
+        replica_purge_go_on(w, p, out);
+        drain_self(w, out);
+    }
+    return true;
+}
+
 /* Operations that wait for the clock, oldest first; the first that still has to wait stops it. */
 static bool drain_stamping(struct worker *w, struct effects *out)
 {
@@ -165,9 +180,9 @@ static bool drain_purge(struct worker *w, struct effects *out)
 static int drain(struct worker *w, struct effects *out)
 {
     drain_self(w, out);
-    return drain_timers(w, out) && drain_gate(w, out) && drain_sweep(w, out) &&
-                   drain_stamping(w, out) && heal_drain(w, out) && drain_purge(w, out) &&
-                   floors_drain(w, out) && antientropy_drain(w, out)
+    return drain_timers(w, out) && drain_gate(w, out) && drain_resting(w, out) &&
+                   drain_sweep(w, out) && drain_stamping(w, out) && heal_drain(w, out) &&
+                   drain_purge(w, out) && floors_drain(w, out) && antientropy_drain(w, out)
                ? 0
                : STEP_MORE;
 }
@@ -355,6 +370,11 @@ uint64_t worker_deadline_ms(const struct worker *w)
     uint64_t heal_ms = heal_deadline_ms(w), floor_ms = floors_deadline_ms(w);
     uint64_t purge_ms = purge_deadline_ms(w);
 
+    if (!list_empty(&w->resting)) {
+        uint64_t rest_ms = list_entry(w->resting.next, struct pending, gated)->rest_ms;
+
+        at_ms = rest_ms < at_ms ? rest_ms : at_ms;
+    }
     at_ms = floor_ms < at_ms ? floor_ms : at_ms;
     at_ms = purge_ms < at_ms ? purge_ms : at_ms;
     at_ms = compare_ms < at_ms ? compare_ms : at_ms;
@@ -411,6 +431,7 @@ struct worker *worker_new(const struct worker_config *config)
     list_init(&w->expired);
     list_init(&w->stamping);
     list_init(&w->gate);
+    list_init(&w->resting);
     w->name = blob_copy(config->name);
     w->software = blob_copy(config->software);
     if (!w->name || !w->software || init_tables(w) < 0 ||

@@ -41,11 +41,10 @@ struct done *dones_add(struct dones *d, enum event_type type)
 
 void peer_refusal(const struct wire_peer *request, int error, struct wire_peer *ret)
 {
-    static const enum wire_peer_type replies[] = {[PEER_GET] = PEER_GET_REPLY,
-                                                  [PEER_PUT] = PEER_PUT_REPLY,
-                                                  [PEER_SCAN] = PEER_SCAN_REPLY,
-                                                  [PEER_COMPARE] = PEER_COMPARE_REPLY,
-                                                  [PEER_PULL] = PEER_PULL_REPLY};
+    static const enum wire_peer_type replies[] = {
+        [PEER_GET] = PEER_GET_REPLY,   [PEER_PUT] = PEER_PUT_REPLY,
+        [PEER_SCAN] = PEER_SCAN_REPLY, [PEER_COMPARE] = PEER_COMPARE_REPLY,
+        [PEER_PULL] = PEER_PULL_REPLY, [PEER_PURGE] = PEER_PURGE_REPLY};
 
     *ret = (struct wire_peer){.type =
                                   peer_is_request(request) ? replies[request->type] : request->type,

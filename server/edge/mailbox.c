@@ -47,7 +47,7 @@ void mailbox_deinit(struct mailbox *m)
 bool peer_is_request(const struct wire_peer *msg)
 {
     return msg->type == PEER_GET || msg->type == PEER_PUT || msg->type == PEER_SCAN ||
-           msg->type == PEER_COMPARE || msg->type == PEER_PULL;
+           msg->type == PEER_COMPARE || msg->type == PEER_PULL || msg->type == PEER_PURGE;
 }
 
 static bool letter_is_request(const struct letter *l)

@@ -163,8 +163,8 @@ static void take_ring(struct worker_loop *wl, struct ring *ring)
 {
     struct event event = {.type = EVENT_RING, .u.ring.ring = ring};
     struct floor_facts facts;
-    int rc = floor_facts_read(wl->node->store, wl->index, ring, wl->ring, 0, wl->index,
-                              wl->node->n_workers, &facts);
+    int rc = floor_facts_read(wl->node->store, wl->index, ring, 0, wl->index, wl->node->n_workers,
+                              &facts);
 
     wl->read = true;
     if (rc < 0) /* without them deleted values could come back */

@@ -25,6 +25,8 @@
 
 #include <stdlib.h>
 
+#define VERSION(v) (unsigned long long)(v).hlc, (unsigned long long)(v).actor
+
 static bool at_quorum(const struct call *c)
 {
     return c->level != LEVEL_ONE;
@@ -265,16 +267,28 @@ static void check_value(struct world *w, uint64_t id, uint32_t key, struct versi
         sim_fail(w, "call %llu returned what was not written", (unsigned long long)id);
 }
 
+static uint64_t closed_at(const struct world *w, uint32_t node, uint32_t key)
+{
+    const struct node *n = &w->nodes[node];
+    uint64_t most = 0, opened, closed;
+
+    for (uint32_t k = 0; n->alive && k < n->n_workers; k++) {
+        worker_floors(n->workers[k], check_partition(w, key), &opened, &closed);
+        most = closed > most ? closed : most;
+    }
+    return most;
+}
+
 /* The highest purge floor that is closed somewhere, of the key's partition. */
 static uint64_t closed_of(const struct world *w, uint32_t key)
 {
-    uint64_t most = 0, opened, closed;
+    uint64_t most = 0;
 
-    for (uint32_t i = 0; i < w->n_nodes; i++)
-        for (uint32_t k = 0; w->nodes[i].alive && k < w->nodes[i].n_workers; k++) {
-            worker_floors(w->nodes[i].workers[k], check_partition(w, key), &opened, &closed);
-            most = closed > most ? closed : most;
-        }
+    for (uint32_t i = 0; i < w->n_nodes; i++) {
+        uint64_t closed = closed_at(w, i, key);
+
+        most = closed > most ? closed : most;
+    }
     return most;
 }
 
@@ -381,6 +395,14 @@ void check_idle(struct world *w)
         }
 }
 
+/* A deletion that the node has closed over: absent there, and as good as held. */
+static bool is_buried(const struct world *w, uint32_t key, struct version v, uint32_t node)
+{
+    const struct written *x = find_written(&w->history, v, key);
+
+    return x && x->deleted && v.hlc <= closed_at(w, node, key);
+}
+
 /* Without faults and writes, all slots come to hold the same. */
 void check_converged(struct world *w)
 {
@@ -398,9 +420,13 @@ void check_converged(struct world *w)
                 newest = v;
         }
         for (uint32_t s = 0; s < e.n_slots; s++)
-            if (e.slots[s].state == SLOT_READY &&
+            if (e.slots[s].state == SLOT_READY && !is_buried(w, key, newest, e.slots[s].node) &&
                 (w->nodes[e.slots[s].node].disk.rotten[key] ||
                  older(w->nodes[e.slots[s].node].disk.shadow.current[key], newest)))
-                sim_fail(w, "n%u has not come to hold key %u as others do", e.slots[s].node, key);
+                sim_fail(w, "n%u has not come to hold key %u as others do: %s%llx.%llx < %llx.%llx",
+                         e.slots[s].node, key,
+                         w->nodes[e.slots[s].node].disk.rotten[key] ? "damaged " : "",
+                         VERSION(w->nodes[e.slots[s].node].disk.shadow.current[key]),
+                         VERSION(newest));
     }
 }

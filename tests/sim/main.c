@@ -138,7 +138,7 @@ static int summary(const struct report *r)
 static int usage(void)
 {
     fputs("usage: sim --seed N | --seeds A..B | --file PATH | --minutes M\n"
-          "           [--nodes N] [--trace] [--twice] [--quiet] [--first]\n",
+          "           [--nodes N] [--trace] [--twice] [--quiet] [--first] [--purge]\n",
           stderr);
     return 2;
 }
@@ -148,6 +148,8 @@ static int setting(struct report *r, char **argv, int left)
 {
     if (strcmp(argv[0], "--trace") == 0)
         return r->options.trace = true;
+    if (strcmp(argv[0], "--purge") == 0)
+        return r->options.purge = true;
     if (strcmp(argv[0], "--twice") == 0)
         return r->twice = true;
     if (strcmp(argv[0], "--quiet") == 0)

@@ -148,7 +148,7 @@ struct disk {
         uint64_t healed_us;
     } lost[SIM_KEYS_MAX];
     uint64_t purged[SIM_PARTITIONS]; /* floor up to which tombstones may be gone */
-    uint64_t sync_us, read_us; /* extra delay at most */
+    uint64_t sync_us, read_us;       /* extra delay at most */
 };
 
 struct node {
@@ -235,6 +235,7 @@ struct sim_options {
     uint64_t seed;
     uint32_t n_nodes; /* 0 = drawn */
     bool trace;
+    bool purge; /* tombstones go in every run, not only in some */
 };
 
 struct world {

@@ -273,7 +273,6 @@ static void sample_purges(struct wire_peer *out)
     out[1].u.purge.floor = UINT64_MAX;
     out[1].u.purge.leaves = leaves;
     out[1].u.purge.n_leaves = 3;
-    out[1].u.purge.differs = true;
     out[2].type = PEER_PURGE_REPLY;
     out[2].u.purge_reply.closed = 0x1122334455667788u;
     out[2].u.purge_reply.entered = 9;
