@@ -5,11 +5,11 @@
  *            notify
  *
  * Nothing is logged: the floor is, by the caller, before it asks. A slice deletes tombstones and
- * changes the summary of their zone in one transaction, so a crash finds each of them whole or gone.
- * A zone without tombstones is skipped by its summary.
+ * changes the summary of their zone in one transaction, so a crash finds each of them whole or
+ * gone. A zone without tombstones is skipped by its summary.
  *
- * What a tombstone hid must not come back. On disk its key has one record; what else may be known of
- * the key is in tables, and in the log, which fills tables again after a crash:
+ * What a tombstone hid must not come back. On disk its key has one record; what else may be known
+ * of the key is in tables, and in the log, which fills tables again after a crash:
  *
  *   newer than the tombstone   the usual case: it was put on top of it, and stays
  *   the tombstone itself       applied already, still in the log: a crash brings it back, to be
@@ -17,15 +17,15 @@
  *                              key is replayed from before the tombstone is followed by it
  *   older                      only beside a load, which goes to disk past tables and log: after
  *                              it an entry of the tables may be older than what is on disk, and so
- *                              may all that was replayed at a start, which may have had loads before
+ *                              may all that was replayed at a start: there may have been loads
  *
- * So a part whose owner has not settled the last case (`unsettled`, an LSN) purges nothing until its
- * entries up to there are on disk, where they have lost against the tombstone, and until no replay
- * can bring them back: they stand in groups of the log that are behind (pass_place), and the
- * transaction that purges makes that durable. The log tells it of whole segments only, so while puts
- * come one on the other this may be as long as it takes to fill one; tables are frozen early
- * meanwhile, so that a moment without puts is enough. A store that was closed, and had no loads
- * since, has nothing to settle.
+ * So a part whose owner has not settled the last case (`unsettled`, an LSN) purges nothing until
+ * its entries up to there are on disk, where they have lost against the tombstone, and until no
+ * replay can bring them back: they stand in groups of the log that are behind (pass_place), and
+ * the transaction that purges makes that durable. The log tells it of whole segments only, so
+ * while puts come one on the other this may be as long as it takes to fill one; tables are frozen
+ * early meanwhile, so that a moment without puts is enough. A store that was closed, and had no
+ * loads since, has nothing to settle.
  *
  * Pace: a slice is bounded by what it reads and by the pages that it dirties, and then the purge
  * rests for as long as the slice took, so at least half of the disk's time is others'.

@@ -1,6 +1,6 @@
 /* test_store_purge: what a purge of the store with a log must not do, one case at a time, beside
- * what test_store says of all engines: bring back what a tombstone hid, from tables or from the log;
- * touch what is damaged; read zones that have no tombstone; make others wait.
+ * what test_store says of all engines: bring back what a tombstone hid, from tables or from the
+ * log; touch what is damaged; read zones that have no tombstone; make others wait.
  *
  * Where the moment matters, log_shim holds a sync until the test lets it go; nothing waits for time
  * to pass.
@@ -272,8 +272,7 @@ static void a_log_that_cannot_be_left_behind_yet_is_waited_for(void **state)
     rig_close(&rig);
 }
 
-/* A put of version hlc, or its tombstone if it is odd, to the first token that belongs to the queue.
- */
+/* A put of version hlc, a delete if that is odd, of the first token that belongs to the queue. */
 static struct store_op op_on(uint32_t queue, uint64_t hlc)
 {
     struct store_op op = rig_merge_op(slice_str("k"), hlc, slice_str("value"));
