@@ -133,11 +133,13 @@ void antientropy_node_back(struct worker *w, uint32_t node)
 void antientropy_heard(struct worker *w, uint32_t partition, uint32_t slot, bool equal)
 {
     struct pair *p = pair_of(w, partition, slot);
+    uint64_t echo_ms = w->now_ms + ANTIENTROPY_ECHO_MS;
 
     if (!p)
         return;
-    if (!equal && (!p->differs || p->n_vain == 0)) /* else it has its time already */
-        set_due(w->antientropy, p, w->now_ms + ANTIENTROPY_ECHO_MS);
+    /* Else it has its time already: hearing the same again and again must not put it off. */
+    if (!equal && (!p->differs || (p->n_vain == 0 && echo_ms < p->due_ms)))
+        set_due(w->antientropy, p, echo_ms);
     if (equal) {
         p->n_vain = 0;
         p->urgent = false;
