@@ -413,6 +413,46 @@ static void a_frozen_slot_thaws_by_itself(void **state)
     round_deinit(&r);
 }
 
+static void a_slot_that_has_closed_thaws_at_once(void **state)
+{
+    struct event e = {.type = EVENT_REMADE, .u.remade.range = {0, UINT64_MAX}};
+    struct round r;
+
+    round_init(&r, 0);
+    round_start(&r);
+    assert_int_equal(round_ask(&r, 1, PURGE_OPEN, round_hlc(&r, AGE_MS)), 0);
+    assert_int_equal(round_ask(&r, 1, PURGE_FREEZE, round_hlc(&r, AGE_MS)), 0);
+    assert_int_equal(round_ask(&r, 1, PURGE_CLOSE, round_hlc(&r, AGE_MS)), 0);
+    round_write(&r, 0, 7, AGE_MS - 1000, "v");
+    round_write(&r, 2, 7, AGE_MS - 1000, "v");
+    cluster_step(r.c, round_node(&r, 1), &e);
+    cluster_pass(r.c, FLOOR_FREEZE_MS / 2);
+    assert_int_equal(round_held(&r, 1, 7), VALUE);
+    round_deinit(&r);
+}
+
+/* A purge is in no log, so a crash may undo it. */
+static void a_tombstone_that_came_back_holds_up_no_round(void **state)
+{
+    struct round r;
+
+    round_init(&r, 0);
+    round_write_all(&r, 0, OLD_MS, NULL);
+    round_start(&r);
+    round_make(&r);
+    assert_int_equal(round_n_closed(&r), 1);
+    round_assert_all(&r, 0, NOTHING);
+    round_write(&r, 1, 0, OLD_MS, NULL);
+    round_write_all(&r, 1, OLD_MS, NULL);
+    cluster_pass(r.c, 100);
+    round_make(&r);
+    assert_int_equal(round_n_closed(&r), 2);
+    assert_int_equal(r.n_asked[PURGE_FREEZE], 4);
+    round_assert_all(&r, 0, NOTHING);
+    round_assert_all(&r, 1, NOTHING);
+    round_deinit(&r);
+}
+
 /* ---- two drivers --------------------------------------------------------------------------- */
 
 /* By another driver, with a floor of its own, while ours waits for a list. */
@@ -474,6 +514,8 @@ int main(void)
         cmocka_unit_test(what_comes_after_the_freeze_is_dropped),
         cmocka_unit_test(what_comes_to_a_frozen_slot_is_dropped),
         cmocka_unit_test(a_frozen_slot_thaws_by_itself),
+        cmocka_unit_test(a_slot_that_has_closed_thaws_at_once),
+        cmocka_unit_test(a_tombstone_that_came_back_holds_up_no_round),
         cmocka_unit_test(two_rounds_side_by_side_do_no_harm),
     };
 
