@@ -458,6 +458,26 @@ static void test_repairs_of_large_values_are_bounded_too(void **state)
     story_end(s);
 }
 
+/* The slot that was written to has a purge floor above the version: it holds nothing. */
+static void test_get_refused_by_a_floor_finds_another_holder(void **state)
+{
+    struct story *s = warm();
+    struct state older = story_state(5, "old"), newer = story_state(6, "new");
+    struct version floor = {.hlc = version_hlc_from_ms(s->wall_ms)};
+    uint32_t asked;
+
+    story_get(s, 7, LEVEL_QUORUM);
+    asked = s->sent[s->n_sent - 1].node;
+    story_got(s, 1, 0, &newer, 0);
+    story_answer_get(s, asked, 0, &older);
+    s->lines[0] = '\0';
+    story_answer_put(s, asked, 0, OUTCOME_SUPERSEDED_FLOOR, floor);
+    story_expect(s, asked == 1 ? "send n2 put state \"new\"\n" : "send n1 put state \"new\"\n");
+    story_answer_put(s, 3 - asked, 0, ACK);
+    assert_non_null(strstr(s->lines, "reply 7 found \"new\"\n"));
+    story_end(s);
+}
+
 static void test_get_fetches_what_a_digest_announced(void **state)
 {
     struct story *s = warm();
@@ -917,6 +937,7 @@ int main(void)
         cmocka_unit_test(test_slots_beyond_the_quorum_are_repaired_after_the_answer),
         cmocka_unit_test(test_repairs_under_way_are_bounded),
         cmocka_unit_test(test_repairs_of_large_values_are_bounded_too),
+        cmocka_unit_test(test_get_refused_by_a_floor_finds_another_holder),
         cmocka_unit_test(test_get_fetches_what_a_digest_announced),
         cmocka_unit_test(test_get_of_a_deletion_one_slot_missed),
         cmocka_unit_test(test_get_replaces_a_slot_that_goes_down),
