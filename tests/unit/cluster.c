@@ -411,7 +411,7 @@ void cluster_publish(struct cluster *c, uint32_t node)
     struct event e = {.type = EVENT_RING};
     struct floor_facts facts;
 
-    assert_int_equal(floor_facts_read(c->stores[node], 0, c->ring, NULL, node, 0, 1, &facts), 0);
+    assert_int_equal(floor_facts_read(c->stores[node], 0, c->ring, node, 0, 1, &facts), 0);
     e.u.ring.ring = c->ring;
     e.u.ring.facts = facts.list;
     e.u.ring.n_facts = facts.n;
