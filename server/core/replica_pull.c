@@ -115,11 +115,13 @@ static bool is_wanted(struct pull_job *job, const struct wire_record *r)
     return order > 0;
 }
 
-/* Of the whole stretch that was asked about, we lack something that the asker has. */
-static bool lacks_something(const struct pull_job *job)
+/* Of the whole stretch that was asked about, we lack something that the asker has. What is young is
+ * on its way here, and would not be given: two slots that lack a young one of each other would ask
+ * without end. */
+static bool lacks_something(const struct worker *w, const struct pull_job *job)
 {
     for (size_t i = 0; i < job->n_known; i++)
-        if (!job->had[i])
+        if (!job->had[i] && !is_young(w, job, job->known[i].version))
             return true;
     return false;
 }
@@ -180,7 +182,7 @@ static void answer(struct worker *w, struct pending *p, bool done, struct effect
         pending_refuse(w, p, ERR_NO_MEMORY, out);
         return;
     }
-    if (done && lacks_something(job))
+    if (done && lacks_something(w, job))
         antientropy_hint(w, p->replica.partition, job->slot, job->leaves, job->n_leaves);
     w->antientropy->stats.n_told += job->n_records;
     w->antientropy->stats.n_told_bytes += job->size;
