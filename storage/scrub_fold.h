@@ -27,8 +27,8 @@ struct scrub_fold {
     struct store_info counted; /* by this slice */
     size_t bytes, bytes_max;
     uint32_t skip; /* records behind the place that were told before */
-    bool whole; /* from the beginning of the zone */
-    bool sure;  /* the leaf at hand was counted from one state of it */
+    bool whole;    /* from the beginning of the zone */
+    bool sure;     /* the leaf at hand was counted from one state of it */
 };
 
 /* Empties *out. told: the summary in the snapshot of this slice; NULL: the engine has none, or it

@@ -12,11 +12,11 @@
  *
  * Damage that keeps the order hides nobody: all searches for others go past it as before. What
  * breaks it (x above c, or not above b) leads searches astray, so that whole neighbours read as
- * absent and may be put a second time. So each entry is told with its order, which the whole ones on
- * either side decide; those after a damaged one are looked at ahead. If it is alone between two that
- * are in order, its key is not the one that it was put under: MISPLACED, nobody loses by its
- * removal. Of more than one side by side, or where whole ones are in no order, nobody can tell which
- * is at fault: UNSURE.
+ * absent and may be put a second time. So each entry is told with its order, which the whole ones
+ * on either side decide; those after a damaged one are looked at ahead. If it is alone between two
+ * that are in order, its key is not the one that it was put under: MISPLACED, nobody loses by its
+ * removal. Of more than one side by side, or where whole ones are in no order, nobody can tell
+ * which is at fault: UNSURE.
  *
  * Of two ranges that a damaged entry stands between, one is told of it: that of its key if it is in
  * order, else that of the whole entry before it.
@@ -302,7 +302,7 @@ static int look_aside(MDB_cursor *cursor, MDB_cursor_op there, MDB_cursor_op bac
     return rc;
 }
 
-/* Whether a value that does not lie behind its key lies on pages of its own, as many as it needs. */
+/* Whether a value that is not behind its key is on pages of its own, as many as it needs. */
 static bool is_on_own_pages(const MDB_val *value, size_t page_bytes)
 {
     const uint8_t *page = (const uint8_t *)value->mv_data - PAGE_HEADER_BYTES;
