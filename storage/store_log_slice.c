@@ -207,7 +207,7 @@ static int wipe_records(struct slice_run *run, struct store_range range, bool *r
     struct lmdb_record rec;
     int rc;
 
-    for (*ret_more = true; *ret_more && !run_is_full(run); run->n++) {
+    for (*ret_more = true; *ret_more && !run_is_full(run); run->n += *ret_more) {
         rc = lmdb_txn_seek(&run->txn, range, (struct slice){0}, &rec);
         if (rc == 0 && rec.store_key.len && rec.error == 0)
             rc = wipe_whole(run, &rec);
