@@ -5,8 +5,9 @@
  * A fact holds both numbers, and facts of one slot reach the disk in the order in which they were
  * made, so each says the highest that any before it has said.
  *
- * After a start, tombstones are removed again of whatever was closed: the purge may not have come to
- * its end, and a log that is replayed may have brought some back. Zones without any cost nothing.
+ * After a start, tombstones are removed again of whatever was closed: the purge may not have come
+ * to its end, and a log that is replayed may have brought some back. Zones without any cost
+ * nothing.
  *
  * A ring of another shape begins with what the facts say. No such ring is made yet; whoever splits
  * partitions has to write the facts of the new ones first.

@@ -57,8 +57,8 @@ struct floors {
 
 int floors_init(struct worker *w); /* 0 or -ERR_NO_MEMORY */
 void floors_deinit(struct worker *w);
-/* 0, or -ERR_NO_MEMORY: this ring must not be used. facts: of all slots; those of slots that are not
- * new to the worker are older than what it knows. */
+/* 0, or -ERR_NO_MEMORY: this ring must not be used. facts: of all slots; those of slots that are
+ * not new to the worker are older than what it knows. */
 int floors_recv_ring(struct worker *w, const struct ring *ring, const struct floor_fact *facts,
                      size_t n_facts);
 

@@ -1,7 +1,7 @@
 /* floor_facts: how purge floors (floor.h) stand on disk: a small fact per slot of this node.
  *
- * The core reads no disk by itself, so whoever hands a ring to a worker reads the facts of its slots
- * first, and hands them over together with the ring.
+ * The core reads no disk by itself, so whoever hands a ring to a worker reads the facts of its
+ * slots first, and hands them over together with the ring.
  */
 #ifndef QUOIT_CORE_FLOOR_FACTS_H
 #define QUOIT_CORE_FLOOR_FACTS_H
@@ -27,8 +27,8 @@ struct slice floor_fact_name(uint32_t partition, uint64_t incarnation,
                              char out[STORE_META_NAME_MAX + 1]);
 void floor_fact_pack(uint64_t opened, uint64_t closed, uint8_t out[FLOOR_FACT_BYTES]);
 
-/* Fills in the floors of a fact whose partition and incarnation are set. 1: there is such a fact, 0:
- * there is none, or negative as below. */
+/* Fills in the floors of a fact whose partition and incarnation are set. 1: there is such a fact,
+ * 0: there is none, or negative as below. */
 int floor_fact_read(struct store *store, uint32_t queue, struct floor_fact *fact);
 
 /* Reads the facts of this node's slots in the partitions of one worker. On the thread of the queue.

@@ -333,8 +333,8 @@ static bool next_turn(struct worker *w)
     return false;
 }
 
-/* Of partitions that are smaller than a zone, the zone is counted, which is cheap; what else lies in
- * it is likely to be of the same kind. */
+/* Of partitions that are smaller than a zone, the zone is counted, which is cheap; what else lies
+ * in it is likely to be of the same kind. */
 static void begin_info(struct worker *w, struct effects *out)
 {
     struct purge *pu = w->purge;
