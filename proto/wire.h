@@ -395,7 +395,9 @@ enum wire_peer_type {
     PEER_PULL,
     PEER_PULL_REPLY,
     PEER_PURGE,
-    PEER_PURGE_REPLY
+    PEER_PURGE_REPLY,
+    PEER_RING_ASK,
+    PEER_RING_REPLY
 };
 
 enum wire_purge_step {
@@ -496,6 +498,7 @@ struct wire_peer {
             const uint64_t *digests; /* at most LIMIT_PURGE_DIGESTS */
             size_t n_digests;
         } purge_reply;
+        const struct wire_ring *ring_reply; /* NULL: there is an error */
     } u;
 };
 

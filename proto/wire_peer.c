@@ -34,6 +34,8 @@ struct peer_parts {
         Quoit__Peer__PullReply pull_reply;
         Quoit__Peer__Purge purge;
         Quoit__Peer__PurgeReply purge_reply;
+        Quoit__Peer__RingAsk ring_ask;
+        Quoit__Peer__RingReply ring_reply;
     } body;
     Quoit__Member self;
     struct pb_ring ring;
@@ -171,6 +173,21 @@ static int peer_write_form(const struct wire_form *from, struct peer_parts *part
     return 0;
 }
 
+static int peer_write_ring_reply(const struct wire_peer *msg, struct peer_parts *parts)
+{
+    Quoit__Peer__RingReply *ret = &parts->body.ring_reply;
+
+    quoit__peer__ring_reply__init(ret);
+    if (!msg->u.ring_reply)
+        return msg->error ? 0 : -ERR_BAD_REQUEST;
+    int r = pb_write_ring(msg->u.ring_reply, &parts->ring);
+    if (r < 0)
+        return r;
+    ret->ring = &parts->ring.ring;
+    parts->block = parts->ring.block;
+    return 0;
+}
+
 static int peer_write_body(const struct wire_peer *msg, struct peer_parts *parts,
                            Quoit__Peer__Message *pb)
 {
@@ -261,6 +278,15 @@ static int peer_write_body(const struct wire_peer *msg, struct peer_parts *parts
         pb->purge_reply = &parts->body.purge_reply;
         pb_write_purge_reply(msg, &parts->body.purge_reply);
         return 0;
+    case PEER_RING_ASK:
+        quoit__peer__ring_ask__init(&parts->body.ring_ask);
+        pb->body_case = QUOIT__PEER__MESSAGE__BODY_RING_ASK;
+        pb->ring_ask = &parts->body.ring_ask;
+        return 0;
+    case PEER_RING_REPLY:
+        pb->body_case = QUOIT__PEER__MESSAGE__BODY_RING_REPLY;
+        pb->ring_reply = &parts->body.ring_reply;
+        return peer_write_ring_reply(msg, parts);
     }
     return -ERR_BAD_REQUEST;
 }
@@ -424,6 +450,25 @@ static int peer_read_form(const Quoit__Peer__Form *pb, struct arena *arena, stru
     return 0;
 }
 
+static int peer_read_ring_reply(const Quoit__Peer__RingReply *pb, struct arena *arena,
+                                struct wire_peer *ret)
+{
+    struct wire_ring *ring;
+
+    if (ret->error)
+        return 0;
+    if (!pb->ring)
+        return -ERR_BAD_REQUEST;
+    ring = arena_alloc(arena, sizeof(*ring));
+    if (!ring)
+        return -ERR_NO_MEMORY;
+    int r = pb_read_ring(pb->ring, arena, false, ring);
+    if (r < 0)
+        return r;
+    ret->u.ring_reply = ring;
+    return 0;
+}
+
 static int peer_read_body(const Quoit__Peer__Message *pb, struct arena *arena,
                           struct wire_peer *ret)
 {
@@ -478,6 +523,12 @@ static int peer_read_body(const Quoit__Peer__Message *pb, struct arena *arena,
     case QUOIT__PEER__MESSAGE__BODY_PURGE_REPLY:
         ret->type = PEER_PURGE_REPLY;
         return pb_read_purge_reply(pb->purge_reply, ret);
+    case QUOIT__PEER__MESSAGE__BODY_RING_ASK:
+        ret->type = PEER_RING_ASK;
+        return 0;
+    case QUOIT__PEER__MESSAGE__BODY_RING_REPLY:
+        ret->type = PEER_RING_REPLY;
+        return peer_read_ring_reply(pb->ring_reply, arena, ret);
     default:
         return 0;
     }

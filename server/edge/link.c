@@ -151,6 +151,8 @@ static enum conn_verdict on_frame(struct conn *c, struct slice body)
     case PEER_HELLO: /* control's business */
     case PEER_FORM:
     case PEER_GOSSIP:
+    case PEER_RING_ASK:
+    case PEER_RING_REPLY:
     case PEER_NONE: /* of a future version */
         break;
     }

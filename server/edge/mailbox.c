@@ -237,6 +237,8 @@ static void copy_peer(struct copier *c, struct wire_peer *msg)
     case PEER_PUT_REPLY:
     case PEER_FORM:
     case PEER_GOSSIP:
+    case PEER_RING_ASK:
+    case PEER_RING_REPLY:
         break;
     }
 }

@@ -101,6 +101,7 @@ static void repeated_fields_are_the_known_ones(void **state)
     assert_int_equal(count_repeated(&quoit__peer__pull_reply__descriptor), 1);
     assert_int_equal(count_repeated(&quoit__peer__purge__descriptor), 1);
     assert_int_equal(count_repeated(&quoit__peer__purge_reply__descriptor), 1);
+    assert_int_equal(count_repeated(&quoit__peer__ring_reply__descriptor), 0);
 }
 
 struct number {
@@ -153,7 +154,9 @@ static void field_numbers_never_change(void **state)
                    {"hello_reply", 9}, {"get", 10}, {"get_reply", 11}, {"put", 12},
                    {"put_reply", 13}, {"scan", 14}, {"scan_reply", 15}, {"form", 16},
                    {"gossip", 17}, {"compare", 18}, {"compare_reply", 19}, {"pull", 20},
-                   {"pull_reply", 21}, {"purge", 22}, {"purge_reply", 23});
+                   {"pull_reply", 21}, {"purge", 22}, {"purge_reply", 23},
+                   {"ring_ask", 24}, {"ring_reply", 25});
+    ASSERT_NUMBERS(quoit__peer__ring_reply__descriptor, {"ring", 1});
     ASSERT_NUMBERS(quoit__peer__put__descriptor, {"key", 1}, {"state", 2}, {"first_hand", 3},
                    {"source", 4});
     ASSERT_NUMBERS(quoit__peer__purge__descriptor, {"step", 1}, {"floor", 2}, {"leaves", 3});

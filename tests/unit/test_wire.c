@@ -388,6 +388,13 @@ static void assert_peer_body(const struct wire_peer *a, const struct wire_peer *
         assert_slice(a->u.pull_reply.cursor, b->u.pull_reply.cursor);
         assert_int_equal(a->u.pull_reply.young, b->u.pull_reply.young);
         break;
+    case PEER_RING_ASK:
+        break;
+    case PEER_RING_REPLY:
+        assert_int_equal(a->u.ring_reply != NULL, b->u.ring_reply != NULL);
+        if (a->u.ring_reply)
+            assert_ring(a->u.ring_reply, b->u.ring_reply);
+        break;
     }
 }
 
@@ -527,6 +534,13 @@ static void rings_of_all_sizes_come_back(void **state)
         assert_int_equal(wire_response_pack(&res, &f.out), 0);
         assert_int_equal(wire_response_unpack(body_of(&f), &f.arena, &got), 0);
         assert_response(&res, &got);
+        f.out.len = 0;
+
+        struct wire_peer reply = {.type = PEER_RING_REPLY, .u.ring_reply = ring}, peer;
+        assert_int_equal(wire_peer_pack(&reply, &f.out), 0);
+        assert_int_equal(wire_peer_unpack(body_of(&f), &f.arena, &peer), 0);
+        assert_peer(&reply, &peer);
+        f.out.len = 0;
         sample_ring_free(ring);
     }
     fixture_deinit(&f);
@@ -624,6 +638,8 @@ static void messages_with_nothing_in_them_are_not_packed(void **state)
     assert_int_equal(wire_request_pack(&(struct wire_request){.id = 1}, &out), -ERR_BAD_REQUEST);
     assert_int_equal(wire_response_pack(&(struct wire_response){0}, &out), -ERR_BAD_REQUEST);
     assert_int_equal(wire_peer_pack(&(struct wire_peer){.id = 1}, &out), -ERR_BAD_REQUEST);
+    assert_int_equal(wire_peer_pack(&(struct wire_peer){.type = PEER_RING_REPLY}, &out),
+                     -ERR_BAD_REQUEST);
     assert_int_equal(out.len, 0);
     buf_deinit(&out);
 }

@@ -620,6 +620,27 @@ static void forms_are_checked(void **state)
     sample_ring_free(ring);
 }
 
+/* A ring without its table is none; a refusal brings no ring. */
+static void rings_told_are_checked(void **state)
+{
+    static const uint8_t empty[] = {0xca, 0x01, 0x00}; /* field 25, no bytes */
+    struct wire_ring *ring = sample_ring(64, 2, 2), bare = *ring;
+    struct wire_peer msg = {.type = PEER_RING_REPLY, .u.ring_reply = ring}, back;
+    struct buf b = {0};
+
+    bare.fence = NULL;
+    assert_int_equal(peer_through_the_wire(&msg), 0);
+    msg.u.ring_reply = &bare;
+    assert_int_equal(peer_through_the_wire(&msg), -ERR_BAD_REQUEST);
+    msg.error = ERR_OVERLOADED;
+    assert_int_equal(peer_through_the_wire(&msg), 0);
+    msg.u.ring_reply = NULL;
+    assert_int_equal(peer_through_the_wire(&msg), 0);
+    assert_int_equal(buf_append(&b, empty, sizeof(empty)), 0);
+    assert_int_equal(unpack_peer(&b, &back), -ERR_BAD_REQUEST); /* neither ring nor error */
+    sample_ring_free(ring);
+}
+
 /* What is told on must be right: a profile is of the node that the rumour names. */
 static void rumours_are_checked(void **state)
 {
@@ -953,6 +974,7 @@ int main(void)
         cmocka_unit_test(what_was_not_said_is_not_stored),
         cmocka_unit_test(peer_states_and_keys_are_checked),
         cmocka_unit_test(forms_are_checked),
+        cmocka_unit_test(rings_told_are_checked),
         cmocka_unit_test(rumours_are_checked),
         cmocka_unit_test(rumours_are_bounded),
         cmocka_unit_test(comparisons_are_checked),

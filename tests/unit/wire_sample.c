@@ -186,6 +186,15 @@ static void sample_forms(struct wire_peer *out)
     }
 }
 
+static void sample_rings(struct wire_peer *out)
+{
+    out[0].type = PEER_RING_ASK;
+    out[1].type = PEER_RING_REPLY;
+    out[1].u.ring_reply = ring_once();
+    out[2].type = PEER_RING_REPLY;
+    out[2].error = ERR_OVERLOADED;
+}
+
 static void sample_gossips(struct wire_peer *out)
 {
     static struct wire_gossip gossips[3];
@@ -348,6 +357,7 @@ void sample_peers(struct wire_peer out[SAMPLE_PEERS])
     sample_gossips(&out[18]);
     sample_compares(&out[21]);
     sample_purges(&out[27]);
+    sample_rings(&out[30]);
 }
 
 struct wire_ring *sample_ring(uint32_t n_partitions, uint32_t n_slots, uint32_t n_members)
