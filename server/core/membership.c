@@ -46,13 +46,14 @@ static void recv_sync_reply(struct membership *m, struct node *from, const struc
 }
 
 static void recv_message(struct membership *m, uint32_t handle, const struct wire_gossip *g,
-                         struct membership_effects *out)
+                         uint64_t ring_epoch, struct membership_effects *out)
 {
     struct node *from = table_node(m, handle);
 
     if (!from || handle == 0)
         return; /* its link has told us first */
     from->heard_ms = m->now_ms;
+    ring_said(m, from, ring_epoch);
     table_set_load(from, &g->load);
     learn_all(m, g);
     switch (g->kind) {
@@ -91,6 +92,7 @@ static void recv_link_up(struct membership *m, const struct membership_event *in
     if (!n || n->handle == 0)
         return;
     table_heard(m, n, in->u.link.boot);
+    ring_said(m, n, in->u.link.ring_epoch);
     if (!node_is_there(n) || n->state == MEMBER_SUSPECT)
         tell(m, n, GOSSIP_PING, ++m->next_number, NULL, out); /* with what is said of it */
     if (first)
@@ -217,6 +219,11 @@ static bool run_timers(struct membership *m, struct membership_effects *out)
     if (!probe_run(m, out))
         return false;
     table_expire(m);
+    if (ring_deadline_ms(m) <= m->now_ms) {
+        if (!has_room(out))
+            return false;
+        ring_run(m, out);
+    }
     for (size_t i = 0; i < sizeof(due_ms) / sizeof(due_ms[0]); i++) {
         if (*due_ms[i] > m->now_ms)
             continue;
@@ -229,8 +236,9 @@ static bool run_timers(struct membership *m, struct membership_effects *out)
 
 uint64_t membership_deadline_ms(const struct membership *m)
 {
-    const uint64_t due_ms[] = {m->probe_ms,  m->rumour_ms,         m->sync_ms,
-                               m->revive_ms, probe_deadline_ms(m), table_expiry_ms(m)};
+    const uint64_t due_ms[] = {m->probe_ms,        m->rumour_ms,         m->sync_ms,
+                               m->revive_ms,       probe_deadline_ms(m), table_expiry_ms(m),
+                               ring_deadline_ms(m)};
     uint64_t first = UINT64_MAX;
 
     for (size_t i = 0; !m->stopping && i < sizeof(due_ms) / sizeof(due_ms[0]); i++)
@@ -276,7 +284,7 @@ static void recv_event(struct membership *m, const struct membership_event *in,
     case MEMBERSHIP_MORE:
         break;
     case MEMBERSHIP_MESSAGE:
-        recv_message(m, in->u.message.node, in->u.message.gossip, out);
+        recv_message(m, in->u.message.node, in->u.message.gossip, in->u.message.ring_epoch, out);
         break;
     case MEMBERSHIP_LINK_UP:
         recv_link_up(m, in, out);
@@ -286,6 +294,18 @@ static void recv_event(struct membership *m, const struct membership_event *in,
         break;
     case MEMBERSHIP_EXPECT:
         expect(m, in->u.expect.members, in->u.expect.n);
+        break;
+    case MEMBERSHIP_RING:
+        ring_set(m, in->u.ring);
+        break;
+    case MEMBERSHIP_RING_LOST:
+        ring_lost(m);
+        break;
+    case MEMBERSHIP_RING_ASKED:
+        ring_asked(m, in->u.asked.node, in->u.asked.ring_epoch, out);
+        break;
+    case MEMBERSHIP_RING_REPLY:
+        ring_replied(m, in->u.reply.node, in->u.reply.ring, out);
         break;
     case MEMBERSHIP_LOAD:
         set_load(m, &in->u.load);
@@ -363,6 +383,7 @@ void membership_free(struct membership *m)
             blob_unref(m->nodes[i]->profile_bytes);
         free(m->nodes[i]);
     }
+    ring_unref(m->ring.held);
     free(m->all);
     free(m);
 }

@@ -12,6 +12,7 @@
 #define QUOIT_CORE_MEMBERSHIP_H
 
 #include "server/core/event.h"
+#include "server/core/ring.h"
 
 /* ---- parameters; the table of tests/sim/README.md shows what they lead to -------------------- */
 
@@ -44,6 +45,16 @@
 #define MEMBERSHIP_HEALTH_MAX 8u
 /* A step that comes so late shows that it was us who stood still. */
 #define MEMBERSHIP_LATE_MS 50u
+/* A newer ring is asked for so often at most, and of one node at a time. */
+#define MEMBERSHIP_RING_ASK_MS 50u
+/* Then another one is asked: longer than the largest ring (1 MiB) takes on 10 Mbit/s. */
+#define MEMBERSHIP_RING_ANSWER_MS 2000u
+/* One that had no answer, or whose ring could not be kept, is left alone for so long. */
+#define MEMBERSHIP_RING_RETRY_MS 500u
+/* Rings told in such a time; who asks beyond is told to ask another: by then there are more who
+ * have it. */
+#define MEMBERSHIP_RING_TELLS 32u
+#define MEMBERSHIP_RING_TELL_MS 1000u
 /* Our wall clock is judged by what so many others have said of theirs (all, if there are fewer),
  * none of it older than this. */
 #define MEMBERSHIP_CLOCK_SAID 3u
@@ -55,13 +66,17 @@
 
 enum membership_event_type {
     MEMBERSHIP_TICK = 1,
-    MEMBERSHIP_MORE,      /* go on after STEP_MORE */
-    MEMBERSHIP_MESSAGE,   /* of a node, over its control link */
-    MEMBERSHIP_LINK_UP,   /* a control link: the node has said who it is */
-    MEMBERSHIP_LINK_DOWN, /* it broke, or could not be made */
-    MEMBERSHIP_EXPECT,    /* members of a ring: they are looked for */
-    MEMBERSHIP_LOAD,      /* what this node holds and does now */
-    MEMBERSHIP_STOP       /* this node is stopping: tell them */
+    MEMBERSHIP_MORE,       /* go on after STEP_MORE */
+    MEMBERSHIP_MESSAGE,    /* of a node, over its control link */
+    MEMBERSHIP_LINK_UP,    /* a control link: the node has said who it is */
+    MEMBERSHIP_LINK_DOWN,  /* it broke, or could not be made */
+    MEMBERSHIP_EXPECT,     /* members of a ring: they are looked for */
+    MEMBERSHIP_RING,       /* the ring that this node serves from now on; it is durable */
+    MEMBERSHIP_RING_LOST,  /* the ring that was to be taken could not be made durable */
+    MEMBERSHIP_RING_ASKED, /* a node asks for our ring */
+    MEMBERSHIP_RING_REPLY, /* a node answers that question of ours */
+    MEMBERSHIP_LOAD,       /* what this node holds and does now */
+    MEMBERSHIP_STOP        /* this node is stopping: tell them */
 };
 
 struct membership_event {
@@ -72,16 +87,26 @@ struct membership_event {
         struct {
             uint32_t node;
             const struct wire_gossip *gossip;
+            uint64_t ring_epoch; /* of its envelope */
         } message;
         struct {
             uint32_t node;
             struct wire_id id;
-            uint64_t boot; /* LINK_UP */
+            uint64_t boot, ring_epoch; /* LINK_UP: of its hello */
         } link;
         struct {
             const struct wire_member *members; /* this node may be among them */
             size_t n;
         } expect;
+        struct ring *ring; /* RING; a reference is taken */
+        struct {
+            uint32_t node; /* UINT32_MAX: no member of our ring */
+            uint64_t ring_epoch;
+        } asked;
+        struct {
+            uint32_t node;
+            const struct wire_ring *ring; /* NULL: it refuses */
+        } reply;
         struct wire_load load; /* its number is not looked at */
     } u;
 };
@@ -90,7 +115,14 @@ enum membership_effect_type {
     MEMBERSHIP_SEND = 1, /* over the control link, which is made if there is none; may be lost */
     MEMBERSHIP_CHANGED,  /* a node's state, boot or profile: ask membership_view */
     MEMBERSHIP_OUTDATED, /* another process with our id has a higher boot: ours is an old image */
-    MEMBERSHIP_CLOCK     /* our wall clock has been judged */
+    MEMBERSHIP_CLOCK,    /* our wall clock has been judged */
+    MEMBERSHIP_RING_ASK, /* ask the node for its ring; may be lost */
+    /* Answer who asked, within this step, with the ring, or with `error`. */
+    MEMBERSHIP_RING_TELL,
+    /* The ring of this step's REPLY, of `node`, is good: sync it, then serve it, and say RING; or
+     * RING_LOST. */
+    MEMBERSHIP_RING_TAKE,
+    MEMBERSHIP_RING_REFUSED /* the ring of `node` is not taken: `why` */
 };
 
 struct membership_effect {
@@ -98,6 +130,8 @@ struct membership_effect {
     uint32_t node;
     struct wire_gossip gossip; /* SEND; its rumours live until the next step */
     uint64_t boot;             /* OUTDATED */
+    int error;                 /* RING_TELL: positive err number, 0 = none */
+    const char *why;           /* RING_REFUSED: static */
     struct {
         bool right;         /* not ahead */
         int64_t offset_ms;  /* wall clock less monotonic clock: what was judged */

@@ -4,6 +4,7 @@
  *   membership_probe.c   probes: is it there?
  *   membership_table.c   what is known of each node, which of two rumours is newer, suspicions
  *   membership_tell.c    which rumours go out next, and messages with them
+ *   membership_ring.c    the ring of those who have a newer one
  *   membership_clock.c   is our wall clock right?
  */
 #ifndef QUOIT_CORE_MEMBERSHIP_IMPL_H
@@ -39,6 +40,10 @@ struct node {
     struct blob *profile_bytes;
     struct wire_profile profile; /* in profile_bytes; number 0: none */
     struct wire_load load;
+    uint64_t ring_epoch;     /* as it said last */
+    uint64_t ring_refused;   /* its ring of this epoch could not be taken: not asked for again */
+    uint64_t ring_failed_ms; /* when it last had no good answer; 0: it had, or was not asked */
+    bool ring_asked;         /* and has not answered */
     uint64_t clock_said_ms;  /* when it last said what its clock shows; 0: never */
     bool clock_behind;       /* by more than LIMIT_CLOCK_AHEAD_MS, for certain */
     uint64_t clock_ahead_ms; /* the same; 0: not */
@@ -87,6 +92,21 @@ struct membership {
         uint64_t stepped_ms; /* the last time that it changed all at once; at first, the start */
         bool changed;        /* to be announced */
     } clock;
+    struct {
+        struct ring *held; /* NULL: none yet */
+        enum ring_hunt {
+            RING_IDLE,
+            RING_ASKED,
+            RING_TAKEN
+        } hunt;
+        bool behind;         /* somebody may have a newer one that we want */
+        uint32_t asked;      /* ASKED: whom */
+        uint64_t rest_ms;    /* nobody is asked before */
+        uint64_t due_ms;     /* IDLE: not asked for before; ASKED: then another is asked */
+        uint64_t without_us; /* highest epoch of a ring that does not name this node */
+        uint64_t tell_ms;    /* when this time of telling began */
+        uint32_t n_told;     /* rings in it */
+    } ring;
     uint64_t next_number;
     struct probe probes[PROBES_MAX];
     struct favour favours[FAVOURS_MAX];
@@ -153,6 +173,19 @@ void clock_watch(struct membership *m, uint64_t wall_ms);
 void clock_said(struct membership *m, struct node *n, uint64_t asked_ms, uint64_t said_ms);
 /* The verdict, from what is known now. */
 void clock_judge(struct membership *m);
+
+/* ---- membership_ring.c */
+/* A node says which ring it has. */
+void ring_said(struct membership *m, struct node *n, uint64_t epoch);
+void ring_set(struct membership *m, struct ring *ring);
+void ring_lost(struct membership *m);
+void ring_asked(struct membership *m, uint32_t handle, uint64_t epoch,
+                struct membership_effects *out);
+void ring_replied(struct membership *m, uint32_t handle, const struct wire_ring *wire,
+                  struct membership_effects *out);
+/* What is due. There is room. */
+void ring_run(struct membership *m, struct membership_effects *out);
+uint64_t ring_deadline_ms(const struct membership *m);
 
 /* ---- membership_probe.c */
 void probe_start(struct membership *m, struct node *target, struct membership_effects *out);

@@ -49,6 +49,9 @@ void ring_lookup(const struct ring *ring, uint32_t partition, struct ring_entry 
 /* The slot that lives on the node, in whatever state, or -1. */
 int ring_entry_slot(const struct ring_entry *entry, uint32_t node);
 
+/* Whether `next` may replace the ring held (server/core/ring_next.c): NULL, or why not. */
+const char *ring_next_fault(const struct ring *held, const struct ring *next);
+
 /* The first ring of a cluster (server/core/ring_form.c): members sorted by id, 1024 partitions
  * unless said otherwise, min(replicas, members) slots, balanced to one slot by weight and zone,
  * primaries balanced, voters chosen. Deterministic: same input, same bytes.

@@ -111,7 +111,7 @@ static enum conn_verdict recv_hello(struct caller *caller, const struct wire_hel
     send_reply(caller, 0);
     if (member) {
         caller->member = true;
-        gossip_called(&c->gossip, caller, hello->boot);
+        gossip_called(&c->gossip, caller, hello);
     }
     return CONN_NEXT;
 }
@@ -165,10 +165,12 @@ static enum conn_verdict on_frame(struct conn *conn, struct slice body)
         conn->must_ms = loop_now_ms(conn->loop) + CALLER_IDLE_MS;
     if (msg.type == PEER_FORM && msg.u.form)
         former_recv(&caller->control->former, caller, msg.u.form);
-    if (msg.type == PEER_GOSSIP && caller->member) {
+    if (msg.type == PEER_GOSSIP && caller->member)
         conn->must_ms = 0; /* it stays: that it breaks is news */
-        gossip_recv(&caller->control->gossip, caller->node, msg.u.gossip);
-    }
+    if (caller->member)
+        gossip_recv(&caller->control->gossip, conn, caller->node, &msg);
+    else if (msg.type == PEER_RING_ASK) /* one that was a member, perhaps, and has not heard */
+        gossip_recv(&caller->control->gossip, conn, DIRECTORY_NONE, &msg);
     if (caller->stranger)
         conn_finish(conn); /* it has its answer */
     return CONN_NEXT;

@@ -7,7 +7,8 @@
  * them is repaired at the next start.
  *
  * Publishing: one immutable ring, a reference per worker, by letter. Handles for its members come
- * from the directory. This node's own entry shows the addresses that it has now.
+ * from the directory. This node's own entry shows the addresses that it has now, but for what other
+ * nodes are told: that is the ring as it was decided, the same everywhere.
  *
  * Stop (SIGTERM, SIGINT): no new connections; every worker finishes what is in flight, refuses what
  * is new with SHUTTING_DOWN, and tells when that has come to rest; when all have, connections are
@@ -98,11 +99,13 @@ static void warn_address(struct node *n, const char *msg, struct slice theirs, c
 }
 
 /* Own addresses and flags against what the ring says: the ring wins, but for our own addresses in
- * our own copy, which clients of this node are given. */
-static void settle_self(struct control *c, const struct wire_ring *wire, struct wire_member *self)
+ * our own copy, which clients of this node are given. True: those differ. */
+static bool settle_self(struct control *c, const struct wire_ring *wire, struct wire_member *self)
 {
     struct node *n = c->node;
     bool others = wire->n_members > 1;
+    bool differs = !slice_equal(self->client_address, slice_str(n->client_text)) ||
+                   !slice_equal(self->peer_address, slice_str(n->peer_text));
 
     if (others && !slice_equal(self->client_address, slice_str(n->client_text)))
         warn_address(n, "the ring has another client address for this node", self->client_address,
@@ -115,11 +118,14 @@ static void settle_self(struct control *c, const struct wire_ring *wire, struct 
                  "ring=%s name=%s", LOG_SLICE(self->name), LOG_STR(n->disk.name));
     self->client_address = slice_str(n->client_text);
     self->peer_address = slice_str(n->peer_text);
+    return differs;
 }
 
-/* A private copy of the ring, with handles. 0 or negative. */
-static int make_ring(struct control *c, const struct wire_ring *wire, struct ring **ret)
+/* The ring with handles, and with our present addresses. 0 or negative: neither. */
+static int make_rings(struct control *c, const struct wire_ring *wire, struct ring **ret_decided,
+                      struct ring **ret)
 {
+    bool differs = false;
     struct wire_member *members = calloc(wire->n_members, sizeof(*members));
     struct wire_ring mine = *wire;
 
@@ -128,9 +134,13 @@ static int make_ring(struct control *c, const struct wire_ring *wire, struct rin
     memcpy(members, wire->members, wire->n_members * sizeof(*members));
     for (size_t i = 0; i < wire->n_members; i++)
         if (wire_id_equal(&members[i].id, &c->node->disk.node_id))
-            settle_self(c, wire, &members[i]);
+            differs = settle_self(c, wire, &members[i]);
     mine.members = members;
-    int rc = ring_new(&mine, intern, c->node->directory, ret);
+    int rc = ring_new(wire, intern, c->node->directory, ret_decided);
+    if (rc == 0 && !differs)
+        *ret = ring_ref(*ret_decided);
+    else if (rc == 0 && (rc = ring_new(&mine, intern, c->node->directory, ret)) < 0)
+        ring_unref(*ret_decided);
     free(members);
     return rc;
 }
@@ -149,10 +159,10 @@ static void publish(struct control *c)
 void control_set_ring(struct control *c, const struct wire_ring *wire)
 {
     struct node *n = c->node;
-    struct ring *ring;
+    struct ring *decided, *ring;
     char why[DISK_WHY_BYTES];
 
-    int rc = make_ring(c, wire, &ring);
+    int rc = make_rings(c, wire, &decided, &ring);
     if (rc < 0)
         control_die(c, "the ring in %s cannot be used: %s.", n->disk.dir, err_text(rc));
     if (ring_member_of(ring, &n->disk.node_id) < 0)
@@ -164,7 +174,9 @@ void control_set_ring(struct control *c, const struct wire_ring *wire)
         control_die(c, "quoit.json in %s names cluster %s, and the ring in its store cluster %s.",
                     n->disk.dir, LOG_ID(&n->disk.cluster_id), LOG_ID(&wire->cluster_id));
     ring_unref(c->ring);
+    ring_unref(c->decided);
     c->ring = ring;
+    c->decided = decided;
     publish(c);
     if (gossip_set_ring(&c->gossip, c) < 0)
         control_die(c, "out of memory.");
@@ -251,9 +263,11 @@ static void on_woken(struct loop *l)
         c->n_idle += letter->type == LETTER_IDLE;
         letter_free(letter);
     }
-    n = s->ops->reap(s, l->index, done, CONTROL_REAP_MAX); /* at most one write is under way */
-    for (size_t i = 0; i < n; i++)
+    n = s->ops->reap(s, l->index, done, CONTROL_REAP_MAX); /* at most one write of each */
+    for (size_t i = 0; i < n; i++) {
         former_synced(&c->former, &done[i]);
+        ring_keeper_synced(&c->keeper, c, &done[i]);
+    }
     scrub_woken(&c->scrub);
     if (c->n_idle == c->node->n_workers)
         next_stop_step(c);
@@ -341,6 +355,8 @@ void control_deinit(struct control *c)
 {
     former_deinit(&c->former);
     gossip_deinit(&c->gossip);
+    ring_keeper_deinit(&c->keeper);
     ring_unref(c->ring);
+    ring_unref(c->decided);
     loop_deinit(&c->loop);
 }

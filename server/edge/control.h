@@ -10,6 +10,7 @@
 #include "server/edge/listener.h"
 #include "server/edge/load.h"
 #include "server/edge/node.h"
+#include "server/edge/ring_keeper.h"
 #include "server/edge/scrub.h"
 
 struct control {
@@ -18,10 +19,12 @@ struct control {
     struct listener listener; /* of peers */
     struct former former;
     struct gossip gossip;
+    struct ring_keeper keeper;
     struct scrub scrub;
     struct load load;
     struct http http;
-    struct ring *ring; /* the decided ring, NULL while there is none */
+    struct ring *ring;    /* the decided ring with our present addresses; NULL: there is none */
+    struct ring *decided; /* as it was decided: what others are told */
     uv_signal_t term, interrupt;
     uv_timer_t stop_timer;
     uint64_t n_refused, refused_told_ms; /* connections at the peer address beyond the limit */

@@ -59,19 +59,12 @@ static void run_send(struct former *f, const struct form_effect *e)
 
 static void run_persist(struct former *f, const struct form_effect *e)
 {
-    struct store *s = f->control->node->store;
     struct buf bytes;
-    uint64_t lsn;
 
     buf_init(&bytes);
     int rc = wire_ring_pack(e->ring, &bytes);
-    if (rc == 0) {
-        struct store_op op = {.type = STORE_OP_META,
-                              .cookie = FORMER_COOKIE,
-                              .name = slice_str(e->name),
-                              .value = buf_slice(&bytes)};
-        rc = s->ops->submit(s, f->control->loop.index, &op, 1, &lsn);
-    }
+    if (rc == 0)
+        rc = ring_keeper_submit(f->control, e->name, buf_slice(&bytes), FORMER_COOKIE);
     buf_deinit(&bytes);
     f->write_error = rc; /* told after this list of effects */
     f->writing = rc == 0;
@@ -386,7 +379,7 @@ void former_recv(struct former *f, struct caller *caller, const struct wire_form
         struct wire_form answer;
         struct wire_peer out = {.type = PEER_FORM, .u.form = &answer};
         control_self(c, &self);
-        if (form_answer(ring_wire(c->ring), &self, msg, &answer))
+        if (form_answer(ring_wire(c->decided), &self, msg, &answer))
             caller_send(caller, &out);
         return;
     }

@@ -11,7 +11,9 @@
  *
  * Addresses are those that a node says of itself, else those of the ring.
  *
- * What comes of it: the log says who is suspect, down, back; workers are told whom not to ask.
+ * What comes of it: the log says who is suspect, down, back; workers are told whom not to ask. A
+ * node that is behind is brought the ring (core/membership_ring.c): asked for here, told here, and
+ * handed to ring_keeper.c.
  */
 #include "server/edge/gossip.h"
 
@@ -70,10 +72,13 @@ static void tell_link_down(struct gossip *g, const struct gossip_peer *p)
         feed(g, &event);
 }
 
-static void tell_link_up(struct gossip *g, const struct gossip_peer *p, uint64_t boot)
+static void tell_link_up(struct gossip *g, const struct gossip_peer *p,
+                         const struct wire_hello *hello)
 {
-    struct membership_event event = {.type = MEMBERSHIP_LINK_UP,
-                                     .u.link = {.node = p->node, .id = p->id, .boot = boot}};
+    struct membership_event event = {
+        .type = MEMBERSHIP_LINK_UP,
+        .u.link = {
+            .node = p->node, .id = p->id, .boot = hello->boot, .ring_epoch = hello->ring_epoch}};
 
     feed(g, &event);
 }
@@ -117,7 +122,7 @@ static void recv_hello_reply(struct gossip_link *link, const struct wire_peer *m
         conn_sent(&link->conn);
     buf_deinit(&p->waiting);
     buf_init(&p->waiting);
-    tell_link_up(link->gossip, p, msg->u.hello.boot);
+    tell_link_up(link->gossip, p, &msg->u.hello);
 }
 
 static enum conn_verdict on_frame(struct conn *conn, struct slice body)
@@ -132,8 +137,8 @@ static enum conn_verdict on_frame(struct conn *conn, struct slice body)
         conn_close(conn, r);
     else if (!link->up && msg.type == PEER_HELLO_REPLY)
         recv_hello_reply(link, &msg);
-    else if (link->up && msg.type == PEER_GOSSIP)
-        gossip_recv(link->gossip, link->peer->node, msg.u.gossip);
+    else if (link->up)
+        gossip_recv(link->gossip, conn, link->peer->node, &msg);
     return CONN_NEXT;
 }
 
@@ -237,26 +242,70 @@ static struct gossip_peer *peer_of(struct gossip *g, uint32_t node, const struct
     return p;
 }
 
-static void say(struct gossip *g, uint32_t node, const struct wire_gossip *gossip)
+static void say_to(struct conn *conn, const struct wire_peer *msg)
 {
-    struct wire_peer msg = {.type = PEER_GOSSIP, .u.gossip = gossip};
+    struct buf *out = conn_unsent(conn) < GOSSIP_UNSENT_BYTES_MAX ? conn_out(conn) : NULL;
+
+    if (out && wire_peer_pack(msg, out) == 0)
+        conn_sent(conn);
+}
+
+static void say(struct gossip *g, uint32_t node, struct wire_peer *msg)
+{
     struct gossip_peer *p = g->peers[node];
     struct conn *conn;
 
     if (!p)
         return;
-    msg.ring_epoch = ring_epoch(g->control->ring);
+    msg->ring_epoch = ring_epoch(g->control->ring);
     conn = p->dialled && p->dialled->up ? &p->dialled->conn : p->called ? &p->called->conn : NULL;
     if (conn) {
-        struct buf *out = conn_unsent(conn) < GOSSIP_UNSENT_BYTES_MAX ? conn_out(conn) : NULL;
-
-        if (out && wire_peer_pack(&msg, out) == 0)
-            conn_sent(conn);
+        say_to(conn, msg);
         return;
     }
     if (p->waiting.len < GOSSIP_WAITING_BYTES_MAX)
-        (void)wire_peer_pack(&msg, &p->waiting);
+        (void)wire_peer_pack(msg, &p->waiting);
     dial(g, p);
+}
+
+static void say_gossip(struct gossip *g, uint32_t node, const struct wire_gossip *gossip)
+{
+    struct wire_peer msg = {.type = PEER_GOSSIP, .u.gossip = gossip};
+
+    say(g, node, &msg);
+}
+
+static void ask_for_ring(struct gossip *g, uint32_t node)
+{
+    struct wire_peer msg = {.type = PEER_RING_ASK};
+
+    say(g, node, &msg);
+}
+
+static void tell_ring(struct gossip *g, int error)
+{
+    struct wire_peer msg = {.type = PEER_RING_REPLY,
+                            .ring_epoch = ring_epoch(g->control->decided),
+                            .error = error,
+                            .u.ring_reply = error ? NULL : ring_wire(g->control->decided)};
+
+    say_to(g->asker, &msg);
+}
+
+static void take_ring(struct gossip *g, uint32_t node)
+{
+    struct control *c = g->control;
+
+    log_info(&c->node->log, "a member has a newer ring", "node=%s epoch=%" PRIu64 " ours=%" PRIu64,
+             LOG_STR(g->peers[node]->name), g->told->epoch, ring_epoch(c->ring));
+    g->ring_lost = ring_keeper_take(&c->keeper, c, g->told) < 0;
+}
+
+static void log_refused(struct gossip *g, uint32_t node, const char *why)
+{
+    log_error(&g->control->node->log, "the ring that a member has is not taken",
+              "node=%s epoch=%" PRIu64 " ours=%" PRIu64 " why=%s", LOG_STR(g->peers[node]->name),
+              g->told->epoch, ring_epoch(g->control->ring), LOG_STR(why));
 }
 
 static const char *const state_text[] = {"not heard of yet", "member is there",
@@ -333,13 +382,25 @@ static void carry_out(struct gossip *g)
 
         switch (e->type) {
         case MEMBERSHIP_SEND:
-            say(g, e->node, &e->gossip);
+            say_gossip(g, e->node, &e->gossip);
             break;
         case MEMBERSHIP_CHANGED:
             look_at(g, e->node);
             break;
         case MEMBERSHIP_CLOCK:
             tell_clock(g, e);
+            break;
+        case MEMBERSHIP_RING_ASK:
+            ask_for_ring(g, e->node);
+            break;
+        case MEMBERSHIP_RING_TELL:
+            tell_ring(g, e->error);
+            break;
+        case MEMBERSHIP_RING_TAKE:
+            take_ring(g, e->node);
+            break;
+        case MEMBERSHIP_RING_REFUSED:
+            log_refused(g, e->node, e->why);
             break;
         case MEMBERSHIP_OUTDATED:
             log_warn(&g->control->node->log, "this node has been started later elsewhere",
@@ -370,6 +431,10 @@ static void feed(struct gossip *g, struct membership_event *event)
         carry_out(g);
         event->type = MEMBERSHIP_MORE;
     } while (r == STEP_MORE);
+    if (g->ring_lost) {
+        gossip_ring_lost(g);
+        return;
+    }
     due_ms = membership_deadline_ms(g->core);
     if (due_ms == UINT64_MAX)
         uv_timer_stop(&g->timer);
@@ -379,7 +444,7 @@ static void feed(struct gossip *g, struct membership_event *event)
 
 /* ---- links of others ----------------------------------------------------------------------- */
 
-void gossip_called(struct gossip *g, struct caller *caller, uint64_t boot)
+void gossip_called(struct gossip *g, struct caller *caller, const struct wire_hello *hello)
 {
     struct gossip_peer *p =
         g->core && !g->stopped ? peer_of(g, caller->node, &caller->node_id) : NULL;
@@ -388,14 +453,54 @@ void gossip_called(struct gossip *g, struct caller *caller, uint64_t boot)
         return;
     p->called = caller; /* the last one: the one before is of a process that has gone */
     p->backoff = (struct backoff){0};
-    tell_link_up(g, p, boot);
+    tell_link_up(g, p, hello);
 }
 
-void gossip_recv(struct gossip *g, uint32_t node, const struct wire_gossip *msg)
+static void recv_gossip(struct gossip *g, uint32_t node, const struct wire_peer *msg)
 {
-    struct membership_event event = {.type = MEMBERSHIP_MESSAGE,
-                                     .u.message = {.node = node, .gossip = msg}};
+    struct membership_event event = {
+        .type = MEMBERSHIP_MESSAGE,
+        .u.message = {.node = node, .gossip = msg->u.gossip, .ring_epoch = msg->ring_epoch}};
 
+    feed(g, &event);
+}
+
+static void recv_ring_ask(struct gossip *g, struct conn *conn, uint32_t node,
+                          const struct wire_peer *msg)
+{
+    struct membership_event event = {.type = MEMBERSHIP_RING_ASKED,
+                                     .u.asked = {.node = node, .ring_epoch = msg->ring_epoch}};
+
+    g->asker = conn;
+    feed(g, &event);
+    g->asker = NULL;
+}
+
+static void recv_ring_reply(struct gossip *g, uint32_t node, const struct wire_peer *msg)
+{
+    struct membership_event event = {.type = MEMBERSHIP_RING_REPLY,
+                                     .u.reply = {.node = node, .ring = msg->u.ring_reply}};
+
+    g->told = msg->u.ring_reply;
+    feed(g, &event);
+    g->told = NULL;
+}
+
+void gossip_recv(struct gossip *g, struct conn *conn, uint32_t node, const struct wire_peer *msg)
+{
+    if (msg->type == PEER_GOSSIP)
+        recv_gossip(g, node, msg);
+    else if (msg->type == PEER_RING_ASK)
+        recv_ring_ask(g, conn, node, msg);
+    else if (msg->type == PEER_RING_REPLY)
+        recv_ring_reply(g, node, msg);
+}
+
+void gossip_ring_lost(struct gossip *g)
+{
+    struct membership_event event = {.type = MEMBERSHIP_RING_LOST};
+
+    g->ring_lost = false;
     feed(g, &event);
 }
 
@@ -460,6 +565,8 @@ int gossip_set_ring(struct gossip *g, struct control *c)
         return r;
     for (uint32_t i = 0; i < w->n_members; i++)
         take_member(g, ring_member_node(c->ring, i), &w->members[i]);
+    feed(g, &event);
+    event = (struct membership_event){.type = MEMBERSHIP_RING, .u.ring = c->decided};
     feed(g, &event);
     return 0;
 }

@@ -29,6 +29,9 @@ struct gossip {
     struct membership_effects effects;
     struct gossip_peer *peers[LIMIT_NODES_MAX]; /* by handle */
     uv_timer_t timer;
+    struct conn *asker;           /* of this step: who asks for the ring */
+    const struct wire_ring *told; /* of this step: the ring that was told */
+    bool ring_lost;               /* of this step: it could not be handed to the store */
     bool clock_off; /* our wall clock is not that of the others, and the log says so */
     bool stopped;   /* nothing is done any more */
 };
@@ -46,9 +49,13 @@ void gossip_stop(struct gossip *g);
 void gossip_close(struct gossip *g); /* before the loop's handles are closed */
 void gossip_deinit(struct gossip *g);
 
-/* For caller.c: a member has made a control link; it says something; it is closed. */
-void gossip_called(struct gossip *g, struct caller *caller, uint64_t boot);
-void gossip_recv(struct gossip *g, uint32_t node, const struct wire_gossip *msg);
+/* For caller.c: a member has made a control link; it says something (or one who is no member asks
+ * for the ring: DIRECTORY_NONE), and is answered there; it is closed. */
+void gossip_called(struct gossip *g, struct caller *caller, const struct wire_hello *hello);
+void gossip_recv(struct gossip *g, struct conn *conn, uint32_t node, const struct wire_peer *msg);
 void gossip_caller_gone(struct gossip *g, struct caller *caller);
+
+/* For ring_keeper.c: the ring that was to be taken could not be written. */
+void gossip_ring_lost(struct gossip *g);
 
 #endif
