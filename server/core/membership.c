@@ -92,7 +92,7 @@ static void recv_link_up(struct membership *m, const struct membership_event *in
     if (!n || n->handle == 0)
         return;
     table_heard(m, n, in->u.link.boot);
-    ring_said(m, n, in->u.link.ring_epoch);
+    ring_said_hello(m, n, in->u.link.ring_epoch);
     if (!node_is_there(n) || n->state == MEMBER_SUSPECT)
         tell(m, n, GOSSIP_PING, ++m->next_number, NULL, out); /* with what is said of it */
     if (first)

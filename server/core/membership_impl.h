@@ -177,6 +177,7 @@ void clock_judge(struct membership *m);
 /* ---- membership_ring.c */
 /* A node says which ring it has. */
 void ring_said(struct membership *m, struct node *n, uint64_t epoch);
+void ring_said_hello(struct membership *m, struct node *n, uint64_t epoch);
 void ring_set(struct membership *m, struct ring *ring);
 void ring_lost(struct membership *m);
 void ring_asked(struct membership *m, uint32_t handle, uint64_t epoch,

@@ -53,17 +53,24 @@ void ring_said(struct membership *m, struct node *n, uint64_t epoch)
         wait_to_ask(m, 0); /* whoever has failed need not be waited for */
 }
 
+/* On a new link: what was asked on one before may be lost with it. */
+void ring_said_hello(struct membership *m, struct node *n, uint64_t epoch)
+{
+    if (m->ring.hunt == RING_ASKED && m->ring.asked == n->handle)
+        wait_to_ask(m, 0);
+    ring_said(m, n, epoch);
+}
+
 /* ---- asking -------------------------------------------------------------------------------- */
 
-/* Whoever has failed least lately, and of those the one with the newest. *ret_due_ms: when somebody
- * may be asked, UINT64_MAX: nobody. */
+/* Whoever has failed least lately, and of those the one with the newest; NULL: nobody has one.
+ * *ret_due_ms: when it may be asked, 0: now, or as soon as somebody has one. */
 static struct node *choose(struct membership *m, uint64_t *ret_due_ms)
 {
-    uint32_t start = m->n_order ? (uint32_t)prng_below(&m->prng, m->n_order) : 0;
     struct node *best = NULL;
 
-    for (uint32_t i = 0; i < m->n_order; i++) {
-        struct node *n = m->nodes[m->order[(start + i) % m->n_order]];
+    for (uint32_t i = 0; i < m->n_order; i++) { /* from where probing is in its shuffled list */
+        struct node *n = m->nodes[m->order[(m->order_at + i) % m->n_order]];
 
         if (!has_newer(m, n) || !node_is_there(n))
             continue;
@@ -71,9 +78,8 @@ static struct node *choose(struct membership *m, uint64_t *ret_due_ms)
             (n->ring_failed_ms == best->ring_failed_ms && n->ring_epoch > best->ring_epoch))
             best = n;
     }
-    *ret_due_ms = !best                  ? UINT64_MAX
-                  : best->ring_failed_ms ? best->ring_failed_ms + MEMBERSHIP_RING_RETRY_MS
-                                         : 0;
+    *ret_due_ms =
+        best && best->ring_failed_ms ? best->ring_failed_ms + MEMBERSHIP_RING_RETRY_MS : 0;
     return best;
 }
 
@@ -92,7 +98,7 @@ void ring_run(struct membership *m, struct membership_effects *out)
         failed(m, m->nodes[m->ring.asked]);
     n = choose(m, &due_ms);
     m->ring.behind = n != NULL;
-    if (due_ms > m->now_ms) {
+    if (!n || due_ms > m->now_ms) {
         wait_to_ask(m, due_ms);
         return;
     }

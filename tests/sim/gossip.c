@@ -13,6 +13,8 @@
  *
  * What is measured:
  *   death, join   from the event until the last of the others knows; median and worst of the rounds
+ *   ring          from when one node has a newer ring until all serve it; each asks for it, is told
+ *                 it whole, and syncs it (1 to 11 ms) before it serves it
  *   messages      sent by a node in a second of a quiet cluster; bytes likewise, frames included
  *   false         how often somebody took a living node for down, in so many simulated minutes
  */
@@ -38,7 +40,8 @@
 enum item_type {
     ITEM_TICK = 1,
     ITEM_MESSAGE,
-    ITEM_LINK_DOWN
+    ITEM_LINK_DOWN,
+    ITEM_SYNCED
 };
 
 struct sim_node {
@@ -49,6 +52,7 @@ struct sim_node {
     uint32_t life;    /* grows with each start and end */
     uint64_t tick_us; /* the earliest tick in the heap */
     uint32_t tick;
+    struct ring *ring, *taken; /* served; being synced */
     uint8_t *linked; /* [NODES_MAX]: the boot of the other that it knows a link with, or 0 */
     bool alive, slow;
 };
@@ -62,7 +66,10 @@ struct world {
     uint32_t lost_percent;
     uint64_t n_messages, n_bytes, n_false;
     uint32_t false_about_slow;
-    struct arena arena;
+    struct arena arena, ring_arena;
+    struct wire_ring wire; /* the ring of every epoch, but for the epoch */
+    struct ring *newest;
+    uint64_t n_rings; /* told */
 };
 
 /* ---- nodes --------------------------------------------------------------------------------- */
@@ -107,15 +114,16 @@ static uint64_t slowness_us(struct world *w, const struct sim_node *n)
     return n->slow ? delay_us(w, 150000, 450000) : 0;
 }
 
-static void send(struct world *w, struct sim_node *from, const struct membership_effect *e)
+static void send(struct world *w, const struct sim_node *from, uint32_t handle,
+                 struct wire_peer *msg)
 {
-    struct wire_peer msg = {.type = PEER_GOSSIP, .u.gossip = &e->gossip};
-    struct sim_node *to = &w->nodes[index_of_handle(from->index, e->node)];
+    struct sim_node *to = &w->nodes[index_of_handle(from->index, handle)];
     struct buf bytes;
 
     w->n_messages++;
+    msg->ring_epoch = ring_epoch(from->ring);
     buf_init(&bytes);
-    if (wire_peer_pack(&msg, &bytes) < 0)
+    if (wire_peer_pack(msg, &bytes) < 0)
         abort();
     w->n_bytes += bytes.len;
     if (to->alive && prng_below(&w->prng, 100) >= w->lost_percent) {
@@ -146,8 +154,73 @@ static void look_at_change(struct world *w, struct sim_node *n, uint32_t handle)
     w->false_about_slow += about->slow;
 }
 
+static void send_gossip(struct world *w, const struct sim_node *n,
+                        const struct membership_effect *e)
+{
+    struct wire_peer msg = {.type = PEER_GOSSIP, .u.gossip = &e->gossip};
+
+    send(w, n, e->node, &msg);
+}
+
+static void ask_for_ring(struct world *w, const struct sim_node *n, uint32_t handle)
+{
+    struct wire_peer msg = {.type = PEER_RING_ASK};
+
+    send(w, n, handle, &msg);
+}
+
+static void tell_ring(struct world *w, const struct sim_node *n, const struct membership_effect *e)
+{
+    struct wire_peer msg = {.type = PEER_RING_REPLY, .error = e->error};
+
+    msg.u.ring_reply = e->error ? NULL : ring_wire(n->ring);
+    w->n_rings += !e->error;
+    send(w, n, e->node, &msg);
+}
+
+static void take_ring(struct world *w, struct sim_node *n, const struct wire_ring *ring)
+{
+    if (ring_new(ring, NULL, NULL, &n->taken) < 0)
+        abort();
+    heap_push(&w->heap, (struct item){.at_us = w->now_us + delay_us(w, 1000, 11000),
+                                      .type = ITEM_SYNCED,
+                                      .node = (uint16_t)n->index,
+                                      .generation = n->life});
+}
+
+/* told: the ring of the event, if it brings one. */
+static void carry_out(struct world *w, struct sim_node *n, const struct membership_effect *e,
+                      const struct wire_ring *told)
+{
+    switch (e->type) {
+    case MEMBERSHIP_SEND:
+        send_gossip(w, n, e);
+        break;
+    case MEMBERSHIP_CHANGED:
+        look_at_change(w, n, e->node);
+        break;
+    case MEMBERSHIP_RING_ASK:
+        ask_for_ring(w, n, e->node);
+        break;
+    case MEMBERSHIP_RING_TELL:
+        tell_ring(w, n, e);
+        break;
+    case MEMBERSHIP_RING_TAKE:
+        take_ring(w, n, told);
+        break;
+    case MEMBERSHIP_RING_REFUSED:
+        printf("FAILED: a ring is refused: %s\n", e->why);
+        exit(1);
+    case MEMBERSHIP_OUTDATED:
+    case MEMBERSHIP_CLOCK:
+        break;
+    }
+}
+
 static void feed(struct world *w, struct sim_node *n, struct membership_event *event)
 {
+    const struct wire_ring *told =
+        event->type == MEMBERSHIP_RING_REPLY ? event->u.reply.ring : NULL;
     static struct membership_effects effects;
     int r;
 
@@ -155,10 +228,7 @@ static void feed(struct world *w, struct sim_node *n, struct membership_event *e
     do {
         r = membership_step(n->m, event, &effects);
         for (uint32_t i = 0; i < effects.n; i++)
-            if (effects.list[i].type == MEMBERSHIP_SEND)
-                send(w, n, &effects.list[i]);
-            else if (effects.list[i].type == MEMBERSHIP_CHANGED)
-                look_at_change(w, n, effects.list[i].node);
+            carry_out(w, n, &effects.list[i], told);
         event->type = MEMBERSHIP_MORE;
     } while (r == STEP_MORE);
     uint64_t due_us = membership_deadline_ms(n->m) * 1000;
@@ -179,9 +249,21 @@ static void link_up(struct world *w, struct sim_node *n, const struct sim_node *
     struct membership_event event = {.type = MEMBERSHIP_LINK_UP,
                                      .u.link = {.node = handle_of(n->index, other->index),
                                                 .id = id_of(other->index),
-                                                .boot = other->boot}};
+                                                .boot = other->boot,
+                                                .ring_epoch = ring_epoch(other->ring)}};
 
     n->linked[other->index] = (uint8_t)other->boot;
+    feed(w, n, &event);
+}
+
+/* From now on; takes the reference over. */
+static void serve(struct world *w, struct sim_node *n, struct ring *ring)
+{
+    struct membership_event event = {.type = MEMBERSHIP_RING, .u.ring = ring};
+
+    if (ring != n->ring)
+        ring_unref(n->ring);
+    n->ring = ring;
     feed(w, n, &event);
 }
 
@@ -215,6 +297,7 @@ static void start(struct world *w, uint32_t index, const struct wire_member *mem
     if (!n->m)
         abort();
     feed(w, n, &expect);
+    serve(w, n, n->ring ? n->ring : ring_ref(w->newest));
 }
 
 /* reset: its machine lives and says that nobody listens there any more. */
@@ -232,6 +315,8 @@ static void end(struct world *w, uint32_t index, bool reset)
                                               .b = n->life});
     membership_free(n->m);
     n->m = NULL;
+    ring_unref(n->taken);
+    n->taken = NULL;
     n->alive = false;
     n->life++;
 }
@@ -241,16 +326,27 @@ static void end(struct world *w, uint32_t index, bool reset)
 static void deliver(struct world *w, struct sim_node *n, const struct item *item)
 {
     const struct sim_node *from = &w->nodes[item->a];
-    struct membership_event event = {.type = MEMBERSHIP_MESSAGE,
-                                     .u.message.node = handle_of(n->index, (uint32_t)item->a)};
+    uint32_t handle = handle_of(n->index, (uint32_t)item->a);
+    struct membership_event event;
     struct wire_peer msg;
 
     if (from->life == item->b && n->linked[from->index] != (uint8_t)from->boot)
         link_up(w, n, from);
     arena_reset(&w->arena, WIRE_ARENA_BUDGET(item->bytes->len));
-    if (wire_peer_unpack(blob_slice(item->bytes), &w->arena, &msg) < 0 || msg.type != PEER_GOSSIP)
+    if (wire_peer_unpack(blob_slice(item->bytes), &w->arena, &msg) < 0)
         abort();
-    event.u.message.gossip = msg.u.gossip;
+    if (msg.type == PEER_GOSSIP)
+        event = (struct membership_event){
+            .type = MEMBERSHIP_MESSAGE,
+            .u.message = {.node = handle, .gossip = msg.u.gossip, .ring_epoch = msg.ring_epoch}};
+    else if (msg.type == PEER_RING_ASK)
+        event = (struct membership_event){.type = MEMBERSHIP_RING_ASKED,
+                                          .u.asked = {handle, msg.ring_epoch}};
+    else if (msg.type == PEER_RING_REPLY)
+        event = (struct membership_event){.type = MEMBERSHIP_RING_REPLY,
+                                          .u.reply = {handle, msg.u.ring_reply}};
+    else
+        abort();
     feed(w, n, &event);
 }
 
@@ -276,6 +372,10 @@ static void handle(struct world *w, const struct item *item)
         event.type = MEMBERSHIP_LINK_DOWN;
         event.u.link.node = handle_of(n->index, (uint32_t)item->a);
         feed(w, n, &event);
+        break;
+    case ITEM_SYNCED:
+        serve(w, n, n->taken);
+        n->taken = NULL;
         break;
     }
 }
@@ -327,6 +427,14 @@ static bool all_see_it_alive(const struct world *w, uint32_t about)
     return all_see(w, about, MEMBER_ALIVE);
 }
 
+static bool all_serve_the_newest(const struct world *w, uint32_t unused)
+{
+    for (uint32_t i = 0; i < w->n; i++)
+        if (w->nodes[i].alive && ring_epoch(w->nodes[i].ring) < ring_epoch(w->newest))
+            return false;
+    return true;
+}
+
 static void settle(struct world *w)
 {
     for (uint32_t i = 0; i < w->n; i++)
@@ -337,10 +445,31 @@ static void settle(struct world *w)
     run(w, SETTLE_MS, NULL, 0);
 }
 
+/* A ring of the next epoch; the first is that of a cluster that has just been formed. */
+static void decide_ring(struct world *w)
+{
+    ring_unref(w->newest);
+    if (ring_new(&w->wire, NULL, NULL, &w->newest) < 0)
+        abort();
+    w->wire.epoch++;
+}
+
+static void form_ring(struct world *w, const struct wire_member *members)
+{
+    struct ring_form_input in = {
+        .members = members, .n_members = w->n, .replicas = 3, .cluster_id = {{1}}};
+
+    arena_init(&w->ring_arena, WIRE_ARENA_BUDGET_RING);
+    if (ring_form(&in, &w->ring_arena, &w->wire) < 0)
+        abort();
+    decide_ring(w);
+}
+
 static struct world *world_new(uint32_t n, uint64_t seed)
 {
     struct world *w = calloc(1, sizeof(*w));
     struct wire_member *members = calloc(n, sizeof(*members));
+    static char names[NODES_MAX][8];
 
     if (!w || !members)
         abort();
@@ -349,11 +478,17 @@ static struct world *world_new(uint32_t n, uint64_t seed)
     prng_init(&w->prng, seed);
     arena_init(&w->arena, WIRE_ARENA_BUDGET(0));
     for (uint32_t i = 0; i < n; i++) {
-        members[i].id = id_of(i);
+        snprintf(names[i], sizeof(names[i]), "n%u", i);
+        members[i] = (struct wire_member){.id = id_of(i),
+                                          .name = slice_str(names[i]),
+                                          .client_address = slice_str("10.20.30.40:7400"),
+                                          .peer_address = slice_str("10.20.30.40:7401"),
+                                          .weight = 1};
         w->nodes[i].linked = calloc(NODES_MAX, 1);
         if (!w->nodes[i].linked)
             abort();
     }
+    form_ring(w, members);
     for (uint32_t i = 0; i < n; i++)
         start(w, i, members, n);
     free(members);
@@ -365,10 +500,14 @@ static void world_free(struct world *w)
 {
     for (uint32_t i = 0; i < w->n; i++) {
         membership_free(w->nodes[i].m);
+        ring_unref(w->nodes[i].ring);
+        ring_unref(w->nodes[i].taken);
         free(w->nodes[i].linked);
     }
     for (size_t i = 0; i < w->heap.n; i++)
         blob_unref(w->heap.items[i].bytes);
+    ring_unref(w->newest);
+    arena_deinit(&w->ring_arena);
     arena_deinit(&w->arena);
     free(w->heap.items);
     free(w);
@@ -432,6 +571,21 @@ static void measure_deaths(struct world *w, bool reset, struct times *deaths, st
     }
 }
 
+/* One node has it, by whatever decides about rings. */
+static void measure_rings(struct world *w, struct times *rings, double *ret_told)
+{
+    uint32_t rounds = w->n >= LARGE ? ROUNDS_LARGE : ROUNDS;
+
+    w->n_rings = 0;
+    for (uint32_t i = 0; i < rounds; i++) {
+        decide_ring(w);
+        serve(w, &w->nodes[prng_below(&w->prng, w->n)], ring_ref(w->newest));
+        rings->ms[rings->n++] = run(w, GIVE_UP_MS, all_serve_the_newest, 0);
+        run(w, SETTLE_MS, NULL, 0);
+    }
+    *ret_told = (double)w->n_rings / (w->n - 1) / rounds;
+}
+
 static void measure_cost(struct world *w, double *ret_messages, double *ret_bytes)
 {
     const uint64_t seconds = 60;
@@ -443,8 +597,8 @@ static void measure_cost(struct world *w, double *ret_messages, double *ret_byte
 }
 
 struct line {
-    struct times silent, killed, join;
-    double messages, bytes;
+    struct times silent, killed, join, ring;
+    double messages, bytes, told;
     uint64_t false_lost, false_slow, about_slow;
 };
 
@@ -467,12 +621,12 @@ static void measure_false(struct world *w, uint64_t minutes, struct line *line)
 
 static void print_line(uint32_t n, struct line *l, uint64_t minutes)
 {
-    printf("| %u | %.2f / %.2f s | %.2f / %.2f s | %.2f / %.2f s | %.1f | %.1f KB | %llu in %llu "
-           "min | "
-           "%llu, of the slow one %llu |\n",
+    printf("| %u | %.2f / %.2f s | %.2f / %.2f s | %.2f / %.2f s | %.2f / %.2f s, %.2f | %.1f | "
+           "%.1f KB | %llu in %llu min | %llu, of the slow one %llu |\n",
            n, (double)median(&l->silent) / 1e3, (double)worst(&l->silent) / 1e3,
            (double)median(&l->killed) / 1e3, (double)worst(&l->killed) / 1e3,
-           (double)median(&l->join) / 1e3, (double)worst(&l->join) / 1e3, l->messages,
+           (double)median(&l->join) / 1e3, (double)worst(&l->join) / 1e3,
+           (double)median(&l->ring) / 1e3, (double)worst(&l->ring) / 1e3, l->told, l->messages,
            l->bytes / 1e3, (unsigned long long)l->false_lost, (unsigned long long)minutes,
            (unsigned long long)l->false_slow, (unsigned long long)l->about_slow);
     fflush(stdout);
@@ -487,6 +641,7 @@ static void measure(uint32_t n, uint64_t seed, uint64_t minutes, struct line *re
     measure_cost(w, &ret->messages, &ret->bytes);
     measure_deaths(w, false, &ret->silent, &ret->join);
     measure_deaths(w, true, &ret->killed, &more_joins);
+    measure_rings(w, &ret->ring, &ret->told);
     measure_false(w, minutes, ret);
     world_free(w);
 }
@@ -505,7 +660,8 @@ static int check(uint64_t seed)
         measure(sizes[i], seed, 3, &l);
         print_line(sizes[i], &l, 3);
         if (worst(&l.silent) > 2000 || worst(&l.killed) > 2000 || worst(&l.join) > 2000 ||
-            l.messages > 25 || l.false_lost > 0 || l.false_slow > 0) {
+            worst(&l.ring) > 2000 || l.told > 1.5 || l.messages > 25 || l.false_lost > 0 ||
+            l.false_slow > 0) {
             printf("FAILED: a goal is missed at %u nodes, seed %llu\n", sizes[i],
                    (unsigned long long)seed);
             status = 1;

@@ -234,6 +234,20 @@ static void a_hello_tells_as_well(void **state)
     tear_down(&rig);
 }
 
+/* What was asked on the one before may be lost. */
+static void on_a_new_link_it_is_asked_again(void **state)
+{
+    struct rig rig;
+
+    set_up(&rig);
+    link_up(&rig, 4, EPOCH + 1);
+    link_up(&rig, 4, EPOCH + 1);
+    expect(&rig, "ask 4. ");
+    wait(&rig, MEMBERSHIP_RING_ASK_MS);
+    expect(&rig, "ask 4. ");
+    tear_down(&rig);
+}
+
 static void one_is_asked_at_a_time_and_not_too_often(void **state)
 {
     struct rig rig;
@@ -423,6 +437,24 @@ static void replace_member(struct rig *rig, struct wire_ring *wire, uint8_t was,
     wire->next_incarnation *= 2;
 }
 
+static void who_had_a_bad_one_may_have_a_good_one_later(void **state)
+{
+    struct wire_ring bad;
+    struct rig rig;
+
+    set_up(&rig);
+    bad = ring_of(&rig, EPOCH + 1);
+    bad.next_incarnation--;
+    hear(&rig, 1, EPOCH + 1);
+    reply(&rig, 1, &bad);
+    wait(&rig, 100);
+    hear(&rig, 1, EPOCH + 2);
+    expect(&rig, "ask 1. not 1's: it contradicts itself. ");
+    wait(&rig, MEMBERSHIP_RING_RETRY_MS);
+    expect(&rig, "ask 1. ");
+    tear_down(&rig);
+}
+
 static void a_ring_without_this_node_is_left_alone(void **state)
 {
     struct wire_ring other;
@@ -579,6 +611,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_is_behind_asks_takes_and_serves),
         cmocka_unit_test(a_hello_tells_as_well),
+        cmocka_unit_test(on_a_new_link_it_is_asked_again),
         cmocka_unit_test(one_is_asked_at_a_time_and_not_too_often),
         cmocka_unit_test(whoever_does_not_answer_is_left_alone_for_another),
         cmocka_unit_test(a_late_answer_is_as_good),
@@ -587,6 +620,7 @@ int main(void)
         cmocka_unit_test(a_new_ring_is_news),
         cmocka_unit_test(who_asks_is_told_but_not_all_at_once),
         cmocka_unit_test(what_is_bad_is_refused_and_not_asked_for_again),
+        cmocka_unit_test(who_had_a_bad_one_may_have_a_good_one_later),
         cmocka_unit_test(a_ring_without_this_node_is_left_alone),
         cmocka_unit_test(a_ring_follows_if_nothing_goes_backward),
         cmocka_unit_test(numbers_that_only_grow_are_looked_at),
