@@ -18,9 +18,9 @@
  * a node that was removed is not settled by gossip, and until it is settled the node serves what it
  * has, and is refused by those who know better.
  *
- * Once a ring is served, everybody who hears of this node hears of its epoch, and it sees to it that
- * some hear at once. So there is always one more to be asked, and nobody is asked by all; beyond
- * MEMBERSHIP_RING_TELLS in a second a node refuses, for a large ring is a megabyte.
+ * Once a ring is served, everybody who hears of this node hears of its epoch, and it sees to it
+ * that some hear at once. So there is always one more to be asked, and nobody is asked by all;
+ * beyond MEMBERSHIP_RING_TELLS in a second a node refuses, for a large ring is a megabyte.
  */
 #include "server/core/membership_impl.h"
 

@@ -3,6 +3,7 @@
  *
  *   gossip --nodes 100 [--seed N]                the table's line for that size
  *   gossip --nodes 100 --minutes 60 [--seed N]   false deaths only, for so long
+ *   gossip --nodes 100 --rings 15 [--seed N]     that many new rings only
  *   gossip --check [--seed N]                    small clusters, against the goals; exit 1
  *
  * One heap of events, one generator: the seed is the run. Messages cross packed by proto/wire. They
@@ -296,8 +297,10 @@ static void start(struct world *w, uint32_t index, const struct wire_member *mem
     n->m = membership_new(&config);
     if (!n->m)
         abort();
+    if (!n->ring)
+        n->ring = ring_ref(w->newest);
     feed(w, n, &expect);
-    serve(w, n, n->ring ? n->ring : ring_ref(w->newest));
+    serve(w, n, n->ring);
 }
 
 /* reset: its machine lives and says that nobody listens there any more. */
@@ -572,10 +575,8 @@ static void measure_deaths(struct world *w, bool reset, struct times *deaths, st
 }
 
 /* One node has it, by whatever decides about rings. */
-static void measure_rings(struct world *w, struct times *rings, double *ret_told)
+static void measure_rings(struct world *w, uint32_t rounds, struct times *rings, double *ret_told)
 {
-    uint32_t rounds = w->n >= LARGE ? ROUNDS_LARGE : ROUNDS;
-
     w->n_rings = 0;
     for (uint32_t i = 0; i < rounds; i++) {
         decide_ring(w);
@@ -641,7 +642,7 @@ static void measure(uint32_t n, uint64_t seed, uint64_t minutes, struct line *re
     measure_cost(w, &ret->messages, &ret->bytes);
     measure_deaths(w, false, &ret->silent, &ret->join);
     measure_deaths(w, true, &ret->killed, &more_joins);
-    measure_rings(w, &ret->ring, &ret->told);
+    measure_rings(w, n >= LARGE ? ROUNDS_LARGE : ROUNDS, &ret->ring, &ret->told);
     measure_false(w, minutes, ret);
     world_free(w);
 }
@@ -673,13 +674,15 @@ static int check(uint64_t seed)
 int main(int argc, char **argv)
 {
     uint64_t seed = 1, minutes = 0;
-    uint32_t nodes = 0;
+    uint32_t nodes = 0, rings = 0;
     struct line line = {0};
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (int i = 1; i + 1 < argc; i++) {
         if (strcmp(argv[i], "--nodes") == 0)
             nodes = (uint32_t)strtoul(argv[i + 1], NULL, 10);
+        else if (strcmp(argv[i], "--rings") == 0)
+            rings = (uint32_t)strtoul(argv[i + 1], NULL, 10);
         else if (strcmp(argv[i], "--seed") == 0)
             seed = strtoull(argv[i + 1], NULL, 10);
         else if (strcmp(argv[i], "--minutes") == 0)
@@ -687,10 +690,20 @@ int main(int argc, char **argv)
     }
     if (argc > 1 && strcmp(argv[1], "--check") == 0)
         return check(seed);
-    if (nodes < 2 || nodes > NODES_MAX - 1) {
-        fprintf(stderr, "usage: gossip --nodes 2..%u [--minutes M] [--seed N] | --check\n",
-                NODES_MAX - 1);
+    if (nodes < 2 || nodes > NODES_MAX - 1 || rings > ROUNDS) {
+        fprintf(stderr,
+                "usage: gossip --nodes 2..%u [--minutes M | --rings 1..%u] [--seed N] | --check\n",
+                NODES_MAX - 1, ROUNDS);
         return 2;
+    }
+    if (rings) {
+        struct world *w = world_new(nodes, seed);
+
+        measure_rings(w, rings, &line.ring, &line.told);
+        world_free(w);
+        printf("%u nodes: a new ring is served by all after %.2f / %.2f s, told %.2f times each\n",
+               nodes, (double)median(&line.ring) / 1e3, (double)worst(&line.ring) / 1e3, line.told);
+        return worst(&line.ring) >= GIVE_UP_MS;
     }
     if (minutes) {
         struct world *w = world_new(nodes, seed);

@@ -154,8 +154,8 @@ static void field_numbers_never_change(void **state)
                    {"hello_reply", 9}, {"get", 10}, {"get_reply", 11}, {"put", 12},
                    {"put_reply", 13}, {"scan", 14}, {"scan_reply", 15}, {"form", 16},
                    {"gossip", 17}, {"compare", 18}, {"compare_reply", 19}, {"pull", 20},
-                   {"pull_reply", 21}, {"purge", 22}, {"purge_reply", 23},
-                   {"ring_ask", 24}, {"ring_reply", 25});
+                   {"pull_reply", 21}, {"purge", 22}, {"purge_reply", 23}, {"ring_ask", 24},
+                   {"ring_reply", 25});
     ASSERT_NUMBERS(quoit__peer__ring_reply__descriptor, {"ring", 1});
     ASSERT_NUMBERS(quoit__peer__put__descriptor, {"key", 1}, {"state", 2}, {"first_hand", 3},
                    {"source", 4});

@@ -1,5 +1,5 @@
-/* Stories of server/core/membership_ring: who is behind asks for the ring, and what it takes of what
- * it is told. And of server/core/ring_next: which ring may follow which. */
+/* Stories of server/core/membership_ring: who is behind asks for the ring, and what it takes of
+ * what it is told. And of server/core/ring_next: which ring may follow which. */
 #include "test.h"
 
 #include <stdio.h>
