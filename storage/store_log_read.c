@@ -386,16 +386,9 @@ static int fold_range(struct store_log *s, uint32_t queue, struct store_range ra
     return r < 0 ? r : 0;
 }
 
-/* What lies in the zone may be wiped, in the tables only. */
-static bool zone_has_wipes(const struct part *p, uint32_t number)
+static bool table_has_wipes(const struct table *t)
 {
-    const struct table *tables[2] = {p->active, p->frozen};
-
-    for (int i = 0; i < 2 && tables[i]; i++)
-        for (size_t n = 0; n < tables[i]->n_wipes; n++)
-            if (zone_of(tables[i]->wipes[n].range.first) == number)
-                return true;
-    return false;
+    return t && t->n_wipes > 0;
 }
 
 /* What the entries of the tables change about a zone as it is on disk. */
@@ -467,12 +460,12 @@ static void fold_zone(struct range_fold *f, uint32_t number, const struct zone *
         f->leaves[first + i] ^= z->leaves[i];
 }
 
-/* Whole zones from their summaries, whatever they hold; those in the tables' wipes, and parts of
- * zones, by walking. */
+/* Whole zones from their summaries, the rest by walking. */
 static int sum_range(struct store_log *s, uint32_t queue, struct store_range range,
                      struct range_fold *f)
 {
     struct part *p = &s->parts[queue];
+    bool walk_all = table_has_wipes(p->active) || table_has_wipes(p->frozen);
     struct zone *z = malloc(sizeof(*z));
     int r = z ? 0 : -ERR_NO_MEMORY;
     uint64_t lsn, faults = part_faults_begin();
@@ -483,7 +476,7 @@ static int sum_range(struct store_log *s, uint32_t queue, struct store_range ran
 
         part.first = part.first > range.first ? part.first : range.first;
         part.last = part.last < range.last ? part.last : range.last;
-        if (part.first != zone.first || part.last != zone.last || zone_has_wipes(p, n)) {
+        if (walk_all || part.first != zone.first || part.last != zone.last) {
             r = fold_range(s, queue, part, f);
             continue;
         }
