@@ -106,6 +106,33 @@ static void enter(struct worker *w, uint32_t partition, uint64_t incarnation)
         f->entered = prng_next(&w->prng);
 }
 
+static void want_purge(struct worker *w, struct floor *f, uint8_t n_looks)
+{
+    w->floors->n_due += !f->purge;
+    f->purge = true;
+    f->n_looks = n_looks;
+    floors_look(w);
+}
+
+bool floor_wants_look(const struct worker *w, uint32_t partition)
+{
+    const struct floor *f = floor_of(w, partition);
+
+    return f && f->n_looks > 0 && !f->purge;
+}
+
+void floor_looked(struct worker *w, uint32_t partition, uint64_t n_tombstones)
+{
+    struct floor *f = floor_of(w, partition);
+
+    if (!f || f->n_looks == 0)
+        return;
+    if (n_tombstones > 0)
+        want_purge(w, f, f->n_looks - 1);
+    else
+        f->n_looks = 0;
+}
+
 static void take_fact(struct worker *w, const struct floor_fact *fact)
 {
     struct floor *f = floor_of(w, fact->partition);
@@ -114,11 +141,8 @@ static void take_fact(struct worker *w, const struct floor_fact *fact)
         return;
     f->opened = fact->opened;
     f->closed = fact->closed;
-    if (f->closed == 0 || f->purge)
-        return;
-    f->purge = true;
-    w->floors->n_due++;
-    floors_look(w);
+    if (f->closed > 0)
+        want_purge(w, f, FLOOR_LOOKS);
 }
 
 int floors_recv_ring(struct worker *w, const struct ring *ring, const struct floor_fact *facts,
@@ -213,8 +237,7 @@ static void recv_closed(struct worker *w, struct floor *f, int error)
         f->closed = f->writing;
         f->frozen_ms = 0;
         fl->n_due -= !wants_to_close(f);
-        fl->n_due += !f->purge;
-        f->purge = true;
+        want_purge(w, f, FLOOR_LOOKS);
     }
     f->writing = 0;
     fl->look_ms = error ? w->now_ms + FLOOR_AGAIN_MS : w->now_ms;

@@ -30,6 +30,9 @@
 #define FLOOR_FREEZE_MS 3000u
 /* A fact that could not be written, or a purge that could not begin, is tried again after. */
 #define FLOOR_AGAIN_MS 1000u
+/* What was in memory on its way to disk is left by a purge: so often it is looked whether something
+ * was, at the turns of purge.h. */
+#define FLOOR_LOOKS 3u
 
 /* Cookies of store effects: these bits, and bit 61; else as those of antientropy.h. */
 #define FLOOR_COOKIE ((uint64_t)7 << 61)
@@ -42,6 +45,7 @@ struct floor {
     uint64_t entered;     /* changes with each record at or below `opened` that we take in */
     uint64_t frozen_ms;   /* until then; 0: it is not */
     uint64_t writing;     /* closes by a fact that is on its way to disk; 0: none is */
+    uint8_t n_looks;      /* still to be made: is something left? */
     bool fresh;           /* new with the ring that is being taken */
     bool purge;           /* there may be tombstones to remove */
 };
@@ -88,6 +92,9 @@ void floor_close(struct worker *w, uint32_t partition, uint64_t floor);
 
 /* What was on its way into the store has arrived: a floor may have waited for it. */
 void floors_look(struct worker *w);
+/* Whether it is worth a look what a purge has left; and what was seen. */
+bool floor_wants_look(const struct worker *w, uint32_t partition);
+void floor_looked(struct worker *w, uint32_t partition, uint64_t n_tombstones);
 void floors_recv_stored(struct worker *w, const struct event *in);
 /* False: no room. */
 bool floors_drain(struct worker *w, struct effects *out);

@@ -17,6 +17,7 @@
  */
 #include "server/core/purge.h"
 #include "server/core/antientropy.h"
+#include "server/core/floor.h"
 #include <assert.h>
 #include <stdlib.h>
 
@@ -291,8 +292,6 @@ static void decide(struct worker *w, struct effects *out)
 /* Ours to drive, and all slots are there: none is being filled, or down. */
 static bool may_begin(const struct worker *w, uint32_t partition, struct ring_entry *entry)
 {
-    uint32_t first = UINT32_MAX; /* node of the first READY slot */
-
     if (worker_owner(w, partition, w->n_workers) != w->index)
         return false;
     ring_lookup(w->ring, partition, entry);
@@ -303,9 +302,8 @@ static bool may_begin(const struct worker *w, uint32_t partition, struct ring_en
             continue;
         if (s->state != SLOT_READY || (s->node != w->node && !worker_node_up(w, s->node)))
             return false;
-        first = first == UINT32_MAX ? s->node : first;
     }
-    return first == w->node && !clock_is_off(&w->clock, w->wall_ms);
+    return entry->slots[entry->primary].node == w->node && !clock_is_off(&w->clock, w->wall_ms);
 }
 
 /* The next partition whose turn has come; false: none. Notes when to look again. */
@@ -321,8 +319,9 @@ static bool next_turn(struct worker *w)
         pu->cursor = p + 1 < pu->n ? p + 1 : 0;
         if (turn->due_ms <= w->now_ms) {
             turn->due_ms = w->now_ms + pu->age_ms;
-            if (may_begin(w, p, &pu->entry)) {
-                turn->n_passed++;
+            pu->drives = may_begin(w, p, &pu->entry);
+            if (pu->drives || floor_wants_look(w, p)) {
+                turn->n_passed += pu->drives;
                 pu->partition = p;
                 return true;
             }
@@ -361,7 +360,9 @@ void purge_recv_info(struct worker *w, const struct event *in)
 
     if (pu->stage != PURGE_INFO || in->u.info.cookie != pu->generation)
         return;
-    if (in->u.info.error || !is_worth_it(pu, &in->u.info.info) || !entry_holds(w) ||
+    if (!in->u.info.error && !pu->drives)
+        floor_looked(w, pu->partition, in->u.info.info.n_tombstones);
+    if (!pu->drives || in->u.info.error || !is_worth_it(pu, &in->u.info.info) || !entry_holds(w) ||
         w->wall_ms <= pu->age_ms) {
         pu->stage = PURGE_IDLE;
         pu->look_ms = w->now_ms + PURGE_PAUSE_MS;

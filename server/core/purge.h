@@ -2,7 +2,7 @@
  *
  * A tombstone may go when no older value of its key can come back: when every slot of the partition
  * holds it (or something newer), and refuses everything older from then on. A round makes sure of
- * both. Any one owner drives it; here the first READY slot's:
+ * both. Any one owner drives it; here the primary's:
  *
  *   INFO     are there tombstones worth a round?
  *   OPEN     every slot refuses what is pushed at or below the floor, which is now minus an age
@@ -80,6 +80,7 @@ struct purge {
     uint32_t generation, partition;
     uint64_t question, until_ms, floor;
     uint32_t n_tries;
+    bool drives; /* the round of the partition is ours; else it is only looked at */
     struct ring_entry entry;
     struct purge_slot slots[LIMIT_SLOTS_MAX];
     int error;              /* of an answer to this step */
