@@ -23,9 +23,16 @@ enum floor_work {
     WORK_PURGE = 2
 };
 
-static uint64_t floor_cookie(enum floor_work work, uint32_t partition)
+#define WORK_SHIFT 32
+#define WORK_MASK ((uint64_t)3 << WORK_SHIFT)
+#define INCARNATION_SHIFT 36
+#define INCARNATION_MASK 0x1ffffffu /* up to the bits of FLOOR_COOKIE */
+
+/* Tells incarnations apart: what was written for one says nothing about the next. */
+static uint64_t floor_cookie(enum floor_work work, uint32_t partition, uint64_t incarnation)
 {
-    return FLOOR_COOKIE | (uint64_t)work << 32 | partition;
+    return FLOOR_COOKIE | (incarnation & INCARNATION_MASK) << INCARNATION_SHIFT |
+           (uint64_t)work << WORK_SHIFT | partition;
 }
 
 /* ---- the table ----------------------------------------------------------------------------- */
@@ -258,10 +265,14 @@ static void recv_purged(struct worker *w, struct floor *f, int error)
 
 void floors_recv_stored(struct worker *w, const struct event *in)
 {
-    uint32_t partition = (uint32_t)in->u.stored.cookie;
+    uint64_t cookie = in->u.stored.cookie;
+    uint32_t partition = (uint32_t)cookie;
+    enum floor_work work = (enum floor_work)((cookie & WORK_MASK) >> WORK_SHIFT);
     struct floor *f = floor_of(w, partition);
 
-    if (in->u.stored.cookie == floor_cookie(WORK_PURGE, partition))
+    if (f && cookie != floor_cookie(work, partition, f->incarnation))
+        f = NULL; /* of an incarnation that is gone */
+    if (work == WORK_PURGE)
         recv_purged(w, f, in->u.stored.error);
     else if (f)
         recv_closed(w, f, in->u.stored.error);
@@ -275,7 +286,8 @@ static void begin_close(struct worker *w, uint32_t partition, struct effects *ou
 
     if (f->writing || !drop_requests(w, partition))
         return; /* it is looked at again when that has come */
-    if (write_fact(w, partition, f->closing, floor_cookie(WORK_CLOSE, partition), out))
+    if (write_fact(w, partition, f->closing, floor_cookie(WORK_CLOSE, partition, f->incarnation),
+                   out))
         f->writing = f->closing;
 }
 
@@ -291,7 +303,7 @@ static void begin_purge(struct worker *w, uint32_t partition, struct effects *ou
     f->purge = false;
     fl->n_due--;
     e = worker_emit(out, EFFECT_PURGE);
-    e->u.purge.cookie = floor_cookie(WORK_PURGE, partition);
+    e->u.purge.cookie = floor_cookie(WORK_PURGE, partition, f->incarnation);
     e->u.purge.range = partition_range(w, partition);
     e->u.purge.floor = f->closed;
 }

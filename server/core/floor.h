@@ -34,7 +34,7 @@
  * was, at the turns of purge.h. */
 #define FLOOR_LOOKS 3u
 
-/* Cookies of store effects: these bits, and bit 61; else as those of antientropy.h. */
+/* Cookies of store effects: these bits, which neither comparisons nor heals have all of. */
 #define FLOOR_COOKIE ((uint64_t)7 << 61)
 
 struct floor {
