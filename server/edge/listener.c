@@ -58,26 +58,34 @@ static void on_pause_over(uv_timer_t *timer)
         uv_poll_start(&s->poll, UV_READABLE, on_readable);
 }
 
-static void on_readable(uv_poll_t *handle, int status, int events)
+/* false: the system has no descriptor or no memory for another connection. */
+static bool accept_waiting(struct listener *s, unsigned max)
 {
-    struct listener *s = handle->data;
-
-    for (unsigned i = 0; i < LISTENER_ACCEPTS_MAX && s->fd >= 0; i++) {
+    for (unsigned i = 0; i < max && s->fd >= 0; i++) {
         int fd = accept4(s->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             s->on_accept(s->ctx, fd);
             continue;
         }
         if (errno == EAGAIN)
-            return;
-        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            log_warn(s->loop->log, "cannot take connections for a moment", "reason=%s",
-                     LOG_STR(strerror(errno)));
-            uv_poll_stop(&s->poll);
-            uv_timer_start(&s->pause, on_pause_over, LISTENER_PAUSE_MS, 0);
-            return;
-        } /* others concern the one connection only: ECONNABORTED, EPERM, network errors */
+            return true;
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+            return false;
+        /* others concern the one connection only: ECONNABORTED, EPERM, network errors */
     }
+    return true;
+}
+
+static void on_readable(uv_poll_t *handle, int status, int events)
+{
+    struct listener *s = handle->data;
+
+    if (accept_waiting(s, LISTENER_ACCEPTS_MAX))
+        return;
+    log_warn(s->loop->log, "cannot take connections for a moment", "reason=%s",
+             LOG_STR(strerror(errno)));
+    uv_poll_stop(&s->poll);
+    uv_timer_start(&s->pause, on_pause_over, LISTENER_PAUSE_MS, 0);
 }
 
 int listener_start(struct listener *s, struct loop *l, int fd, void (*on_accept)(void *ctx, int fd),
@@ -101,6 +109,14 @@ static void on_close(uv_handle_t *handle)
 {
     struct listener *s = handle->data;
     close(s->closing_fd);
+}
+
+void listener_finish(struct listener *s)
+{
+    if (!s->loop || s->fd < 0)
+        return;
+    accept_waiting(s, LISTENER_BACKLOG);
+    listener_stop(s);
 }
 
 void listener_stop(struct listener *s)

@@ -28,6 +28,9 @@ int listener_bind(struct sockaddr_storage *ss, socklen_t len, bool shared);
 /* Takes the fd. Loop thread, or before the loop runs. 0 or -ERR_IO (fd closed). */
 int listener_start(struct listener *s, struct loop *l, int fd, void (*on_accept)(void *ctx, int fd),
                    void *ctx);
+/* As listener_stop, but first takes who is connected and waits in the backlog: closing it would
+ * reset connections of clients that know nothing yet. */
+void listener_finish(struct listener *s);
 /* Stops listening for good. Must come before loop_close_all. */
 void listener_stop(struct listener *s);
 

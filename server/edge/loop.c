@@ -89,12 +89,18 @@ static void loop_flush(struct loop *l)
 
 static void on_prepare(uv_prepare_t *handle)
 {
-    loop_flush(handle->data);
+    struct loop *l = handle->data;
+
+    l->polled = false;
+    loop_flush(l);
 }
 
 static void on_check(uv_check_t *handle)
 {
-    loop_flush(handle->data);
+    struct loop *l = handle->data;
+
+    l->polled = true;
+    loop_flush(l);
 }
 
 static void on_sweep(uv_timer_t *handle)

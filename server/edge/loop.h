@@ -65,6 +65,7 @@ struct loop {
     atomic_bool wake_pending;
     uv_prepare_t prepare;
     uv_check_t check;
+    bool polled; /* in a flush: it stands behind the poll, so the sockets were looked at */
     uv_timer_t sweep;
 
     struct prng prng;

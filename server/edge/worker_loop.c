@@ -233,7 +233,7 @@ static void take_stop(struct worker_loop *wl)
     wl->stopping = true;
     wl->quiet_ms = loop_now_ms(&wl->loop);
     uv_timer_start(&wl->tick, on_stop_tick, STOP_TICK_MS, STOP_TICK_MS);
-    listener_stop(&wl->listener);
+    listener_finish(&wl->listener);
     worker_loop_feed(wl, &event);
 }
 
@@ -433,15 +433,16 @@ static bool all_written(const struct loop *l)
     return true;
 }
 
-/* Whether the present step of stopping is done. */
+/* Whether the present step of stopping is done. It is quiet only if the sockets were looked at when
+ * the time was over: a thread that was held up finds the time over and requests waiting. */
 static bool stop_step_done(struct worker_loop *wl)
 {
     uint64_t passed_ms = loop_now_ms(&wl->loop) - wl->quiet_ms;
 
     if (wl->finishing)
         return wl->loop.n_conns == 0 || passed_ms >= CONN_LINGER_MS;
-    return passed_ms >= STOP_QUIET_MS && worker_idle(wl->core) && wl->batch.n == 0 &&
-           all_written(&wl->loop);
+    return passed_ms >= STOP_QUIET_MS && wl->loop.polled && worker_idle(wl->core) &&
+           wl->batch.n == 0 && all_written(&wl->loop);
 }
 
 static void on_flushed(struct loop *l)
