@@ -391,6 +391,7 @@ void antientropy_node_gone(struct worker *w, uint32_t node)
 {
     struct antientropy *a = w->antientropy;
 
+    missed_look_who_is_gone(w);
     for (uint32_t i = 0; i < ANTIENTROPY_SESSIONS; i++)
         if (a->sessions[i].node == node && session_lives(&a->sessions[i]))
             session_end(w, &a->sessions[i], SESSION_FAILED);
@@ -570,7 +571,9 @@ void antientropy_deinit(struct worker *w)
     }
     for (uint32_t i = 0; a && i < ANTIENTROPY_VIEWS; i++)
         blob_unref(a->views.list[i].leaves);
-    if (a)
+    if (a) {
+        missed_forget(a);
         free(a->pairs);
+    }
     free(a);
 }

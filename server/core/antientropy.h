@@ -7,6 +7,7 @@
  *
  *   antientropy.c          sessions: one comparison of a pair, from its first question to its end
  *   antientropy_pairs.c    which pair is next, and when
+ *   antientropy_missed.c   and in which order, when a node is back
  *   antientropy_pull.c     the part of a session that fetches records
  *   replica_compare.c      the other side: answers to COMPARE
  *   replica_pull.c         and to PULL
@@ -105,10 +106,26 @@ void antientropy_hint(struct worker *w, uint32_t partition, uint32_t slot, const
 /* This node's slot of a partition, and the other slot of that number. */
 struct pair {
     uint64_t due_ms;
-    bool urgent;  /* the other's node has just come back */
-    bool differs; /* as of the last comparison, ours or theirs */
+    uint64_t missed_ms; /* we took a put that it did not get, its node being away; 0: none known */
+    bool urgent;        /* the other's node has just come back */
+    bool differs;       /* as of the last comparison, ours or theirs */
     uint8_t n_vain;
 };
+
+/* Urgent pairs that have missed something, the newest first. */
+struct missed_pair {
+    uint64_t missed_ms;
+    uint32_t pair; /* index into pairs */
+};
+
+struct missed {
+    bool anyone_gone; /* of the ring's members */
+    struct missed_pair *list;
+    uint32_t n, at; /* what is before `at` is done with */
+};
+
+/* Of the list, so many are looked at for one that can be begun. */
+#define MISSED_LOOKS 64u
 
 /* ---- sessions -------------------------------------------------------------------------------- */
 
@@ -189,9 +206,10 @@ struct antientropy {
     uint32_t n_partitions, n_slots;
     struct pair *pairs; /* [n_partitions * n_slots] */
     uint32_t cursor;    /* is looked at next */
-    uint64_t look_ms;   /* when to look for due pairs */
-    uint64_t rest_us;   /* no further tree of a pair that is not urgent before this */
-    uint64_t pull_us;   /* what was pulled is its share up to here */
+    struct missed missed;
+    uint64_t look_ms; /* when to look for due pairs */
+    uint64_t rest_us; /* no further tree of a pair that is not urgent before this */
+    uint64_t pull_us; /* what was pulled is its share up to here */
     uint64_t n_questions;
     bool more_due; /* the last look did not go all the way round */
     uint32_t n_sessions;
@@ -209,6 +227,8 @@ void antientropy_recv_ring(struct worker *w);
 /* A node has come (back): compare with it at once. */
 void antientropy_node_back(struct worker *w, uint32_t node);
 void antientropy_node_gone(struct worker *w, uint32_t node);
+/* A slot of ours takes a put of a client. */
+void antientropy_note_put(struct worker *w, uint32_t partition);
 /* Our own records there are not what they were, though nobody has written: compare them at once. */
 void antientropy_range_changed(struct worker *w, struct store_range range);
 void antientropy_recv_leaves(struct worker *w, const struct event *in, struct effects *out);
@@ -249,6 +269,15 @@ const struct hint *hint_for(struct worker *w, const struct session *s);
 void hint_drop(struct worker *w, const struct hint *h);
 /* The next due pair as a session that is not begun; false: none. */
 bool pair_next(struct worker *w, struct session *s);
+
+/* antientropy_missed.c */
+/* After every change of the ring or of who is there. */
+void missed_look_who_is_gone(struct worker *w);
+/* Puts the pairs that are urgent now in order. */
+void missed_sort(struct worker *w);
+/* The first due one at or after *at; false: none. */
+bool missed_next(struct antientropy *a, uint32_t *at, uint64_t now_ms, uint32_t *ret_pair);
+void missed_forget(struct antientropy *a);
 
 /* antientropy.c */
 /* Both slots are what they were when the session began. */

@@ -1,7 +1,8 @@
 /* antientropy_pairs: which slots are compared next, and when.
  *
  *   quiet      once per round, spread over it; the lower slot of the two asks
- *   urgent     the other's node has come (back): at once, the lower slot asks
+ *   urgent     the other's node has come (back): at once, the lower slot asks, and whoever knows of
+ *              something that the other has missed; that first (antientropy_missed.c)
  *   differs    as seen by whoever asked last: both ask, soon, then ever less often while there is
  *              nothing to pull, up to once per round
  *
@@ -75,10 +76,12 @@ void antientropy_recv_ring(struct worker *w)
     struct antientropy *a = w->antientropy;
     const struct wire_ring *ring = ring_wire(w->ring);
 
+    missed_look_who_is_gone(w);
     if (a->n_partitions == ring->n_partitions && a->n_slots == ring->n_slots &&
         (a->pairs || a->round_ms == 0))
         return;
     antientropy_forget(w); /* numbers of partitions, slots and leaves mean something else now */
+    missed_forget(a);
     free(a->pairs);
     a->pairs = NULL;
     a->n_partitions = ring->n_partitions;
@@ -120,6 +123,8 @@ static void make_urgent(struct worker *w, struct pair *p, uint32_t own, uint32_t
 {
     p->n_vain = 0;
     p->urgent = true;
+    if (p->missed_ms > 0)
+        set_differs(w->antientropy, p, true);
     if (own > slot && !p->differs)
         return; /* theirs to ask first */
     set_due(w->antientropy, p, w->now_ms);
@@ -127,7 +132,9 @@ static void make_urgent(struct worker *w, struct pair *p, uint32_t own, uint32_t
 
 void antientropy_node_back(struct worker *w, uint32_t node)
 {
+    missed_look_who_is_gone(w);
     each_pair_with(w, node, make_urgent);
+    missed_sort(w);
 }
 
 void antientropy_heard(struct worker *w, uint32_t partition, uint32_t slot, bool equal)
@@ -143,6 +150,7 @@ void antientropy_heard(struct worker *w, uint32_t partition, uint32_t slot, bool
     if (equal) {
         p->n_vain = 0;
         p->urgent = false;
+        p->missed_ms = 0;
     }
     set_differs(w->antientropy, p, !equal);
 }
@@ -258,6 +266,7 @@ void pair_ended(struct worker *w, struct session *s, enum session_end end)
         set_differs(a, p, false);
         p->urgent = false;
         p->n_vain = 0;
+        p->missed_ms = 0;
         set_due(a, p, w->now_ms + a->round_ms);
         return;
     }
@@ -336,6 +345,33 @@ static bool pair_take(struct worker *w, uint32_t partition, uint32_t slot, struc
     return w->nodes[s->node].mute_ms <= w->now_ms && !node_is_busy(a, s->node);
 }
 
+/* Of those whose hints say where they differ. */
+static bool next_hinted(struct worker *w, struct session *s)
+{
+    struct antientropy *a = w->antientropy;
+
+    for (uint32_t i = 0; i < ANTIENTROPY_HINTS; i++) {
+        const struct hint *h = &a->hints[i];
+        const struct pair *p = h->n > 0 ? pair_of(w, h->partition, h->slot) : NULL;
+
+        if (p && p->urgent && p->due_ms <= w->now_ms && pair_take(w, h->partition, h->slot, s))
+            return true;
+    }
+    return false;
+}
+
+static bool next_missed(struct worker *w, struct session *s)
+{
+    struct antientropy *a = w->antientropy;
+    uint32_t pair;
+
+    for (uint32_t at = a->missed.at, n = 0;
+         n < MISSED_LOOKS && missed_next(a, &at, w->now_ms, &pair); at++, n++)
+        if (pair_take(w, pair / a->n_slots, pair % a->n_slots, s))
+            return true;
+    return false;
+}
+
 bool pair_next(struct worker *w, struct session *s)
 {
     struct antientropy *a = w->antientropy;
@@ -343,6 +379,10 @@ bool pair_next(struct worker *w, struct session *s)
     bool waiting = false; /* for a session to end */
     bool resting = a->rest_us > w->now_ms * 1000;
 
+    if (next_hinted(w, s) || next_missed(w, s)) {
+        a->more_due = true;
+        return true;
+    }
     for (size_t n = n_pairs(a); n > 0; n--) {
         uint32_t at = a->cursor, partition = at / a->n_slots, slot = at % a->n_slots;
         struct pair *p = &a->pairs[at];

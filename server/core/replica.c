@@ -25,6 +25,7 @@
  * refused; what arrives as state is merged whatever its time and moves no clock.
  */
 #include "server/core/replica.h"
+#include "server/core/antientropy.h"
 #include "server/core/floor.h"
 #include "server/core/heal.h"
 #include "storage/merge.h"
@@ -313,6 +314,7 @@ static void recv_put(struct worker *w, struct addr from, const struct wire_peer 
         replica_refuse(w, from, msg, ERR_OVERLOADED, out);
         return;
     }
+    antientropy_note_put(w, msg->replica.partition);
     p->token = ring_token(w->ring, &msg->u.put.key);
     p->until_ms = until_ms;
     p->source = msg->u.put.source;

@@ -128,6 +128,84 @@ static void what_a_node_has_missed_is_there_soon_after_it_is_back(void **state)
     cluster_free(c);
 }
 
+#define MISSED 12u
+/* A step that puts distant partitions one after the other; odd, so prime to their number. */
+#define MISSED_STEP 37u
+
+struct order {
+    uint32_t asked[3 * 64], n_asked;   /* partitions that nodes 0 and 1 asked node 2 about */
+    uint32_t pulled[3 * 64], n_pulled; /* that node 2 pulled from */
+};
+
+static enum cluster_fate note_order(struct cluster *c, uint32_t from, uint32_t to,
+                                    const struct wire_peer *msg)
+{
+    struct order *o = c->ctx;
+
+    if (msg->type == PEER_COMPARE && msg->u.compare.bits == 0 && to == 2 && o->n_asked < 3 * 64)
+        o->asked[o->n_asked++] = msg->replica.partition;
+    if (msg->type == PEER_PULL && from == 2 && o->n_pulled < 3 * 64)
+        o->pulled[o->n_pulled++] = msg->replica.partition;
+    return CLUSTER_CARRY;
+}
+
+static void put_into(struct cluster *c, uint32_t partition)
+{
+    struct wire_request r = {.op = OP_PUT, .value = slice_str("missed")};
+    char text[32];
+
+    r.key = cluster_key_in(c, partition, 0, text);
+    cluster_request(c, 0, &r);
+    cluster_await_answer(c);
+    assert_int_equal(c->answer.error, 0);
+}
+
+/* The n-th last write was into this partition. */
+static uint32_t missed_partition(uint32_t n)
+{
+    return (MISSED - 1 - n) * MISSED_STEP % 64;
+}
+
+static bool is_missed(uint32_t partition)
+{
+    for (uint32_t i = 0; i < MISSED; i++)
+        if (missed_partition(i) == partition)
+            return true;
+    return false;
+}
+
+static void what_was_missed_last_comes_first(void **state)
+{
+    struct cluster *c = cluster_new(NULL);
+    struct order order = {0};
+
+    cluster_start(c);
+    cluster_pass(c, 1000);
+    cluster_tell_links(c, 2, false);
+    for (uint32_t i = MISSED; i-- > 0;) {
+        put_into(c, missed_partition(i));
+        cluster_pass(c, 1000);
+    }
+    c->ctx = &order;
+    c->fate = note_order;
+    cluster_tell_links(c, 2, true);
+    cluster_settle(c);
+    cluster_pass(c, 2000);
+    assert_true(cluster_is_equal(c));
+    assert_int_equal(pulled_by(c, 2), MISSED);
+    /* Before anything else, and of that the newer half first. */
+    for (uint32_t i = 0; i < 2 * MISSED; i++)
+        assert_true(is_missed(order.asked[i]));
+    for (uint32_t i = 0; i < MISSED / 2; i++) {
+        uint32_t n = 0;
+
+        while (n < MISSED / 2 && order.pulled[i] != missed_partition(n))
+            n++;
+        assert_true(n < MISSED / 2);
+    }
+    cluster_free(c);
+}
+
 static void both_sides_get_what_the_other_has_newer(void **state)
 {
     struct cluster *c = cluster_new(NULL);
@@ -600,6 +678,7 @@ int main(void)
         cmocka_unit_test(parts_are_sums_of_their_leaves),
         cmocka_unit_test(equals_cost_one_question_per_pair_and_round),
         cmocka_unit_test(what_a_node_has_missed_is_there_soon_after_it_is_back),
+        cmocka_unit_test(what_was_missed_last_comes_first),
         cmocka_unit_test(both_sides_get_what_the_other_has_newer),
         cmocka_unit_test(what_is_young_is_left_to_its_write),
         cmocka_unit_test(what_is_of_the_future_is_not_young),
