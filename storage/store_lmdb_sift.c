@@ -46,7 +46,8 @@ static void sift_init(struct lmdb_sift *w, struct store_range range, struct slic
     w->from_len = 8;
     bytes_put_token(w->from, range.first); /* shorter than any key */
     bytes_put_token(w->last, range.last);
-    if (after.len <= sizeof(w->from) && slice_compare(after, slice_of(w->from, w->from_len)) > 0) {
+    if (after.len > 0 && after.len <= sizeof(w->from) &&
+        slice_compare(after, slice_of(w->from, w->from_len)) > 0) {
         w->from_len = after.len;
         memcpy(w->from, after.data, after.len);
     }

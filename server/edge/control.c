@@ -159,7 +159,7 @@ static void publish(struct control *c)
 void control_set_ring(struct control *c, const struct wire_ring *wire)
 {
     struct node *n = c->node;
-    struct ring *decided, *ring;
+    struct ring *decided = NULL, *ring = NULL;
     char why[DISK_WHY_BYTES];
 
     int rc = make_rings(c, wire, &decided, &ring);
