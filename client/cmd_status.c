@@ -115,6 +115,15 @@ static void set_count(json_t *object, const char *name, const struct quoit_repli
     json_object_set_new(object, name, r->counted ? json_integer((json_int_t)n) : json_null());
 }
 
+/* Text: numbers in JSON end at 2^63. */
+static void set_digest(json_t *object, const struct quoit_replica *r)
+{
+    char text[17];
+
+    snprintf(text, sizeof(text), "%016" PRIx64, r->digest);
+    json_object_set_new(object, "digest", r->counted ? json_string(text) : json_null());
+}
+
 static json_t *vnode_json(uint32_t number, const struct quoit_partition *p)
 {
     json_t *object = json_object(), *slots = json_array(), *slot;
@@ -133,6 +142,7 @@ static json_t *vnode_json(uint32_t number, const struct quoit_partition *p)
         json_object_set_new(slot, "joining", json_boolean(r->joining));
         set_count(slot, "records", r, r->n_records);
         set_count(slot, "tombstones", r, r->n_tombstones);
+        set_digest(slot, r);
         json_array_append_new(slots, slot);
     }
     json_object_set_new(object, "slots", slots);

@@ -316,6 +316,7 @@ struct quoit_replica {
     bool joining; /* being filled: serves nothing yet */
     bool counted; /* what follows is known: of the answering node's replicas only */
     uint64_t n_records, n_tombstones; /* deleted ones included; and those of them */
+    uint64_t digest;                  /* of its records: the same where replicas agree */
 };
 
 struct quoit_partition {

@@ -69,6 +69,7 @@ static void fill_counts(const struct wire_status_result *from, uint32_t p, struc
     to->counted = true;
     to->n_records = from->vnode_records[p] - 1;
     to->n_tombstones = from->vnode_tombstones[p] - 1;
+    to->digest = from->vnode_digests[p];
 }
 
 static void fill_partition(const struct wire_status_result *from, uint32_t p,

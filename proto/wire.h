@@ -237,9 +237,9 @@ struct wire_status_result {
     const struct wire_problem *problems; /* at most LIMIT_PROBLEMS_MAX */
     size_t n_problems;
     const struct wire_ring *ring; /* NULL unless asked for; then with the same members */
-    /* [ring->n_partitions] each, or both NULL: 1 + what the answering node's replica holds; 0: it
-     * has none, or did not count. */
-    const uint64_t *vnode_records, *vnode_tombstones;
+    /* [ring->n_partitions] each, or all NULL: 1 + what the answering node's replica holds; 0: it
+     * has none, or did not count. And the root of its hash tree, which means nothing then. */
+    const uint64_t *vnode_records, *vnode_tombstones, *vnode_digests;
 };
 
 enum wire_result {

@@ -80,9 +80,11 @@ static void write_counts(const struct wire_status_result *from, Quoit__StatusRes
 {
     if (!from->vnode_records)
         return;
-    ret->n_vnode_records = ret->n_vnode_tombstones = from->ring->n_partitions;
+    ret->n_vnode_records = ret->n_vnode_tombstones = ret->n_vnode_digests =
+        from->ring->n_partitions;
     ret->vnode_records = (uint64_t *)from->vnode_records;
     ret->vnode_tombstones = (uint64_t *)from->vnode_tombstones;
+    ret->vnode_digests = (uint64_t *)from->vnode_digests;
 }
 
 int pb_write_status(const struct wire_status_result *status, Quoit__StatusResult *ret,
@@ -203,12 +205,14 @@ static int read_counts(const Quoit__StatusResult *pb, struct wire_status_result 
 {
     size_t n = pb->n_vnode_records;
 
-    if (n == 0 && pb->n_vnode_tombstones == 0)
+    if (n == 0 && pb->n_vnode_tombstones == 0 && pb->n_vnode_digests == 0)
         return 0;
-    if (!ret->ring || n != ret->ring->n_partitions || n != pb->n_vnode_tombstones)
+    if (!ret->ring || n != ret->ring->n_partitions || n != pb->n_vnode_tombstones ||
+        n != pb->n_vnode_digests)
         return -ERR_BAD_REQUEST;
     ret->vnode_records = pb->vnode_records;
     ret->vnode_tombstones = pb->vnode_tombstones;
+    ret->vnode_digests = pb->vnode_digests;
     return 0;
 }
 

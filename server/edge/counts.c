@@ -1,4 +1,4 @@
-/* counts: how many records each replica of this node holds.
+/* counts: how many records each replica of this node holds, and the root of its hash tree.
  *
  *     asking worker --LETTER_STATUS--> worker 0 --> worker 1 ... --> control --> the answer
  *                                      each adds what it owns
@@ -15,12 +15,14 @@
 #include "server/edge/counts.h"
 
 #include "server/core/ring.h"
+#include "server/core/tree.h"
 #include "server/edge/control.h"
 #include "server/edge/worker_loop.h"
+#include <stdlib.h>
 
 /* ---- the table ----------------------------------------------------------------------------- */
 
-/* Records, then tombstones, of every partition. */
+/* Of every partition: records, then tombstones, then digests. */
 static uint64_t *table_of(const struct letter *letter)
 {
     return (uint64_t *)(void *)letter->u.status.counts->data;
@@ -30,21 +32,22 @@ static uint64_t *table_of(const struct letter *letter)
 static struct blob *table_new(const struct ring *ring)
 {
     uint32_t n = ring_wire(ring)->n_partitions;
-    struct blob *table = n <= STORE_ZONES ? blob_new(2 * n * sizeof(uint64_t)) : NULL;
+    struct blob *table = n <= STORE_ZONES ? blob_new(3 * n * sizeof(uint64_t)) : NULL;
 
     if (table)
         memset(table->data, 0, table->len);
     return table;
 }
 
-bool counts_of(const struct letter *letter, const struct ring *ring, const uint64_t **ret_records,
-               const uint64_t **ret_tombstones)
+void counts_of(const struct letter *letter, const struct ring *ring, struct wire_status_result *ret)
 {
+    uint32_t n = ring_wire(ring)->n_partitions;
+
     if (!letter->u.status.counts || letter->u.status.epoch != ring_epoch(ring))
-        return false;
-    *ret_records = table_of(letter);
-    *ret_tombstones = *ret_records + ring_wire(ring)->n_partitions;
-    return true;
+        return;
+    ret->vnode_records = table_of(letter);
+    ret->vnode_tombstones = ret->vnode_records + n;
+    ret->vnode_digests = ret->vnode_tombstones + n;
 }
 
 /* ---- counting ------------------------------------------------------------------------------ */
@@ -59,21 +62,25 @@ static bool is_ours(const struct worker_loop *wl, uint32_t partition, uint64_t f
     return ring_entry_slot(&entry, 0) >= 0;
 }
 
-static void count_one(struct worker_loop *wl, uint32_t partition, uint64_t *table)
+/* leaves: room for those of a partition. */
+static void count_one(struct worker_loop *wl, uint32_t partition, uint64_t *leaves, uint64_t *table)
 {
     uint32_t n = ring_wire(wl->ring)->n_partitions;
     uint64_t first = token_partition_first(partition, n);
     struct store_range range = {first, first + (UINT64_MAX / n)};
     struct store *s = wl->node->store;
     struct store_info info;
+    uint64_t lsn;
 
     if (!is_ours(wl, partition, first))
         return;
     wl->read = true;
-    if (s->ops->vnode_info(s, wl->index, range, &info) < 0)
+    if (s->ops->vnode_info(s, wl->index, range, &info) < 0 ||
+        s->ops->leaves(s, wl->index, range, leaves, &lsn) < 0)
         return;
     table[partition] = 1 + info.n_records;
     table[n + partition] = 1 + info.n_tombstones;
+    table[2 * n + partition] = tree_digest(leaves, tree_n_leaves(tree_partition_bits(n)));
 }
 
 /* One slice for the first question. Returns whether that is through. */
@@ -81,12 +88,18 @@ static bool count_slice(struct worker_loop *wl)
 {
     struct counts *c = &wl->counts;
     const struct letter *letter = list_entry(c->letters.next, struct letter, link);
-    uint64_t until_ns = uv_hrtime() + COUNTS_SLICE_US * 1000ull;
+    uint64_t until_ns = uv_hrtime() + COUNTS_SLICE_US * 1000ull, *leaves;
+    uint32_t n;
 
     if (!wl->ring || ring_epoch(wl->ring) != letter->u.status.epoch)
         return true;
+    n = tree_n_leaves(tree_partition_bits(ring_wire(wl->ring)->n_partitions));
+    leaves = malloc(n * sizeof(*leaves));
+    if (!leaves)
+        return true; /* what was not counted is not told */
     while (c->at < ring_wire(wl->ring)->n_partitions && uv_hrtime() < until_ns)
-        count_one(wl, c->at++, table_of(letter));
+        count_one(wl, c->at++, leaves, table_of(letter));
+    free(leaves);
     return c->at == ring_wire(wl->ring)->n_partitions || loop_now_ms(&wl->loop) >= c->until_ms;
 }
 

@@ -1,5 +1,5 @@
-/* counts: how many records each replica of this node holds, for those who ask for the status with
- * everything. See counts.c. */
+/* counts: what each replica of this node holds, for those who ask for the status with everything.
+ * See counts.c. */
 #ifndef QUOIT_EDGE_COUNTS_H
 #define QUOIT_EDGE_COUNTS_H
 
@@ -34,9 +34,9 @@ void counts_ask(struct worker_loop *wl, struct letter *letter);
 /* Each worker, in turn. Takes the letter. */
 void counts_take(struct worker_loop *wl, struct letter *letter);
 
-/* Control: n_partitions numbers each (1 + the count, 0: not counted) into *ret_records and
- * *ret_tombstones, which borrow from the letter; false if there are none of this ring. */
-bool counts_of(const struct letter *letter, const struct ring *ring, const uint64_t **ret_records,
-               const uint64_t **ret_tombstones);
+/* Control: n_partitions numbers each into the vnode_... of *ret, which borrow from the letter; NULL
+ * if there are none of this ring. */
+void counts_of(const struct letter *letter, const struct ring *ring,
+               struct wire_status_result *ret);
 
 #endif

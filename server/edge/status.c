@@ -169,7 +169,7 @@ static struct blob *pack(struct control *c, const struct letter *letter, struct 
     if (rc == 0) {
         if (letter->u.status.ring) {
             status.ring = ring_wire(c->ring);
-            counts_of(letter, c->ring, &status.vnode_records, &status.vnode_tombstones);
+            counts_of(letter, c->ring, &status);
         }
         res.type = RESULT_STATUS;
         res.u.status = &status;

@@ -23,6 +23,7 @@ from processes import suspend  # noqa: E402
 
 START_S = 60  # a node that does not serve after this long has failed
 STOP_S = 30
+READY = 1  # ring.proto: slot_state
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
 
@@ -177,6 +178,26 @@ class Cluster:
             wait_until(f"{node.name} reaches all replicas", lambda n=node: n.stores(level=3),
                        seconds)
         return time.monotonic() - began
+
+    def wait_equal(self, seconds):
+        """Until the hash trees of all replicas of each partition are equal, while nobody writes.
+        Returns how long that took."""
+        began = time.monotonic()
+        wait_until("the replicas' trees are equal", lambda: not self.differing(), seconds)
+        return time.monotonic() - began
+
+    def differing(self):
+        """Partitions whose replicas differ, or could not all be asked."""
+        told = []
+        for node in self.nodes:
+            with node.client() as c:
+                told.append(c.digests())
+                ring = c.ring()
+        held = [sum(p in digests for digests in told) for p in range(ring.n_partitions)]
+        return [p for p in range(ring.n_partitions)
+                if held[p] != sum(1 for s in range(ring.n_slots)
+                                  if ring.slot_state[p * ring.n_slots + s] == READY)
+                or len({digests[p] for digests in told if p in digests}) != 1]
 
     def others(self, *nodes):
         return [node for node in self.nodes if node not in nodes]

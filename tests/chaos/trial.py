@@ -169,6 +169,7 @@ class Trial:
         whole_s, agreed_s = self.cluster.wait_whole(HEALED_S), None
         if self.tools.converge if converge is None else converge:
             agreed_s = self.load.converge(range(len(self.nodes)), HEALED_S)
+            agreed_s += self.cluster.wait_equal(HEALED_S)
         for node in self.nodes:
             self.load.sweep(node.index, QUORUM)
         self.load.settle(range(len(self.nodes)))
@@ -177,9 +178,9 @@ class Trial:
             self.load.start()
         return whole_s, agreed_s
 
-    def end(self):
+    def end(self, converge=None):
         """The last check, and an orderly end."""
-        self.check_whole(resume=False)
+        self.check_whole(resume=False, converge=converge)
         self.longest_lag_s = self.load.engine.longest_lag_s
         self._stop_load()
         self.cluster.stop()

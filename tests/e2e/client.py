@@ -140,6 +140,11 @@ class Client:
         self.ring_epoch = ring.epoch
         return ring
 
+    def digests(self):
+        """The root of the hash tree of each replica that the node holds, by partition."""
+        told = self.call(status=self.pb.StatusRequest(ring=True))
+        return {p: told.vnode_digests[p] for p, n in enumerate(told.vnode_records) if n > 0}
+
     def scan_page(self, partition, n_partitions, cursor=b"", page_bytes=0, **options):
         return self.call(scan=self.pb.ScanRequest(
             partition=partition, n_partitions=n_partitions, cursor=cursor,

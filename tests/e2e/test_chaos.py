@@ -92,7 +92,7 @@ def cuts_of_every_kind_heal():
             say(f"{kind}, {', '.join(v.name for v in victims)}: {kills.gap_text(gap)}; "
                 f"whole after {whole_s:.1f} s")
             check(gap.seconds < 2.0, f"{kind}: clients of the others fail for {gap.seconds:.1f} s")
-        t.end()
+        t.end(converge=True)
 
 
 def a_node_whose_clock_is_off_refuses_to_stamp():

@@ -254,16 +254,20 @@ def a_vnode_is_told_with_its_owners(c):
     for p, vnode in enumerate(told["vnodes"]):
         equal((vnode["partition"], vnode["live"]), (p, 3))
         equal(sorted(s["node"] for s in vnode["slots"]), ["n1", "n2", "n3"])
-        equal([s["node"] for s in vnode["slots"] if s["records"] is not None], ["n2"])
+        for what in ["records", "tombstones", "digest"]:
+            equal([s["node"] for s in vnode["slots"] if s[what] is not None], ["n2"], what)
     check("vnodes" not in status(c.nodes[1]), "only when asked for")
     has(quoit("admin", "status", "--vnodes", e=c.nodes[1], ok=USAGE).stderr, "-o json")
 
 
 def counts(node):
     """(records, tombstones) of each partition, of the node's own replicas."""
+    return [(s["records"], s["tombstones"]) for s in own_slots(node)]
+
+
+def own_slots(node):
     told = status(node, "--vnodes")["vnodes"]
-    return [next((s["records"], s["tombstones"]) for s in v["slots"] if s["node"] == node.name)
-            for v in told]
+    return [next(s for s in v["slots"] if s["node"] == node.name) for v in told]
 
 
 def a_replicas_records_are_counted(c):
@@ -280,6 +284,20 @@ def a_replicas_records_are_counted(c):
             quoit("del", "-c", "all", key, e=c.nodes[0])
     for node, old in zip(c.nodes, before):
         equal(counts(node), [(n + put[p], m + gone[p]) for p, (n, m) in enumerate(old)], node.name)
+
+
+def replicas_that_hold_the_same_have_one_digest(c):
+    def digests(node):
+        return [s["digest"] for s in own_slots(node)]
+
+    before = digests(c.nodes[0])
+    where = json.loads(quoit("where", "-o", "json", "digest", e=c.nodes[0]).stdout)["partition"]
+    quoit("put", "-c", "all", "digest", "v", e=c.nodes[0])
+    after = digests(c.nodes[0])
+    check(re.fullmatch("[0-9a-f]{16}", after[where]), after[where])
+    equal([p for p, (a, b) in enumerate(zip(before, after)) if a != b], [where])
+    for node in c.nodes[1:]:
+        equal(digests(node), after, node.name)
 
 
 def one_node_is_told_alone(c):
@@ -554,7 +572,7 @@ def what_deletions_leave_behind_is_purged(_):
 
 TESTS = [each_node_says_that_all_is_well, loads_travel_by_gossip, the_json_is_what_the_page_says,
          a_vnode_is_told_with_its_owners, a_replicas_records_are_counted,
-         one_node_is_told_alone, metrics_count_what_is_asked,
+         replicas_that_hold_the_same_have_one_digest, one_node_is_told_alone, metrics_count_what_is_asked,
          metrics_are_as_many_whatever_the_ring, promtool_finds_nothing, monitors_are_answered,
          a_busy_port_is_a_sentence,
          a_node_that_is_killed_is_told_as_down, two_away_are_too_many,

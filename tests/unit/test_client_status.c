@@ -85,6 +85,7 @@ static void counts_are_those_of_the_node_that_answers(void **state)
             assert_int_equal(r->counted, own && p % 5 != 0);
             assert_int_equal(r->n_records, r->counted ? 1000 * p : 0);
             assert_int_equal(r->n_tombstones, r->counted ? p : 0);
+            assert_true(r->digest == (r->counted ? (uint64_t)p << 58 | 7 : 0));
         }
     }
     assert_in_range(n_counted, 1, n_own - 1);

@@ -84,7 +84,7 @@ static void repeated_fields_are_the_known_ones(void **state)
 {
     assert_int_equal(count_repeated(&quoit__ring__descriptor), 8);
     assert_int_equal(count_repeated(&quoit__scan_result__descriptor), 1);
-    assert_int_equal(count_repeated(&quoit__status_result__descriptor), 5);
+    assert_int_equal(count_repeated(&quoit__status_result__descriptor), 6);
     assert_int_equal(count_repeated(&quoit__member_status__descriptor), 0);
     assert_int_equal(count_repeated(&quoit__peer__scan_reply__descriptor), 1);
     assert_int_equal(count_repeated(&quoit__request__descriptor), 0);
@@ -184,7 +184,7 @@ static void field_numbers_never_change(void **state)
                    {"cluster_id", 4}, {"epoch", 5}, {"n_partitions", 6}, {"n_replicas", 7},
                    {"n_up", 8}, {"n_by_live", 9}, {"n_no_quorum", 10}, {"n_no_write", 11},
                    {"members", 12}, {"problems", 13}, {"ring", 14}, {"vnode_records", 15},
-                   {"vnode_tombstones", 16});
+                   {"vnode_tombstones", 16}, {"vnode_digests", 17});
     ASSERT_NUMBERS(quoit__member_status__descriptor, {"member", 1}, {"state", 2}, {"state_ms", 3},
                    {"heard_ms", 4}, {"voter", 5}, {"n_slots", 6}, {"n_joining", 7}, {"boot", 8},
                    {"software", 9}, {"load", 10});

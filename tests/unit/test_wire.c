@@ -171,6 +171,7 @@ static void assert_status(const struct wire_status_result *a, const struct wire_
     for (uint32_t p = 0; a->vnode_records && p < a->ring->n_partitions; p++) {
         assert_true(a->vnode_records[p] == b->vnode_records[p]);
         assert_true(a->vnode_tombstones[p] == b->vnode_tombstones[p]);
+        assert_true(a->vnode_digests[p] == b->vnode_digests[p]);
     }
 }
 

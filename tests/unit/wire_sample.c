@@ -94,7 +94,7 @@ static const struct wire_status_result *sample_status(bool with_ring)
     static struct wire_status_result status[2];
     static struct wire_member_status members[5];
     static struct wire_problem problems[2];
-    static uint64_t records[64], tombstones[64];
+    static uint64_t records[64], tombstones[64], digests[64];
     const struct wire_ring *ring = ring_once();
 
     for (size_t i = 0; i < 5; i++)
@@ -111,6 +111,7 @@ static const struct wire_status_result *sample_status(bool with_ring)
     for (uint64_t i = 0; i < 64; i++) {
         records[i] = i % 5 ? 1 + 1000 * i : 0;
         tombstones[i] = i % 5 ? 1 + i : 0;
+        digests[i] = i % 5 ? i << 58 | 7 : 0;
     }
     problems[0] = (struct wire_problem){PROBLEM_DOWN, 4, SLICE("n4 is down"), SLICE("start it")};
     problems[1] = (struct wire_problem){PROBLEM_MORE, 0, SLICE("and 7 more"), SLICE("")};
@@ -132,7 +133,8 @@ static const struct wire_status_result *sample_status(bool with_ring)
                                     .n_problems = 2,
                                     .ring = with_ring ? ring : NULL,
                                     .vnode_records = with_ring ? records : NULL,
-                                    .vnode_tombstones = with_ring ? tombstones : NULL};
+                                    .vnode_tombstones = with_ring ? tombstones : NULL,
+                                    .vnode_digests = with_ring ? digests : NULL};
     return &status[with_ring];
 }
 
