@@ -152,14 +152,19 @@ static json_t *vnode_json(uint32_t number, const struct quoit_partition *p)
 static void add_lists(json_t *root, const struct quoit_status *s, const struct quoit_member *only)
 {
     json_t *nodes = json_array(), *problems = json_array(), *vnodes = json_array();
+    json_t *candidates = json_array();
 
     for (size_t i = 0; i < s->n_members; i++)
         if (is_wanted(&s->members[i], only))
             json_array_append_new(nodes, member_json(&s->members[i]));
+    for (size_t i = 0; i < s->n_candidates; i++)
+        if (is_wanted(&s->candidates[i], only))
+            json_array_append_new(candidates, member_json(&s->candidates[i]));
     for (size_t i = 0; i < s->n_problems; i++)
         if (is_wanted(s->problems[i].member, only))
             json_array_append_new(problems, problem_json(&s->problems[i]));
     json_object_set_new(root, "nodes", nodes);
+    json_object_set_new(root, "candidates", candidates);
     json_object_set_new(root, "problems", problems);
     for (uint32_t p = 0; s->partitions && p < s->n_partitions; p++)
         json_array_append_new(vnodes, vnode_json(p, &s->partitions[p]));
@@ -303,6 +308,8 @@ static void show_state(const struct quoit_member *m, char *ret, size_t size)
     show_duration(m->state_ms, since, sizeof(since));
     if (m->state == QUOIT_DOWN)
         snprintf(ret, size, "DOWN %s", since);
+    else if (m->candidate)
+        snprintf(ret, size, "candidate");
     else
         snprintf(ret, size, "%s", m->n_joining && is_up(m) ? "filling" : state_words[m->state]);
 }
@@ -339,6 +346,8 @@ static int compare_members(const void *a, const void *b)
     const struct quoit_member *m = *(const struct quoit_member *const *)a;
     const struct quoit_member *n = *(const struct quoit_member *const *)b;
 
+    if (m->candidate != n->candidate)
+        return m->candidate ? 1 : -1;
     if (is_up(m) != is_up(n))
         return is_up(m) ? 1 : -1;
     return strverscmp(m->name, n->name);
@@ -365,26 +374,28 @@ static void print_row(const struct quoit_member *m, int name_columns, int zone_c
            load.disk, load.ops, load.p99);
 }
 
+/* Candidates last. */
 static int print_members(const struct quoit_status *s)
 {
-    const struct quoit_member **sorted = calloc(s->n_members + 1, sizeof(*sorted));
+    size_t n_all = s->n_members + s->n_candidates;
+    const struct quoit_member **sorted = calloc(n_all + 1, sizeof(*sorted));
     int name_columns = 4, zone_columns = 4, n;
 
     if (!sorted) {
         report("out of memory");
         return CLI_ERROR;
     }
-    for (size_t i = 0; i < s->n_members; i++) {
-        sorted[i] = &s->members[i];
+    for (size_t i = 0; i < n_all; i++) {
+        sorted[i] = i < s->n_members ? &s->members[i] : &s->candidates[i - s->n_members];
         n = cut_columns(sorted[i]->name, NAME_COLUMNS);
         name_columns = n > name_columns ? n : name_columns;
         n = cut_columns(sorted[i]->zone, ZONE_COLUMNS);
         zone_columns = n > zone_columns ? n : zone_columns;
     }
-    qsort(sorted, s->n_members, sizeof(*sorted), compare_members);
+    qsort(sorted, n_all, sizeof(*sorted), compare_members);
     printf("\n%-*s    %-10s  %-*s  %6s  %5s  %9s  %5s  %6s  %7s\n", name_columns, "NODE", "STATE",
            zone_columns, "ZONE", "WEIGHT", "SLOTS", "DATA", "DISK", "OPS/S", "P99");
-    for (size_t i = 0; i < s->n_members; i++)
+    for (size_t i = 0; i < n_all; i++)
         print_row(sorted[i], name_columns, zone_columns);
     free(sorted);
     return CLI_OK;
@@ -467,6 +478,7 @@ static int print_screen(const struct cli *cli, const struct quoit_status *s,
 
 /* ---- the verb ---------------------------------------------------------------------------- */
 
+/* A candidate may have a member's name: the member is meant, the other has its id. */
 static int find_member(const struct quoit_status *s, const char *name,
                        const struct quoit_member **ret)
 {
@@ -474,16 +486,19 @@ static int find_member(const struct quoit_status *s, const char *name,
     char id[33], names[512];
     size_t n = 0;
 
-    for (size_t i = 0; i < s->n_members; i++) {
-        id_hex(s->members[i].id, id);
-        if (!strcmp(s->members[i].name, name) || (len >= 4 && !strncmp(id, name, len))) {
-            *ret = &s->members[i];
+    for (size_t i = 0; i < s->n_members + s->n_candidates; i++) {
+        const struct quoit_member *m =
+            i < s->n_members ? &s->members[i] : &s->candidates[i - s->n_members];
+
+        id_hex(m->id, id);
+        if (!strcmp(m->name, name) || (len >= 4 && !strncmp(id, name, len))) {
+            *ret = m;
             return CLI_OK;
         }
         if (n < sizeof(names) - 1)
-            n += (size_t)snprintf(names + n, sizeof(names) - n, " %s", s->members[i].name);
+            n += (size_t)snprintf(names + n, sizeof(names) - n, " %s", m->name);
     }
-    report("admin status: there is no node %s in the ring; there are%s", name, names);
+    report("admin status: there is no node %s; there are%s", name, names);
     return CLI_NOT_FOUND;
 }
 

@@ -293,6 +293,7 @@ struct quoit_member {
     enum quoit_state state;
     uint64_t state_ms; /* for so long */
     int64_t heard_ms;  /* so long ago the answering node has heard it; -1: never */
+    bool candidate;    /* in no ring yet: it holds nothing */
     bool voter;
     uint32_t n_slots, n_joining; /* replicas that it holds; of these, those being filled */
     uint64_t boot;               /* starts of its data directory */
@@ -337,8 +338,9 @@ struct quoit_status {
     uint32_t n_up;                            /* members */
     uint32_t n_by_live[QUOIT_OWNERS_MAX + 1]; /* partitions with so many live replicas */
     uint32_t n_no_quorum, n_no_write;         /* partitions that cannot be read, or written */
-    size_t n_members, n_problems;
+    size_t n_members, n_problems, n_candidates;
     const struct quoit_member *members;
+    const struct quoit_member *candidates; /* those that are up */
     const struct quoit_problem *problems;
     const struct quoit_partition *partitions; /* [n_partitions], or NULL unless asked for */
 };

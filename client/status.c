@@ -118,7 +118,8 @@ static void fill_numbers(const struct wire_status_result *from, struct quoit_sta
                                 .n_no_quorum = from->n_no_quorum,
                                 .n_no_write = from->n_no_write,
                                 .n_members = from->n_members,
-                                .n_problems = from->n_problems};
+                                .n_problems = from->n_problems,
+                                .n_candidates = from->n_candidates};
     memcpy(to->node_id, from->node_id.b, WIRE_ID_BYTES);
     memcpy(to->cluster_id, from->cluster_id.b, WIRE_ID_BYTES);
     for (uint32_t i = 0; i <= LIMIT_SLOTS_MAX; i++)
@@ -131,7 +132,9 @@ int status_fill(const struct wire_status_result *from, struct arena *arena,
     struct quoit_status *to = arena_alloc(arena, sizeof(*to));
     struct quoit_member *members = arena_alloc(arena, (from->n_members + 1) * sizeof(*members));
     struct quoit_problem *problems = arena_alloc(arena, (from->n_problems + 1) * sizeof(*problems));
-    bool ok = to && members && problems;
+    struct quoit_member *candidates =
+        arena_alloc(arena, (from->n_candidates + 1) * sizeof(*candidates));
+    bool ok = to && members && problems && candidates;
 
     if (!ok)
         return -ERR_NO_MEMORY;
@@ -139,10 +142,15 @@ int status_fill(const struct wire_status_result *from, struct arena *arena,
     to->text = copy(arena, from->text, &ok);
     for (size_t i = 0; i < from->n_members; i++)
         fill_member(&from->members[i], arena, &ok, &members[i]);
+    for (size_t i = 0; i < from->n_candidates; i++) {
+        fill_member(&from->candidates[i], arena, &ok, &candidates[i]);
+        candidates[i].candidate = true;
+    }
     for (size_t i = 0; i < from->n_problems; i++)
         fill_problem(&from->problems[i], members, arena, &ok, &problems[i]);
     to->members = members;
     to->problems = problems;
+    to->candidates = candidates;
     if (!ok || (from->ring && fill_partitions(from, arena, to) < 0))
         return -ERR_NO_MEMORY;
     *ret = to;

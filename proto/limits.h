@@ -61,6 +61,8 @@
 
 /* Problems told in one status: more than anybody reads before acting on the first. */
 #define LIMIT_PROBLEMS_MAX 64u
+/* Nodes outside the ring told in one status: more than anybody adds at a time. */
+#define LIMIT_CANDIDATES_MAX 64u
 
 /* Workers per node: the owner worker is a function of the top six bits of the token. */
 #define LIMIT_WORKERS_MAX 64u

@@ -236,6 +236,8 @@ struct wire_status_result {
     size_t n_members;
     const struct wire_problem *problems; /* at most LIMIT_PROBLEMS_MAX */
     size_t n_problems;
+    const struct wire_member_status *candidates; /* at most LIMIT_CANDIDATES_MAX */
+    size_t n_candidates;
     const struct wire_ring *ring; /* NULL unless asked for; then with the same members */
     /* [ring->n_partitions] each, or all NULL: 1 + what the answering node's replica holds; 0: it
      * has none, or did not count. And the root of its hash tree, which means nothing then. */
@@ -304,6 +306,7 @@ struct wire_hello {
     uint32_t worker_from, worker_to;
     struct wire_id node_id, cluster_id; /* cluster zero: none yet */
     uint64_t boot, start;               /* start: random, chosen at each start */
+    bool candidate;                     /* no ring has ever named it */
     struct slice name, software;
     uint32_t n_workers;
     uint64_t ring_epoch;
@@ -344,6 +347,7 @@ struct wire_profile {
     uint32_t number;
     struct wire_member member;
     struct slice software;
+    bool candidate; /* as in wire_hello */
 };
 
 struct wire_rumour {

@@ -41,6 +41,7 @@ static void write_rumour(const struct wire_rumour *from, struct rumour_parts *pa
     parts->profile.number = from->profile->number;
     parts->profile.member = &parts->member;
     parts->profile.software = pb_bytes(from->profile->software);
+    parts->profile.candidate = from->profile->candidate;
     ret->profile = &parts->profile;
 }
 
@@ -80,7 +81,7 @@ static int read_profile(const Quoit__Peer__Profile *pb, const struct wire_id *id
 
     if (!profile)
         return -ERR_NO_MEMORY;
-    *profile = (struct wire_profile){.number = pb->number};
+    *profile = (struct wire_profile){.number = pb->number, .candidate = pb->candidate};
     if (pb->number == 0 || !pb->member || pb_read_member(pb->member, &profile->member) < 0 ||
         !wire_id_equal(&profile->member.id, id) ||
         pb_read_text(pb->software, LIMIT_NAME_BYTES, &profile->software) < 0)

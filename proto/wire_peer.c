@@ -76,6 +76,7 @@ static void peer_write_hello(const struct wire_hello *from, Quoit__Peer__Hello *
     ret->cluster_id = pb_id_or_none(&from->cluster_id);
     ret->boot = from->boot;
     ret->start = from->start;
+    ret->candidate = from->candidate;
     ret->name = pb_bytes(from->name);
     ret->n_workers = from->n_workers;
     ret->ring_epoch = from->ring_epoch;
@@ -344,6 +345,7 @@ static int peer_read_hello(const Quoit__Peer__Hello *pb, struct wire_hello *ret)
     ret->worker_to = pb->worker_to;
     ret->boot = pb->boot;
     ret->start = pb->start;
+    ret->candidate = pb->candidate;
     ret->n_workers = pb->n_workers;
     ret->ring_epoch = pb->ring_epoch;
     return 0;

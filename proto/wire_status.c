@@ -90,8 +90,8 @@ static void write_counts(const struct wire_status_result *from, Quoit__StatusRes
 int pb_write_status(const struct wire_status_result *status, Quoit__StatusResult *ret,
                     struct pb_ring *ring, void **ret_block)
 {
-    size_t n = status->n_members, m = status->n_problems;
-    /* One block: members, problems, then the pointers to them that protobuf-c wants. */
+    size_t n_ring = status->n_members, n = n_ring + status->n_candidates, m = status->n_problems;
+    /* One block: members and candidates, problems, then the pointers that protobuf-c wants. */
     struct member_parts *members =
         calloc(1, n * (sizeof(*members) + sizeof(void *)) +
                       (m + 1) * (sizeof(Quoit__Problem) + sizeof(void *)));
@@ -106,7 +106,8 @@ int pb_write_status(const struct wire_status_result *status, Quoit__StatusResult
     to_members = (Quoit__MemberStatus **)(problems + m);
     to_problems = (Quoit__Problem **)(to_members + n);
     for (size_t i = 0; i < n; i++) {
-        write_member(&status->members[i], &members[i]);
+        write_member(i < n_ring ? &status->members[i] : &status->candidates[i - n_ring],
+                     &members[i]);
         to_members[i] = &members[i].status;
     }
     for (size_t i = 0; i < m; i++) {
@@ -115,8 +116,10 @@ int pb_write_status(const struct wire_status_result *status, Quoit__StatusResult
     }
     quoit__status_result__init(ret);
     write_numbers(status, ret);
-    ret->n_members = n;
+    ret->n_members = n_ring;
     ret->members = to_members;
+    ret->n_candidates = status->n_candidates;
+    ret->candidates = to_members + n_ring;
     ret->n_problems = m;
     ret->problems = to_problems;
     if (!status->ring)
@@ -176,11 +179,13 @@ static int read_numbers(const Quoit__StatusResult *pb, struct wire_status_result
                                        .n_no_quorum = pb->n_no_quorum,
                                        .n_no_write = pb->n_no_write,
                                        .n_members = pb->n_members,
-                                       .n_problems = pb->n_problems};
+                                       .n_problems = pb->n_problems,
+                                       .n_candidates = pb->n_candidates};
     if ((unsigned int)pb->verdict < VERDICT_HEALTHY ||
         (unsigned int)pb->verdict > VERDICT_UNAVAILABLE || pb->n_replicas > LIMIT_SLOTS_MAX ||
         pb->n_n_by_live > LIMIT_SLOTS_MAX + 1 || pb->n_members > LIMIT_MEMBERS_MAX ||
-        pb->n_problems > LIMIT_PROBLEMS_MAX || pb_read_id(pb->node_id, &ret->node_id) < 0 ||
+        pb->n_problems > LIMIT_PROBLEMS_MAX || pb->n_candidates > LIMIT_CANDIDATES_MAX ||
+        pb_read_id(pb->node_id, &ret->node_id) < 0 ||
         pb_read_id(pb->cluster_id, &ret->cluster_id) < 0)
         return -ERR_BAD_REQUEST;
     for (size_t i = 0; i < pb->n_n_by_live; i++)
@@ -220,7 +225,7 @@ int pb_read_status(const Quoit__StatusResult *pb, struct arena *arena,
                    const struct wire_status_result **ret)
 {
     struct wire_status_result *status = arena_alloc(arena, sizeof(*status));
-    struct wire_member_status *members;
+    struct wire_member_status *members, *candidates;
     struct wire_problem *problems;
     int r = status ? read_numbers(pb, status) : -ERR_NO_MEMORY;
 
@@ -228,14 +233,18 @@ int pb_read_status(const Quoit__StatusResult *pb, struct arena *arena,
         return r;
     members = arena_alloc(arena, (pb->n_members + 1) * sizeof(*members)); /* never nothing */
     problems = arena_alloc(arena, (pb->n_problems + 1) * sizeof(*problems));
-    if (!members || !problems)
+    candidates = arena_alloc(arena, (pb->n_candidates + 1) * sizeof(*candidates));
+    if (!members || !problems || !candidates)
         return -ERR_NO_MEMORY;
     for (size_t i = 0; r == 0 && i < pb->n_members; i++)
         r = read_member(pb->members[i], &members[i]);
+    for (size_t i = 0; r == 0 && i < pb->n_candidates; i++)
+        r = read_member(pb->candidates[i], &candidates[i]);
     for (size_t i = 0; r == 0 && i < pb->n_problems; i++)
         r = read_problem(pb->problems[i], pb->n_members, &problems[i]);
     status->members = members;
     status->problems = problems;
+    status->candidates = candidates;
     if (r == 0 && pb->ring)
         r = read_ring(pb->ring, arena, status);
     if (r == 0)

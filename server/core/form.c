@@ -218,19 +218,15 @@ static void recv_decided(struct form *f, size_t from, const struct wire_form *m,
 
 static void recv_member(struct form *f, size_t from, struct form_effects *out)
 {
-    if (f->state == FORM_STATE_GATHER)
-        form_explain(
-            f,
-            "%.*s belongs to a cluster already, so this empty node would have to join it, and "
-            "joining a running cluster (--join) comes with a later version",
-            TEXT(f->list[from]));
-    else if (f->state == FORM_STATE_PROPOSED)
+    if (f->state == FORM_STATE_GATHER) {
+        f->state = FORM_STATE_FAILED; /* to form one */
+        emit(out, FORM_EFFECT_JOIN);
+    } else if (f->state == FORM_STATE_PROPOSED) {
         form_explain(
             f, "%.*s belongs to another cluster than the one that this directory began to form",
             TEXT(f->list[from]));
-    else
-        return;
-    fail(f, out);
+        fail(f, out);
+    }
 }
 
 static void recv_message(struct form *f, size_t from, const struct wire_form *m,

@@ -54,6 +54,8 @@ enum form_effect_type {
     FORM_EFFECT_PERSIST,  /* sync `ring` under the name `name`, then FORM_EVENT_SYNCED */
     FORM_EFFECT_DECIDED,  /* done: `ring` (durable) is the ring of epoch 1; publish it */
     FORM_EFFECT_FAIL,     /* stop the process: exit 1 with `why` */
+    FORM_EFFECT_JOIN,     /* done: a listed node belongs to a cluster already, and this one has
+                             promised nothing to anybody: join that */
     FORM_EFFECT_WAIT      /* for the log, at most every few seconds: `why` says for whom we wait */
 };
 

@@ -14,9 +14,10 @@
  * (ring_next.c). That is checked whoever sends it, and an answer that comes late is as good as any.
  * One that is bad is not asked for again from the same node, until that node has a newer one.
  *
- * A ring that does not name this node is left alone, and not asked for again: what is to become of
- * a node that was removed is not settled by gossip, and until it is settled the node serves what it
- * has, and is refused by those who know better.
+ * A candidate, whom no ring has named yet, takes each. Else a ring that does not name this node is
+ * left alone, and not asked for again: what is to become of a node that was removed is not settled
+ * by gossip, and until it is settled the node serves what it has, and is refused by those who know
+ * better.
  *
  * Once a ring is served, everybody who hears of this node hears of its epoch, and it sees to it
  * that some hear at once. So there is always one more to be asked, and nobody is asked by all;
@@ -133,7 +134,8 @@ static int check(struct membership *m, const struct wire_ring *wire, const char 
         return 1;
     }
     *ret_why = ring_next_fault(m->ring.held, ring);
-    if (!*ret_why && ring_member_of(ring, &m->nodes[0]->id) < 0) {
+    if (!*ret_why && ring_member_of(ring, &m->nodes[0]->id) < 0 &&
+        !m->nodes[0]->profile.candidate) {
         m->ring.without_us = wire->epoch;
         *ret_why = "it does not name this node";
     }
@@ -197,6 +199,11 @@ void ring_set(struct membership *m, struct ring *ring)
     m->ring.held = ring_ref(ring);
     wait_to_ask(m, 0);
     m->ring.behind = true; /* perhaps still */
+    if (m->nodes[0]->profile.candidate && ring_member_of(ring, &m->nodes[0]->id) >= 0) {
+        m->nodes[0]->profile.candidate = false;
+        m->nodes[0]->profile.number++;
+        tell_news(m, m->nodes[0], true);
+    }
     if (news)
         tell_news(m, m->nodes[0], false); /* of nothing but the epoch, which goes with it */
 }

@@ -119,6 +119,27 @@ static const struct {
 };
 #define N_KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
+/* A member that is away, while a node of its name waits to be added: its disk was lost. */
+static const struct wire_member_status *heir_of(const struct wire_status_result *status,
+                                                const struct wire_member_status *m)
+{
+    for (size_t i = 0; m->state != MEMBER_ALIVE && i < status->n_candidates; i++)
+        if (slice_equal(status->candidates[i].member.name, m->member.name))
+            return &status->candidates[i];
+    return NULL;
+}
+
+static void tell_heir(const struct subject *s, const struct wire_member_status *heir, char *advice)
+{
+    const uint8_t *id = heir->member.id.b;
+
+    snprintf(advice, TROUBLE_TEXT_BYTES,
+             "bring back the data directory of %.*s: the node of that name that is there now (id "
+             "%02x%02x%02x) has an empty one, so it is another node. It can take the place of the "
+             "lost one in a later version",
+             s->name_len, s->name, id[0], id[1], id[2]);
+}
+
 /* ---- the list ------------------------------------------------------------------------------ */
 
 static int keep(struct arena *arena, const char *text, struct slice *ret)
@@ -133,10 +154,11 @@ static int keep(struct arena *arena, const char *text, struct slice *ret)
     return 0;
 }
 
-static int tell(size_t kind, const struct wire_member_status *m, uint32_t number,
+static int tell(size_t kind, const struct wire_status_result *status, size_t index,
                 struct arena *arena, struct wire_problem *ret)
 {
     char text[TROUBLE_TEXT_BYTES], advice[TROUBLE_TEXT_BYTES];
+    const struct wire_member_status *m = &status->members[index], *heir = heir_of(status, m);
     struct subject s = {.m = m,
                         .name = (const char *)m->member.name.data,
                         .name_len = (int)m->member.name.len,
@@ -145,7 +167,9 @@ static int tell(size_t kind, const struct wire_member_status *m, uint32_t number
 
     trouble_duration(m->state_ms, s.since);
     kinds[kind].tell(&s, text, advice);
-    *ret = (struct wire_problem){.kind = kinds[kind].kind, .member = number};
+    if (heir)
+        tell_heir(&s, heir, advice);
+    *ret = (struct wire_problem){.kind = kinds[kind].kind, .member = (uint32_t)index + 1};
     return keep(arena, text, &ret->text) < 0 || keep(arena, advice, &ret->advice) < 0
                ? -ERR_NO_MEMORY
                : 0;
@@ -160,10 +184,11 @@ static int tell_more(size_t n, struct arena *arena, struct wire_problem *ret)
     return keep(arena, text, &ret->text);
 }
 
-int trouble_list(const struct wire_member_status *members, size_t n, struct arena *arena,
+int trouble_list(const struct wire_status_result *status, struct arena *arena,
                  struct wire_problem *out)
 {
-    size_t n_all = 0, n_told = 0;
+    const struct wire_member_status *members = status->members;
+    size_t n = status->n_members, n_all = 0, n_told = 0;
     int r = 0;
 
     for (size_t k = 0; k < N_KINDS; k++)
@@ -178,7 +203,7 @@ int trouble_list(const struct wire_member_status *members, size_t n, struct aren
             if (last)
                 return tell_more(n_all - n_told, arena, &out[n_told]) < 0 ? -ERR_NO_MEMORY
                                                                           : (int)n_told + 1;
-            r = tell(k, &members[i], (uint32_t)i + 1, arena, &out[n_told]);
+            r = tell(k, status, i, arena, &out[n_told]);
             n_told++;
         }
     return r < 0 ? r : (int)n_told;

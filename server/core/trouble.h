@@ -9,10 +9,10 @@
 /* One text or advice: a name, an address and a duration with room to spare; longer ones are cut. */
 #define TROUBLE_TEXT_BYTES 512u
 
-/* Fills out[LIMIT_PROBLEMS_MAX], the gravest first; texts live in the arena. Returns how many; what
- * has no room there is counted by the last one, of kind PROBLEM_MORE. 0 as well when nothing is
- * wrong; -ERR_NO_MEMORY. */
-int trouble_list(const struct wire_member_status *members, size_t n, struct arena *arena,
+/* Of the status members and candidates are read. Fills out[LIMIT_PROBLEMS_MAX], the gravest first;
+ * texts live in the arena. Returns how many; what has no room there is counted by the last one, of
+ * kind PROBLEM_MORE. 0 as well when nothing is wrong; -ERR_NO_MEMORY. */
+int trouble_list(const struct wire_status_result *status, struct arena *arena,
                  struct wire_problem *out);
 
 /* "850 ms", "12 s", "4 min 10 s", "3 h 5 min", "2 days 4 h". */

@@ -40,21 +40,25 @@ static void send_reply(struct caller *caller, int error)
 
 /* ---- the hello ----------------------------------------------------------------------------- */
 
-/* A worker's link needs a common ring. *ret_node: its handle. */
+static int check_start(const struct control *c, const struct wire_hello *hello, uint32_t node)
+{
+    if (node == DIRECTORY_NONE)
+        return ERR_OVERLOADED;
+    return -directory_check_boot(c->node->directory, node, hello->boot, hello->start);
+}
+
+/* A worker's link needs a common ring that names both. *ret_node: its handle. */
 static int check_member(const struct control *c, const struct wire_hello *hello, uint32_t *ret_node)
 {
-    if (!c->ring)
+    if (!c->serving)
         return ERR_NOT_READY;
     if (wire_id_is_zero(&hello->cluster_id))
         return ERR_WRONG_CLUSTER;
     int member = ring_member_of(c->ring, &hello->node_id);
     if (member < 0)
         return hello->ring_epoch > ring_epoch(c->ring) ? ERR_NOT_YET : ERR_WRONG_CLUSTER;
-    uint32_t node = ring_member_node(c->ring, (uint32_t)member);
-    if (node == DIRECTORY_NONE)
-        return ERR_OVERLOADED;
-    *ret_node = node;
-    return -directory_check_boot(c->node->directory, node, hello->boot, hello->start);
+    *ret_node = ring_member_node(c->ring, (uint32_t)member);
+    return check_start(c, hello, *ret_node);
 }
 
 static int check_hello(const struct control *c, const struct wire_hello *hello, uint32_t *ret_node)
@@ -74,21 +78,23 @@ static int check_hello(const struct control *c, const struct wire_hello *hello, 
     return hello->link == LINK_WORKER ? check_member(c, hello, ret_node) : 0;
 }
 
-/* A control link of a member of our ring: for gossip, or for what former asks. */
-static bool is_member_control(const struct control *c, const struct wire_hello *hello)
+/* A control link of a member of our ring, or of a candidate: for gossip, or what former asks. */
+static bool gossips(const struct control *c, const struct wire_hello *hello)
 {
     return hello->link == LINK_CONTROL && c->ring && !wire_id_is_zero(&hello->cluster_id) &&
-           ring_member_of(c->ring, &hello->node_id) >= 0;
+           (hello->candidate || ring_member_of(c->ring, &hello->node_id) >= 0);
 }
 
 static enum conn_verdict recv_hello(struct caller *caller, const struct wire_hello *hello)
 {
     struct control *c = caller->control;
-    bool member = is_member_control(c, hello);
+    bool gossip = gossips(c, hello);
     int error = check_hello(c, hello, &caller->node);
 
-    if (!error && member)
-        error = check_member(c, hello, &caller->node);
+    if (!error && gossip) {
+        caller->node = directory_intern(c->node->directory, &hello->node_id);
+        error = check_start(c, hello, caller->node);
+    }
     if (error) {
         log_write(&c->node->log, err_retryable(error) ? LOG_DEBUG : LOG_WARN, "refused a node",
                   "node=%s id=%s error=%s", LOG_SLICE(hello->name), LOG_ID(&hello->node_id),
@@ -105,12 +111,12 @@ static enum conn_verdict recv_hello(struct caller *caller, const struct wire_hel
         caller->worker_to = hello->worker_to % c->node->n_workers;
         return CONN_MOVE;
     }
-    caller->stranger = c->ring && ring_member_of(c->ring, &hello->node_id) < 0;
+    caller->stranger = c->ring && !gossip && ring_member_of(c->ring, &hello->node_id) < 0;
     caller->conn.must_ms =
         loop_now_ms(&c->loop) + (caller->stranger ? CALLER_STRANGER_MS : CALLER_IDLE_MS);
     send_reply(caller, 0);
-    if (member) {
-        caller->member = true;
+    if (gossip) {
+        caller->gossips = true;
         gossip_called(&c->gossip, caller, hello);
     }
     return CONN_NEXT;
@@ -165,9 +171,9 @@ static enum conn_verdict on_frame(struct conn *conn, struct slice body)
         conn->must_ms = loop_now_ms(conn->loop) + CALLER_IDLE_MS;
     if (msg.type == PEER_FORM && msg.u.form)
         former_recv(&caller->control->former, caller, msg.u.form);
-    if (msg.type == PEER_GOSSIP && caller->member)
+    if (msg.type == PEER_GOSSIP && caller->gossips)
         conn->must_ms = 0; /* it stays: that it breaks is news */
-    if (caller->member)
+    if (caller->gossips)
         gossip_recv(&caller->control->gossip, conn, caller->node, &msg);
     else if (msg.type == PEER_RING_ASK) /* one that was a member, perhaps, and has not heard */
         gossip_recv(&caller->control->gossip, conn, DIRECTORY_NONE, &msg);
@@ -185,7 +191,7 @@ static void on_closed(struct conn *c)
 {
     struct caller *caller = (struct caller *)c;
 
-    if (caller->member)
+    if (caller->gossips)
         gossip_caller_gone(&caller->control->gossip, caller);
     free(caller);
 }

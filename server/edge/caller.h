@@ -20,7 +20,7 @@ struct caller {
     struct conn conn; /* first */
     struct control *control;
     bool greeted, stranger;
-    bool member; /* a control link of a member: node is its handle */
+    bool gossips; /* a control link of a member or a candidate: node is its handle */
     struct wire_id node_id;
     uint32_t node, worker_from, worker_to; /* of a worker's link, until it moves there */
 };

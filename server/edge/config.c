@@ -64,7 +64,7 @@ static const struct argp_option options[] = {
      "Form a cluster of these peer addresses: give the same list, with its own address in it, to "
      "each first node",
      3},
-    {"join", KEY_JOIN, "PEER,...", 0, "Join the cluster of these peers (not in this version)", 3},
+    {"join", KEY_JOIN, "PEER,...", 0, "Join the cluster of these peers: wait there to be added", 3},
     {"replicas", KEY_REPLICAS, "N", 0, "Nodes that hold each key [3]", 3},
     {"zone", KEY_ZONE, "ZONE", 0, "Rack or site: replicas of a key go to different zones", 3},
     {"weight", KEY_WEIGHT, "N", 0, "Share of the data relative to other nodes [1]", 3},

@@ -10,6 +10,9 @@
  * from the directory. This node's own entry shows the addresses that it has now, but for what other
  * nodes are told: that is the ring as it was decided, the same everywhere.
  *
+ * A candidate holds a ring that does not name it: it gossips, and serves nothing. Its workers learn
+ * of no ring before one names it; from then on it is a member like all others.
+ *
  * Stop (SIGTERM, SIGINT): no new connections; every worker finishes what is in flight, refuses what
  * is new with SHUTTING_DOWN, and tells when that has come to rest; when all have, connections are
  * finished politely, so that nobody loses an answer; when they are gone, or stop_ms have passed
@@ -81,6 +84,7 @@ void control_say_hello(const struct control *c, struct conn *conn, enum wire_pee
     node_hello(c->node, &msg.u.hello);
     msg.u.hello.link = LINK_CONTROL;
     msg.u.hello.cluster_id = c->node->disk.cluster_id;
+    msg.u.hello.candidate = c->node->disk.candidate;
     msg.u.hello.ring_epoch = c->ring ? ring_epoch(c->ring) : 0;
     if (out && wire_peer_pack(&msg, out) == 0)
         conn_sent(conn);
@@ -156,6 +160,15 @@ static void publish(struct control *c)
     }
 }
 
+static void log_serving(struct node *n, const struct wire_ring *wire)
+{
+    log_info(&n->log, "serving",
+             "cluster=%s epoch=%" PRIu64 " node=%s nodes=%zu partitions=%u replicas=%u workers=%u "
+             "clients=%s peers=%s",
+             LOG_ID(&wire->cluster_id), wire->epoch, LOG_STR(n->disk.name), wire->n_members,
+             wire->n_partitions, wire->n_replicas, n->n_workers, n->client_text, n->peer_text);
+}
+
 void control_set_ring(struct control *c, const struct wire_ring *wire)
 {
     struct node *n = c->node;
@@ -165,10 +178,12 @@ void control_set_ring(struct control *c, const struct wire_ring *wire)
     int rc = make_rings(c, wire, &decided, &ring);
     if (rc < 0)
         control_die(c, "the ring in %s cannot be used: %s.", n->disk.dir, err_text(rc));
-    if (ring_member_of(ring, &n->disk.node_id) < 0)
+    bool named = ring_member_of(ring, &n->disk.node_id) >= 0;
+    bool is_new = wire_id_is_zero(&n->disk.cluster_id);
+    if (!named && !is_new && !n->disk.candidate)
         control_die(c, "the ring in %s does not name this node.", n->disk.dir);
-    if (wire_id_is_zero(&n->disk.cluster_id) &&
-        disk_set_cluster(&n->disk, &wire->cluster_id, why) < 0)
+    if ((is_new || (named && n->disk.candidate)) &&
+        disk_set_cluster(&n->disk, &wire->cluster_id, !named, why) < 0)
         control_die(c, "%s.", why);
     if (!wire_id_equal(&n->disk.cluster_id, &wire->cluster_id))
         control_die(c, "quoit.json in %s names cluster %s, and the ring in its store cluster %s.",
@@ -177,14 +192,17 @@ void control_set_ring(struct control *c, const struct wire_ring *wire)
     ring_unref(c->decided);
     c->ring = ring;
     c->decided = decided;
-    publish(c);
+    c->serving = named;
+    if (named)
+        publish(c);
     if (gossip_set_ring(&c->gossip, c) < 0)
         control_die(c, "out of memory.");
-    log_info(&n->log, "serving",
-             "cluster=%s epoch=%" PRIu64 " node=%s nodes=%zu partitions=%u replicas=%u workers=%u "
-             "clients=%s peers=%s",
-             LOG_ID(&wire->cluster_id), wire->epoch, LOG_STR(n->disk.name), wire->n_members,
-             wire->n_partitions, wire->n_replicas, n->n_workers, n->client_text, n->peer_text);
+    if (named)
+        log_serving(n, wire);
+    else
+        log_info(&n->log, "waiting to be added to the cluster",
+                 "cluster=%s epoch=%" PRIu64 " node=%s id=%s nodes=%zu", LOG_ID(&wire->cluster_id),
+                 wire->epoch, LOG_STR(n->disk.name), LOG_ID(&n->disk.node_id), wire->n_members);
 }
 
 /* ---- letters and the store ----------------------------------------------------------------- */

@@ -25,6 +25,7 @@ struct control {
     struct http http;
     struct ring *ring;    /* the decided ring with our present addresses; NULL: there is none */
     struct ring *decided; /* as it was decided: what others are told */
+    bool serving;         /* the ring names this node */
     uv_signal_t term, interrupt;
     uv_timer_t stop_timer;
     uint64_t n_refused, refused_told_ms; /* connections at the peer address beyond the limit */

@@ -1,16 +1,19 @@
 /* disk: the data directory: its lock, and who this node is.
  *
  *   DATA/LOCK         flock()ed while a quoitd runs here; holds its pid for the message
- *   DATA/quoit.json   {"format": 1, "node_id": "<32 hex>", "boot": 7, "cluster_id": "<32 hex>" or
- * "", "name": "n1"} DATA/store/       the storage engine's files
+ *   DATA/quoit.json   {"format": 1, "node_id": "<32 hex>", "boot": 7,
+ *                      "cluster_id": "<32 hex>" or "", "name": "n1"}
+ *   DATA/store/       the storage engine's files
  *
  * quoit.json is replaced atomically: written beside, synced, renamed, the directory synced. boot
  * grows at every start and is on disk before anything is said to anybody, so that the other nodes
  * can tell an old copy of this directory from the node itself. One that was told that it is such a
  * copy gets "outdated": true and is never started again: by starting again and again it would
- * overtake the node. A directory with a store and without
- * quoit.json is damaged, not new: it is refused, since a new identity over old data would be a lie.
- * A newer format is refused as well. The lock is the kernel's and dies with the process.
+ * overtake the node. "candidate": true is there from joining a cluster until a ring names the node:
+ * a node that was a member once, and is in no ring any more, is something else. A directory with a
+ * store and without quoit.json is damaged, not new: it is refused, since a new identity over old
+ * data would be a lie. A newer format is refused as well. The lock is the kernel's and dies with
+ * the process.
  */
 #include "server/edge/disk.h"
 #include "proto/err.h"
@@ -153,7 +156,8 @@ static int save(struct disk *d, char why[DISK_WHY_BYTES])
     json_t *json = json_pack("{s:i, s:s, s:I, s:s, s:s}", "format", DISK_FORMAT, "node_id", node,
                              "boot", (json_int_t)d->boot, "cluster_id",
                              wire_id_is_zero(&d->cluster_id) ? "" : cluster, "name", d->name);
-    if (d->outdated && json_object_set_new(json, "outdated", json_true()) < 0) {
+    if ((d->outdated && json_object_set_new(json, "outdated", json_true()) < 0) ||
+        (d->candidate && json_object_set_new(json, "candidate", json_true()) < 0)) {
         json_decref(json);
         json = NULL;
     }
@@ -206,6 +210,7 @@ static int parse(struct disk *d, json_t *json, char why[DISK_WHY_BYTES])
             d->dir);
         return -ERR_STALE_BOOT;
     }
+    d->candidate = json_is_true(json_object_get(json, "candidate"));
     memcpy(d->name, name, strlen(name) + 1);
     d->boot = (uint64_t)boot;
     return 0;
@@ -281,17 +286,6 @@ static int take(struct disk *d, const char *name, char why[DISK_WHY_BYTES])
     return rc < 0 ? rc : make_dir(d->store, why);
 }
 
-bool disk_is_new(const char *dir)
-{
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return errno == ENOENT; /* anything else is for disk_open to tell */
-    bool is_new = faccessat(fd, DISK_FILE, F_OK, 0) < 0 && errno == ENOENT &&
-                  faccessat(fd, "store", F_OK, 0) < 0 && errno == ENOENT;
-    close(fd);
-    return is_new;
-}
-
 int disk_open(struct disk *d, const char *dir, const char *name, char why[DISK_WHY_BYTES])
 {
     *d = (struct disk){.lock_fd = -1, .dir_fd = -1};
@@ -320,13 +314,19 @@ void disk_close(struct disk *d)
     d->lock_fd = d->dir_fd = -1;
 }
 
-int disk_set_cluster(struct disk *d, const struct wire_id *cluster_id, char why[DISK_WHY_BYTES])
+int disk_set_cluster(struct disk *d, const struct wire_id *cluster_id, bool candidate,
+                     char why[DISK_WHY_BYTES])
 {
     struct wire_id old = d->cluster_id;
+    bool was_candidate = d->candidate;
+
     d->cluster_id = *cluster_id;
+    d->candidate = candidate;
     int rc = save(d, why);
-    if (rc < 0)
+    if (rc < 0) {
         d->cluster_id = old;
+        d->candidate = was_candidate;
+    }
     return rc;
 }
 

@@ -1,4 +1,4 @@
-/* former: forms the cluster, or looks whether the listed peers are of ours.
+/* former: forms the cluster, joins one, or looks whether the listed peers are of ours.
  *
  * The decisions are those of the pure machine in server/core/form; this file gives it ears, hands
  * and a clock: a control link to each other address of the sorted --cluster list, the store to sync
@@ -10,6 +10,12 @@
  *
  * A message on a caller names its sender by node id (known from the hello on our own link to it)
  * or, before that link is up, by the peer address it gives.
+ *
+ * With --join each listed peer is asked who it is. Those that belong to a cluster must belong to
+ * the same one; when all have answered or could not be reached, one of them is asked for its ring.
+ * Once that is durable (ring_keeper.c) this node is a candidate of that cluster, and gossips with
+ * its members. With --cluster it goes the same way if a listed node belongs to a cluster already
+ * and this one has promised nothing.
  *
  * On a used directory nothing is formed. During its first FORMER_LOOK_MS the node asks each listed
  * peer once who it is, and then never again. An answer from another cluster is told in the log; it
@@ -91,9 +97,28 @@ static void run_effect(struct former *f, const struct form_effect *e)
         break;
     case FORM_EFFECT_FAIL:
         control_die(f->control, "%s.", e->why);
+    case FORM_EFFECT_JOIN:
+        f->joining = true;
+        break;
     case FORM_EFFECT_WAIT:
         log_info(log, "waiting to form a cluster", "why=%s", LOG_STR(e->why));
         break;
+    }
+}
+
+/* The links are made anew: on these it was said that we form. */
+static void join_instead(struct former *f)
+{
+    form_free(f->form);
+    f->form = NULL;
+    f->look_until_ms = UINT64_MAX;
+    log_warn(&f->control->node->log, "a listed node belongs to a cluster: joining that",
+             "peers=%zu", f->n);
+    for (size_t i = 0; i < f->n; i++) {
+        if (!f->pledges[i].link)
+            continue;
+        f->pledges[i].phase = PLEDGE_DIALLING; /* until it is closed */
+        conn_close(&f->pledges[i].link->conn, 0);
     }
 }
 
@@ -110,15 +135,23 @@ static void step(struct former *f, const struct form_event *event)
         f->write_error = 0;
         step(f, &failed);
     }
+    if (f->form && f->joining)
+        join_instead(f);
 }
 
 /* ---- our links ----------------------------------------------------------------------------- */
+
+static void ask_for_ring(struct former *f);
 
 static void wait_again(struct former *f, struct pledge *p)
 {
     struct loop *l = &f->control->loop;
 
     p->phase = PLEDGE_WAITING;
+    p->tried = true;
+    if (f->asked == p)
+        f->asked = NULL;
+    ask_for_ring(f);
     backoff_failed(&p->backoff, loop_now_ms(l), &l->prng, FORMER_BACKOFF_MIN_MS,
                    FORMER_BACKOFF_MAX_MS);
 }
@@ -136,6 +169,95 @@ static void pledge_done(struct pledge *p)
 static void on_open(struct conn *conn)
 {
     control_say_hello(((struct pledge_link *)conn)->former->control, conn, PEER_HELLO, 0);
+}
+
+/* ---- joining ------------------------------------------------------------------------------- */
+
+/* Tells once what keeps us from joining there; it is tried again. */
+static void tell_vain(struct former *f, struct pledge *p, int error, const char *why)
+{
+    if (p->refused != error)
+        log_warn(&f->control->node->log, "cannot join yet", "peer=%s why=%s", LOG_STR(p->text),
+                 LOG_STR(why));
+    p->refused = error;
+    conn_close(&p->link->conn, 0);
+}
+
+static void check_clusters(struct former *f, const struct pledge *p)
+{
+    for (size_t i = 0; i < f->n; i++)
+        if (!wire_id_is_zero(&f->pledges[i].foreign) &&
+            !wire_id_equal(&f->pledges[i].foreign, &p->foreign))
+            control_die(f->control,
+                        "%s belongs to cluster %s, %s to cluster %s: --join must list peers of "
+                        "one cluster.",
+                        f->pledges[i].text, LOG_ID(&f->pledges[i].foreign), p->text,
+                        LOG_ID(&p->foreign));
+}
+
+/* One peer, once all have been heard of. */
+static void ask_for_ring(struct former *f)
+{
+    struct wire_peer ask = {.type = PEER_RING_ASK};
+    struct buf *out;
+
+    if (!f->joining || f->asked || f->taking)
+        return;
+    for (size_t i = 0; i < f->n; i++) {
+        if (!f->pledges[i].tried && f->pledges[i].phase != PLEDGE_DONE)
+            return;
+        if (f->pledges[i].phase == PLEDGE_UP)
+            f->asked = &f->pledges[i];
+    }
+    out = f->asked ? conn_out(&f->asked->link->conn) : NULL;
+    if (out && wire_peer_pack(&ask, out) == 0)
+        conn_sent(&f->asked->link->conn);
+}
+
+static void recv_join_hello(struct former *f, struct pledge *p, const struct wire_peer *msg)
+{
+    if (msg->error || wire_id_is_zero(&msg->u.hello.cluster_id) || !msg->u.hello.ring_epoch) {
+        tell_vain(f, p, msg->error ? msg->error : ERR_NOT_READY,
+                  msg->error ? err_text(msg->error) : "it belongs to no cluster yet");
+        return;
+    }
+    p->foreign = msg->u.hello.cluster_id;
+    check_clusters(f, p);
+    p->phase = PLEDGE_UP;
+    p->tried = true;
+    p->refused = 0;
+    ask_for_ring(f);
+}
+
+/* The ring is checked as one from a file would be: whoever answers was named by the operator. */
+static void recv_join_ring(struct former *f, struct pledge *p, const struct wire_peer *msg)
+{
+    struct control *c = f->control;
+    const struct wire_ring *wire = msg->u.ring_reply;
+    struct ring *ring = NULL;
+    int error = msg->error;
+
+    if (f->taking)
+        return;
+    if (!error && (!wire || !wire_id_equal(&wire->cluster_id, &p->foreign)))
+        error = ERR_BAD_REQUEST;
+    if (!error)
+        error = -ring_new(wire, NULL, NULL, &ring);
+    ring_unref(ring);
+    if (!error)
+        error = -ring_keeper_take(&c->keeper, c, wire);
+    if (error) {
+        tell_vain(f, p, error, err_text(error));
+        return;
+    }
+    f->taking = true;
+    log_info(&c->node->log, "joining a cluster", "cluster=%s epoch=%" PRIu64 " peer=%s",
+             LOG_ID(&wire->cluster_id), wire->epoch, LOG_STR(p->text));
+}
+
+void former_ring_lost(struct former *f)
+{
+    f->taking = false; /* links that broke meanwhile, and those that will, are dialled again */
 }
 
 /* ---- looking ------------------------------------------------------------------------------- */
@@ -210,7 +332,7 @@ static void recv_reply(struct former *f, size_t index, const struct wire_peer *m
     struct pledge *p = &f->pledges[index];
     const struct wire_hello *hello = &msg->u.hello;
 
-    if (!f->form) {
+    if (!f->form && !f->joining) {
         recv_look(f, p, hello);
         return;
     }
@@ -220,6 +342,10 @@ static void recv_reply(struct former *f, size_t index, const struct wire_peer *m
                     "%s is this node itself, or a copy of its data directory: list every node "
                     "once, and give each an own directory.",
                     p->text);
+    if (f->joining) {
+        recv_join_hello(f, p, msg);
+        return;
+    }
     if (msg->error) {
         if (p->refused != msg->error)
             log_warn(&f->control->node->log, "a listed node refuses our link", "peer=%s error=%s",
@@ -258,6 +384,9 @@ static enum conn_verdict on_frame(struct conn *conn, struct slice body)
         recv_reply(f, link->index, &msg);
     else if (msg.type == PEER_FORM && msg.u.form && f->pledges[link->index].phase == PLEDGE_UP)
         recv_form(f, link->index, msg.u.form);
+    else if (msg.type == PEER_RING_REPLY && f->joining &&
+             f->pledges[link->index].phase == PLEDGE_UP)
+        recv_join_ring(f, &f->pledges[link->index], &msg);
     if (f->active)
         arm(f);
     return CONN_NEXT;
@@ -496,6 +625,29 @@ int former_start(struct former *f, struct control *c)
     f->form = form_new(&fc);
     if (!f->form)
         return -ERR_NO_MEMORY;
+    arm(f);
+    return 0;
+}
+
+int former_join(struct former *f, struct control *c)
+{
+    struct wire_ring proposal;
+    int rc = begin(f, c, &c->node->config.join);
+
+    if (rc == 0)
+        rc = load_proposal(f, &proposal);
+    if (rc < 0)
+        return rc;
+    if (rc == 0)
+        control_die(c,
+                    "%s has begun to form a cluster, and others may count on it: start it with "
+                    "--cluster as before; or remove the directory, to join with an empty one.",
+                    c->node->disk.dir);
+    if (f->n == 1 && f->self_index == 0)
+        control_die(c, "--join lists this node alone: it takes the peer addresses of members.");
+    f->joining = true;
+    f->look_until_ms = UINT64_MAX;
+    log_info(&c->node->log, "looking for a cluster to join", "peers=%zu", f->n);
     arm(f);
     return 0;
 }

@@ -1,4 +1,5 @@
-/* former: forms the cluster, or looks whether the listed peers are of ours. See former.c. */
+/* former: forms the cluster, joins one, or looks whether the listed peers are of ours. See
+ * former.c. */
 #ifndef QUOIT_EDGE_FORMER_H
 #define QUOIT_EDGE_FORMER_H
 
@@ -32,9 +33,11 @@ struct pledge {
     enum pledge_phase phase;
     struct pledge_link *link;
     struct wire_id node_id; /* UP: as it said */
-    struct wire_id foreign; /* looking: the other cluster it belongs to; zero: it does not */
+    struct wire_id foreign; /* looking: the other cluster it belongs to; zero: it does not. Joining:
+                               the cluster it belongs to */
     struct backoff backoff;
     unsigned attempt;
+    bool tried;  /* joining: it has answered or failed */
     int refused; /* error last told in the log */
 };
 
@@ -44,6 +47,9 @@ struct former {
     struct form_effects *effects;
     uv_timer_t timer;
     bool active;
+    bool joining;           /* or about to, once the present step of the machine is over */
+    struct pledge *asked;   /* joining: for its ring; NULL: nobody */
+    bool taking;            /* joining: that ring is being made durable */
     bool confirmed;         /* looking: a member of our ring has answered, or come by itself */
     uint64_t look_until_ms; /* looking: then it ends */
     size_t n, self_index;   /* self_index == n: this node is not in the list */
@@ -56,7 +62,12 @@ struct former {
 /* This node's directory is empty: form a cluster of the listed peers, or of itself alone. 0 or
  * negative. */
 int former_start(struct former *f, struct control *c);
-/* It is not: find out whether the listed peers belong to another cluster. */
+/* It is empty: learn of the cluster of a peer in --join, and become a candidate of it. 0 or
+ * negative. */
+int former_join(struct former *f, struct control *c);
+/* The ring that was to be taken could not be made durable. */
+void former_ring_lost(struct former *f);
+/* It is not empty: find out whether the listed peers belong to another cluster. */
 int former_look(struct former *f, struct control *c);
 /* A member of our ring has linked to us: the data is where it belongs. */
 void former_confirm(struct former *f);

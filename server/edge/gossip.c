@@ -531,6 +531,7 @@ static int start(struct gossip *g, struct control *c)
     g->control = c;
     control_self(c, &config.profile.member);
     config.profile.software = slice_str("quoitd " QUOIT_VERSION);
+    config.profile.candidate = c->node->disk.candidate;
     config.now_ms = now_ms(g);
     g->core = membership_new(&config);
     if (!g->core)

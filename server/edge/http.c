@@ -78,6 +78,8 @@ const char *http_not_ready(const struct control *c)
         return "not ready: the node is stopping\n";
     if (!c->ring)
         return "not ready: the node belongs to no ring yet\n";
+    if (!c->serving)
+        return "not ready: the node waits to be added to its cluster\n";
     for (uint32_t i = 0; i < c->node->n_workers; i++) {
         const struct meters *m = &c->node->workers[i]->meters;
         uint64_t looked_ms = meter_get(&m->looked_ms);

@@ -55,6 +55,8 @@ static void serve(struct ring_keeper *k, struct control *c)
     if (r < 0)
         control_die(c, "a newer ring cannot be used: %s.", err_text(r));
     control_set_ring(c, &ring);
+    if (c->former.joining)
+        former_stop(&c->former); /* a candidate now */
     arena_deinit(&arena);
 }
 
@@ -67,6 +69,7 @@ void ring_keeper_synced(struct ring_keeper *k, struct control *c, const struct s
         log_error(&c->node->log, "a newer ring cannot be written", "error=%s",
                   err_name(done->error));
         gossip_ring_lost(&c->gossip);
+        former_ring_lost(&c->former);
     } else if (!c->stopping) { /* else the next start serves it */
         serve(k, c);
     }

@@ -230,33 +230,20 @@ static int start_ring(struct control *c)
                     "lost or replaced. Take the directory from a backup, or remove it whole to "
                     "start as a new node.",
                     n->disk.dir, LOG_ID(&n->disk.cluster_id));
+    else if (n->config.join.n > 0)
+        rc = former_join(&c->former, c);
     else
         rc = former_start(&c->former, c);
-    return rc < 0 ? fail("cannot form a cluster: %s", err_text(rc)) : 0;
+    return rc < 0 ? fail("cannot form or join a cluster: %s", err_text(rc)) : 0;
 }
 
-/* A directory that belongs to no cluster cannot join one in this version. */
-static int join_refusal(const char *dir, const char *state)
-{
-    return fail("joining a running cluster (--join) comes with a later version; %s %s. Start the "
-                "first nodes together with --cluster.",
-                dir, state);
-}
-
-/* Takes the data directory. Of one that is to join, nothing is made. 0 or -1. */
+/* 0 or -1. */
 static int take_disk(struct node *n)
 {
     const struct config *k = &n->config;
     char why[DISK_WHY_BYTES];
 
-    if (k->join.n > 0 && disk_is_new(k->data))
-        return join_refusal(k->data, "is empty");
-    if (disk_open(&n->disk, k->data, k->name, why) < 0)
-        return fail("%s", why);
-    if (k->join.n == 0 || !wire_id_is_zero(&n->disk.cluster_id))
-        return 0;
-    disk_close(&n->disk);
-    return join_refusal(k->data, "belongs to no cluster");
+    return disk_open(&n->disk, k->data, k->name, why) < 0 ? fail("%s", why) : 0;
 }
 
 static int start(struct control *c)

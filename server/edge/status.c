@@ -27,9 +27,24 @@ static void take_addresses(const struct wire_profile *profile, struct wire_membe
         ret->peer_address = profile->member.peer_address;
 }
 
-static void look_at_member(struct control *c, uint32_t index, struct wire_member_status *ret)
+static void take_view(struct control *c, uint32_t node, const struct membership_view *view,
+                      struct wire_member_status *ret)
 {
     uint64_t now_ms = loop_now_ms(&c->loop);
+
+    ret->state = view->state;
+    ret->state_ms = now_ms > view->since_ms ? now_ms - view->since_ms : 0;
+    ret->boot = view->boot;
+    ret->software = view->profile ? view->profile->software : (struct slice){0};
+    ret->load = view->load;
+    if (node == 0)
+        ret->heard_ms = 1;
+    else if (view->heard_ms)
+        ret->heard_ms = 1 + (now_ms > view->heard_ms ? now_ms - view->heard_ms : 0);
+}
+
+static void look_at_member(struct control *c, uint32_t index, struct wire_member_status *ret)
+{
     uint32_t node = ring_member_node(c->ring, index);
     struct membership_view view;
 
@@ -37,15 +52,28 @@ static void look_at_member(struct control *c, uint32_t index, struct wire_member
     if (!gossip_view(&c->gossip, node, &view))
         return;
     take_addresses(view.profile, &ret->member);
-    ret->state = view.state;
-    ret->state_ms = now_ms > view.since_ms ? now_ms - view.since_ms : 0;
-    ret->boot = view.boot;
-    ret->software = view.profile ? view.profile->software : (struct slice){0};
-    ret->load = view.load;
-    if (node == 0)
-        ret->heard_ms = 1;
-    else if (view.heard_ms)
-        ret->heard_ms = 1 + (now_ms > view.heard_ms ? now_ms - view.heard_ms : 0);
+    take_view(c, node, &view, ret);
+}
+
+static bool is_candidate(const struct control *c, const struct membership_view *view)
+{
+    return view->profile && view->profile->candidate && verdict_is_up(view->state) &&
+           ring_member_of(c->ring, &view->id) < 0;
+}
+
+/* Those that are there; ret: LIMIT_CANDIDATES_MAX. Returns how many. */
+static size_t look_for_candidates(struct control *c, struct wire_member_status *ret)
+{
+    struct membership_view view;
+    size_t n = 0;
+
+    for (uint32_t node = 0; node < LIMIT_NODES_MAX && n < LIMIT_CANDIDATES_MAX; node++) {
+        if (!gossip_view(&c->gossip, node, &view) || !is_candidate(c, &view))
+            continue;
+        ret[n] = (struct wire_member_status){.member = view.profile->member};
+        take_view(c, node, &view, &ret[n++]);
+    }
+    return n;
 }
 
 static void count_slots(const struct wire_ring *wire, struct wire_member_status *members)
@@ -88,7 +116,7 @@ static int judge(struct control *c, struct arena *arena, const struct wire_membe
 int status_look(struct control *c, struct arena *arena, struct wire_status_result *ret)
 {
     const struct wire_ring *wire = c->ring ? ring_wire(c->ring) : NULL;
-    struct wire_member_status *members;
+    struct wire_member_status *members, *candidates;
     struct wire_problem *problems;
     int n;
 
@@ -96,7 +124,8 @@ int status_look(struct control *c, struct arena *arena, struct wire_status_resul
         return -ERR_NOT_READY;
     members = arena_alloc(arena, wire->n_members * sizeof(*members));
     problems = arena_alloc(arena, LIMIT_PROBLEMS_MAX * sizeof(*problems));
-    if (!members || !problems)
+    candidates = arena_alloc(arena, LIMIT_CANDIDATES_MAX * sizeof(*candidates));
+    if (!members || !problems || !candidates)
         return -ERR_NO_MEMORY;
     for (uint32_t i = 0; i < wire->n_members; i++)
         look_at_member(c, i, &members[i]);
@@ -106,8 +135,10 @@ int status_look(struct control *c, struct arena *arena, struct wire_status_resul
                                        .epoch = wire->epoch,
                                        .members = members,
                                        .n_members = wire->n_members,
-                                       .problems = problems};
-    n = trouble_list(members, wire->n_members, arena, problems);
+                                       .problems = problems,
+                                       .candidates = candidates,
+                                       .n_candidates = look_for_candidates(c, candidates)};
+    n = trouble_list(ret, arena, problems);
     if (n < 0)
         return n;
     ret->n_problems = (size_t)n;

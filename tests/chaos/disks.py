@@ -44,23 +44,8 @@ def code_of_put(node):
     return 0
 
 
-def empty_in_its_place(t, node, other):
-    """An empty directory under the name and at the addresses of a member, of three."""
-    path = spare(t, node, "empty")
-    old_id = identity(node.data)["node_id"]
-    node.kill()
-    node.start(data=path)  # with the list of its cluster
-    status = node.ended()
-    demand(status == 1 and "belongs to a cluster already" in node.tail(),
-           f"an empty {node.name} was started into its cluster (status {status}):\n{node.tail()}")
-    shutil.rmtree(path, ignore_errors=True)
-    node.start_command(node.command(data=path))  # and without it
-    wait_until(f"an empty {node.name} serves alone", node.serves)
-    with node.client() as c:
-        new_id = c.ping().node_id.hex()
-    demand(new_id != old_id, f"an empty disk became {node.name} itself")
-    wait_until("the others refuse it", lambda: node.lines("refused a node", "WRONG_CLUSTER"))
-    # It votes for nothing: with another member dead as well there is no quorum.
+def demand_no_vote(t, node, other):
+    """With another member dead as well there is no quorum."""
     t.load.pause()
     other.kill()
     (third,) = t.cluster.others(node, other)
@@ -68,6 +53,28 @@ def empty_in_its_place(t, node, other):
     other.start()
     other.wait_stores()
     t.load.start()
+
+
+def empty_in_its_place(t, node, other):
+    """An empty directory under the name and at the addresses of a member, of three."""
+    path = spare(t, node, "empty")
+    old_id = identity(node.data)["node_id"]
+    node.kill()
+    node.start(data=path)  # with the list of its cluster
+    wait_until(f"an empty {node.name} waits to be added",
+               lambda: node.lines("waiting to be added to the cluster"))
+    demand(identity(path)["node_id"] != old_id, f"an empty disk became {node.name} itself")
+    demand(not node.serves(), f"an empty {node.name} serves")
+    demand_no_vote(t, node, other)
+    node.kill()
+    shutil.rmtree(path)
+    node.start_command(node.command(data=path))  # and without it
+    wait_until(f"an empty {node.name} serves alone", node.serves)
+    with node.client() as c:
+        new_id = c.ping().node_id.hex()
+    demand(new_id != old_id, f"an empty disk became {node.name} itself")
+    wait_until("the others refuse it", lambda: node.lines("refused a node", "WRONG_CLUSTER"))
+    demand_no_vote(t, node, other)
     node.kill()
     shutil.rmtree(path)
     node.start()

@@ -1,5 +1,7 @@
 #!/usr/bin/python3
-"""A newer ring reaches everybody: real nodes, one of which has it on its disk.
+"""A newer ring reaches everybody, and a node that no ring names waits for one.
+
+Real nodes, one of which has a newer ring on its disk.
 
 Nothing decides about rings in a running cluster yet, so ring_tamper writes a later epoch into the
 store of a node that is stopped. What is checked: all nodes come to serve that epoch, also when the
@@ -11,6 +13,7 @@ ring in which something goes backward is taken by nobody.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,15 +50,23 @@ class Cluster:
     def data(self, i):
         return self.root / f"n{i}"
 
-    def start(self, nodes=None):
+    def add(self):
+        """Room for one more, which joins."""
+        self.clients += free_ports(1)
+        self.peers += free_ports(1)
+        self.processes.append(None)
+        return len(self.processes) - 1
+
+    def start(self, nodes=None, how=None):
+        """how: options in place of --cluster."""
+        how = how or ["--cluster", ",".join(f"127.0.0.1:{p}" for p in self.peers)]
         for i in self.nodes(nodes):
             with open(self.root / f"n{i}.log", "ab") as log:
                 self.processes[i] = subprocess.Popen(
                     [str(QUOITD), "--data", str(self.data(i)), "--name", f"n{i}",
                      "--listen", f"127.0.0.1:{self.clients[i]}",
                      "--peer-listen", f"127.0.0.1:{self.peers[i]}", "--http-listen", "off",
-                     "--workers", str(i % 2 + 1), "--map-size", "1GiB",
-                     "--cluster", ",".join(f"127.0.0.1:{p}" for p in self.peers)],
+                     "--workers", str(i % 2 + 1), "--map-size", "1GiB", *how],
                     stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
     def stop(self, nodes=None, number=signal.SIGTERM):
@@ -76,13 +87,29 @@ class Cluster:
         return subprocess.run([str(QUOIT), "-e", f"127.0.0.1:{self.clients[i]}", *args],
                               capture_output=True, text=True, timeout=START_S, env=clean)
 
-    def epoch(self, i):
-        """0: it does not say."""
+    def status(self, i):
+        """{}: it does not say."""
         p = self.quoit(i, "admin", "status", "-o", "json")
         try:
-            return json.loads(p.stdout)["epoch"]
+            return json.loads(p.stdout)
         except ValueError:
-            return 0
+            return {}
+
+    def epoch(self, i):
+        return self.status(i).get("epoch", 0)
+
+    def identity(self, i):
+        return json.loads((self.data(i) / "quoit.json").read_text())
+
+    def join(self, i, *by):
+        self.start([i], ["--join", ",".join(f"127.0.0.1:{self.peers[k]}" for k in by)])
+
+    def wait_candidates(self, names, nodes=None):
+        def seen(i):
+            told = self.status(i)
+            return told and sorted(m["node"] for m in told["candidates"] if m["state"] == "up")
+        for i in self.nodes(nodes):
+            wait_until(f"n{i} sees the candidates {names}", lambda: seen(i) == names, WAIT_S)
 
     def all_have(self, epoch, nodes=None):
         for i in self.nodes(nodes):
@@ -101,10 +128,14 @@ def primary(c, i, key):
 
 
 def works(c):
-    for i in c.nodes(None):
+    works_at(c, c.nodes(None))
+
+
+def works_at(c, nodes):
+    for i in nodes:
         wait_until(f"n{i} takes writes for all replicas",
                    lambda: c.quoit(i, "put", "-c", "all", f"k{i}", f"v{i}").returncode == 0)
-        for j in c.nodes(None):
+        for j in nodes:
             equal(c.quoit(j, "get", f"k{i}").stdout.strip(), f"v{i}", f"k{i} at n{j}")
 
 
@@ -190,8 +221,101 @@ def a_ring_that_goes_backward_is_taken_by_nobody():
         equal([c.log(i).count("is not taken") for i in (0, 2)], [1, 1], "times that it is told")
 
 
+def a_node_that_joins_is_seen_and_holds_nothing():
+    with Cluster() as c:
+        new = c.add()
+        c.join(new, 1)
+        c.wait_candidates(["n3"])
+        equal([c.status(i)["verdict"] for i in c.nodes(None)], ["HEALTHY"] * 4)
+        equal([m["slots"] for m in c.status(0)["candidates"]], [0])
+        equal(sorted(m["node"] for m in c.status(new)["nodes"]), ["n0", "n1", "n2"])
+        check(re.search(r"^n3 +candidate ", c.quoit(0, "admin", "status").stdout, re.M), "a row")
+        equal(c.quoit(new, "put", "-t", "300ms", "k", "v").returncode == 0, False, "it serves")
+        equal(c.quoit(0, "put", "-c", "all", "k", "v").returncode, 0)
+        identity = c.identity(new)
+        equal(identity["candidate"], True)
+        c.stop([new])
+        c.wait_candidates([], [0, 1, 2])
+        c.start([new], ["--workers", "1"])  # it knows where it belongs
+        c.wait_candidates(["n3"])
+        equal(c.identity(new)["node_id"], identity["node_id"])
+        c.stop([1])
+        c.tamper(1, 2)
+        c.start([1])
+        c.all_have(2)
+        works_at(c, [0, 1, 2])
+
+
+def a_node_whose_disk_is_empty_is_another_node():
+    with Cluster() as c:
+        ids = {m["node"]: m["id"] for m in c.status(0)["nodes"]}
+        c.stop([2], signal.SIGKILL)
+        c.data(2).rename(c.root / "lost")
+        c.start([2])  # as ever, with the list of its cluster
+        c.wait_candidates(["n2"])
+        told = c.status(0)
+        check(told["candidates"][0]["id"] != ids["n2"], "the new node has an id of its own")
+        equal([m["id"] for m in told["nodes"]], [ids[m["node"]] for m in told["nodes"]])
+        wait_until("the member of that name is down", lambda: [
+            m["state"] for m in c.status(0)["nodes"] if m["node"] == "n2"] == ["down"], WAIT_S)
+        equal(c.status(0)["verdict"], "DEGRADED")
+        has(c.quoit(0, "admin", "status").stdout, "bring back the data directory of n2")
+        equal(c.quoit(0, "put", "k", "v").returncode, 0)
+        equal(c.quoit(0, "put", "-c", "all", "k", "v").returncode, 8)
+        c.stop([2])
+        c.data(2).rename(c.root / "empty")
+        (c.root / "lost").rename(c.data(2))
+        c.start([2])
+        c.wait_candidates([])
+        works(c)
+
+
+def it_is_a_member_once_a_ring_names_it():
+    with Cluster() as c:
+        new = c.add()
+        c.join(new, 0, 2)
+        c.wait_candidates(["n3"])
+        c.stop([0])
+        c.tamper(0, 2, 0, c.identity(new)["node_id"], "n3", f"127.0.0.1:{c.clients[new]}",
+                 f"127.0.0.1:{c.peers[new]}")
+        c.start([0])
+        c.all_have(2)
+        works(c)  # through the new one as well
+        c.wait_candidates([])
+        equal([sorted((m["node"], m["state"]) for m in c.status(i)["nodes"])
+               for i in c.nodes(None)], [[(f"n{i}", "up") for i in range(4)]] * 4)
+        check("candidate" not in c.identity(new), c.identity(new))
+        c.stop([new])
+        c.start([new])
+        c.all_have(2)
+        works(c)
+
+
+def who_joins_waits_for_a_cluster():
+    c = Cluster()
+    try:
+        new = c.add()
+        c.join(new, 0)
+        wait_until("it looks", lambda: "looking for a cluster to join" in c.log(new))
+        c.start([0], ["--cluster", f"127.0.0.1:{c.peers[0]}"])
+        c.wait_candidates(["n3"], [0, new])
+        c.start([1], ["--cluster", f"127.0.0.1:{c.peers[1]}"])
+        c.all_have(1, [1])
+        mixed = c.add()
+        c.start([mixed], ["--join", ",".join(f"127.0.0.1:{c.peers[k]}" for k in (0, 1))])
+        status = c.status(0)["cluster"], c.status(1)["cluster"]
+        check(status[0] != status[1], "two clusters")
+        wait_until("it says that they are two",
+                   lambda: "--join must list peers of one cluster" in c.log(mixed))
+        equal(c.processes[mixed].wait(START_S), 1)
+    finally:
+        c.__exit__()
+
+
 TESTS = [all_come_to_serve_it, a_member_that_was_down_is_brought_it, who_has_heard_of_it_tells_on,
-         it_is_killed_on_the_way_and_comes_back, a_ring_that_goes_backward_is_taken_by_nobody]
+         it_is_killed_on_the_way_and_comes_back, a_ring_that_goes_backward_is_taken_by_nobody,
+         a_node_that_joins_is_seen_and_holds_nothing, a_node_whose_disk_is_empty_is_another_node,
+         it_is_a_member_once_a_ring_names_it, who_joins_waits_for_a_cluster]
 
 
 if __name__ == "__main__":

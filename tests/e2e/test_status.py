@@ -572,7 +572,8 @@ def what_deletions_leave_behind_is_purged(_):
 
 TESTS = [each_node_says_that_all_is_well, loads_travel_by_gossip, the_json_is_what_the_page_says,
          a_vnode_is_told_with_its_owners, a_replicas_records_are_counted,
-         replicas_that_hold_the_same_have_one_digest, one_node_is_told_alone, metrics_count_what_is_asked,
+         replicas_that_hold_the_same_have_one_digest, one_node_is_told_alone,
+         metrics_count_what_is_asked,
          metrics_are_as_many_whatever_the_ring, promtool_finds_nothing, monitors_are_answered,
          a_busy_port_is_a_sentence,
          a_node_that_is_killed_is_told_as_down, two_away_are_too_many,

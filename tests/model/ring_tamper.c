@@ -1,12 +1,13 @@
 /* ring_tamper: gives a stopped node a ring of a later epoch, for tests of whole nodes: as if it had
  * learnt of a decision that the others have not.
  *
- *     ring_tamper STORE EPOCH [LATER]
+ *     ring_tamper STORE EPOCH [LATER [ID NAME CLIENTS PEERS]]
  *
  * STORE is the directory with data.mdb in it. The ring is read and written by the store itself. In
  * the new one each partition's primary is its next READY slot, and the number of the next
  * incarnation is LATER higher (0 unless said otherwise): whoever has taken that takes no ring
- * without it any more.
+ * without it any more. ID NAME CLIENTS PEERS (32 hexadecimal digits, text, two addresses) is one
+ * more member, that holds nothing.
  */
 #include "server/core/form.h"
 #include "storage/store_log.h"
@@ -76,6 +77,28 @@ static void read_ring(struct store *s, struct arena *arena, struct wire_ring *re
     buf_deinit(&bytes);
 }
 
+static void add_member(struct wire_ring *ring, struct arena *arena, char **words)
+{
+    struct wire_member *members = arena_alloc(arena, (ring->n_members + 1) * sizeof(*members));
+    struct wire_member *m = &members[ring->n_members];
+    unsigned int byte;
+
+    if (!members)
+        fail("out of memory");
+    memcpy(members, ring->members, ring->n_members * sizeof(*members));
+    *m = (struct wire_member){.name = slice_str(words[1]),
+                              .client_address = slice_str(words[2]),
+                              .peer_address = slice_str(words[3]),
+                              .weight = 1};
+    for (size_t i = 0; i < WIRE_ID_BYTES; i++) {
+        if (sscanf(words[0] + 2 * i, "%2x", &byte) != 1)
+            fail("that is no id");
+        m->id.b[i] = (uint8_t)byte;
+    }
+    ring->members = members;
+    ring->n_members++;
+}
+
 int main(int argc, char **argv)
 {
     char why[STORE_WHY_BYTES];
@@ -84,8 +107,8 @@ int main(int argc, char **argv)
     struct store *s;
     sem_t wake;
 
-    if (argc != 3 && argc != 4) {
-        fprintf(stderr, "usage: ring_tamper STORE EPOCH [LATER]\n");
+    if (argc != 3 && argc != 4 && argc != 8) {
+        fprintf(stderr, "usage: ring_tamper STORE EPOCH [LATER [ID NAME CLIENTS PEERS]]\n");
         return 2;
     }
     sem_init(&wake, 0, 0);
@@ -101,7 +124,9 @@ int main(int argc, char **argv)
         fail("out of memory");
     next_primaries(&ring, primary);
     ring.primary = primary;
-    ring.next_incarnation += argc == 4 ? strtoull(argv[3], NULL, 10) : 0;
+    ring.next_incarnation += argc > 3 ? strtoull(argv[3], NULL, 10) : 0;
+    if (argc == 8)
+        add_member(&ring, &arena, &argv[4]);
     write_ring(s, &wake, &ring);
     s->ops->close(s);
     arena_deinit(&arena);

@@ -84,7 +84,7 @@ static void repeated_fields_are_the_known_ones(void **state)
 {
     assert_int_equal(count_repeated(&quoit__ring__descriptor), 8);
     assert_int_equal(count_repeated(&quoit__scan_result__descriptor), 1);
-    assert_int_equal(count_repeated(&quoit__status_result__descriptor), 6);
+    assert_int_equal(count_repeated(&quoit__status_result__descriptor), 7);
     assert_int_equal(count_repeated(&quoit__member_status__descriptor), 0);
     assert_int_equal(count_repeated(&quoit__peer__scan_reply__descriptor), 1);
     assert_int_equal(count_repeated(&quoit__request__descriptor), 0);
@@ -176,7 +176,8 @@ static void field_numbers_never_change(void **state)
                    {"digest", 4}, {"load", 5}, {"rumours", 6}, {"wall_ms", 7});
     ASSERT_NUMBERS(quoit__peer__rumour__descriptor, {"id", 1}, {"boot", 2}, {"refutation", 3},
                    {"state", 4}, {"by", 5}, {"profile", 6}, {"load", 7});
-    ASSERT_NUMBERS(quoit__peer__profile__descriptor, {"number", 1}, {"member", 2}, {"software", 3});
+    ASSERT_NUMBERS(quoit__peer__profile__descriptor, {"number", 1}, {"member", 2}, {"software", 3},
+                   {"candidate", 4});
     ASSERT_NUMBERS(quoit__load__descriptor, {"number", 1}, {"n_keys", 2}, {"n_bytes", 3},
                    {"ops_per_s", 4}, {"disk_percent", 5}, {"p99_us", 6}, {"flags", 7});
     ASSERT_NUMBERS(quoit__status_request__descriptor, {"ring", 1});
@@ -184,7 +185,7 @@ static void field_numbers_never_change(void **state)
                    {"cluster_id", 4}, {"epoch", 5}, {"n_partitions", 6}, {"n_replicas", 7},
                    {"n_up", 8}, {"n_by_live", 9}, {"n_no_quorum", 10}, {"n_no_write", 11},
                    {"members", 12}, {"problems", 13}, {"ring", 14}, {"vnode_records", 15},
-                   {"vnode_tombstones", 16}, {"vnode_digests", 17});
+                   {"vnode_tombstones", 16}, {"vnode_digests", 17}, {"candidates", 18});
     ASSERT_NUMBERS(quoit__member_status__descriptor, {"member", 1}, {"state", 2}, {"state_ms", 3},
                    {"heard_ms", 4}, {"voter", 5}, {"n_slots", 6}, {"n_joining", 7}, {"boot", 8},
                    {"software", 9}, {"load", 10});

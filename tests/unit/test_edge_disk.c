@@ -63,7 +63,7 @@ static void identity_stays_and_boot_grows(void **state)
     struct wire_id cluster = {{7, 1, 2, 3}};
 
     assert_int_equal(disk_open(&a, dir, "alpha", why), 0);
-    assert_int_equal(disk_set_cluster(&a, &cluster, why), 0);
+    assert_int_equal(disk_set_cluster(&a, &cluster, false, why), 0);
     disk_close(&a);
     for (uint64_t boot = 2; boot < 5; boot++) {
         assert_int_equal(disk_open(&b, dir, "", why), 0);

@@ -165,13 +165,35 @@ static void form_ring(struct rig *rig, struct wire_member members[N])
     rig->wire.fence = rig->fence;
 }
 
-/* Serves EPOCH; all others are there and have it too. */
-static void set_up(struct rig *rig)
+/* Its slots go to another, in incarnations of their own. */
+static void replace_member(struct rig *rig, struct wire_ring *wire, uint8_t was, uint8_t is)
+{
+    size_t n = (size_t)wire->n_partitions * wire->n_slots;
+    struct wire_member *members = arena_alloc(&rig->arena, N * sizeof(*members));
+    uint64_t *incarnation = arena_alloc(&rig->arena, n * sizeof(*incarnation));
+
+    assert_true(members && incarnation);
+    memcpy(members, wire->members, N * sizeof(*members));
+    memcpy(incarnation, wire->slot_incarnation, n * sizeof(*incarnation));
+    for (size_t i = 0; i < n; i++)
+        if (members[wire->slot_member[i]].id.b[1] == was)
+            incarnation[i] += wire->next_incarnation;
+    for (uint32_t i = 0; i < N; i++)
+        if (members[i].id.b[1] == was)
+            members[i].id.b[1] = is;
+    wire->members = members;
+    wire->slot_incarnation = incarnation;
+    wire->next_incarnation *= 2;
+}
+
+/* Holds EPOCH, all others are there and have it too. candidate: it names this node not. */
+static void set_up_as(struct rig *rig, bool candidate)
 {
     struct wire_member members[N];
     struct membership_config config = {
         .profile = {.member = {.id = id_of(0), .name = slice_str("self")},
-                    .software = slice_str("quoitd")},
+                    .software = slice_str("quoitd"),
+                    .candidate = candidate},
         .boot = BOOT,
         .seed = 1,
         .now_ms = 1000,
@@ -182,12 +204,19 @@ static void set_up(struct rig *rig)
     rig->m = membership_new(&config);
     assert_non_null(rig->m);
     form_ring(rig, members);
+    if (candidate)
+        replace_member(rig, &rig->wire, 0, 99);
     feed(rig, (struct membership_event){.type = MEMBERSHIP_EXPECT,
                                         .u.expect = {.members = members, .n = N}});
     serve(rig, EPOCH);
     for (uint32_t i = 1; i < N; i++)
         link_up(rig, i, EPOCH);
     expect(rig, "");
+}
+
+static void set_up(struct rig *rig)
+{
+    set_up_as(rig, false);
 }
 
 static void tear_down(struct rig *rig)
@@ -416,27 +445,6 @@ static void what_is_bad_is_refused_and_not_asked_for_again(void **state)
     tear_down(&rig);
 }
 
-/* Its slots go to another, in incarnations of their own. */
-static void replace_member(struct rig *rig, struct wire_ring *wire, uint8_t was, uint8_t is)
-{
-    size_t n = (size_t)wire->n_partitions * wire->n_slots;
-    struct wire_member *members = arena_alloc(&rig->arena, N * sizeof(*members));
-    uint64_t *incarnation = arena_alloc(&rig->arena, n * sizeof(*incarnation));
-
-    assert_true(members && incarnation);
-    memcpy(members, wire->members, N * sizeof(*members));
-    memcpy(incarnation, wire->slot_incarnation, n * sizeof(*incarnation));
-    for (size_t i = 0; i < n; i++)
-        if (members[wire->slot_member[i]].id.b[1] == was)
-            incarnation[i] += wire->next_incarnation;
-    for (uint32_t i = 0; i < N; i++)
-        if (members[i].id.b[1] == was)
-            members[i].id.b[1] = is;
-    wire->members = members;
-    wire->slot_incarnation = incarnation;
-    wire->next_incarnation *= 2;
-}
-
 static void who_had_a_bad_one_may_have_a_good_one_later(void **state)
 {
     struct wire_ring bad;
@@ -473,6 +481,39 @@ static void a_ring_without_this_node_is_left_alone(void **state)
     hear(&rig, 2, EPOCH + 2); /* perhaps it is named again */
     reply_epoch(&rig, 2, EPOCH + 2);
     expect(&rig, "ask 2. take 2's. ");
+    tear_down(&rig);
+}
+
+static bool is_candidate(const struct rig *rig)
+{
+    struct membership_view view;
+
+    assert_true(membership_view(rig->m, 0, &view));
+    return view.profile->candidate;
+}
+
+static void a_candidate_takes_any_until_one_names_it(void **state)
+{
+    struct rig rig;
+
+    set_up_as(&rig, true);
+    hear(&rig, 1, EPOCH + 1);
+    reply_epoch(&rig, 1, EPOCH + 1);
+    expect(&rig, "ask 1. take 1's. ");
+    serve(&rig, EPOCH + 1);
+    assert_true(is_candidate(&rig));
+    replace_member(&rig, &rig.wire, 99, 0);
+    wait(&rig, 100);
+    hear(&rig, 2, EPOCH + 2);
+    reply_epoch(&rig, 2, EPOCH + 2);
+    expect(&rig, "ask 2. take 2's. ");
+    serve(&rig, EPOCH + 2);
+    assert_false(is_candidate(&rig));
+    replace_member(&rig, &rig.wire, 0, 99);
+    wait(&rig, 100);
+    hear(&rig, 3, EPOCH + 3);
+    reply_epoch(&rig, 3, EPOCH + 3);
+    expect(&rig, "ask 3. not 3's: it does not name this node. ");
     tear_down(&rig);
 }
 
@@ -622,6 +663,7 @@ int main(void)
         cmocka_unit_test(what_is_bad_is_refused_and_not_asked_for_again),
         cmocka_unit_test(who_had_a_bad_one_may_have_a_good_one_later),
         cmocka_unit_test(a_ring_without_this_node_is_left_alone),
+        cmocka_unit_test(a_candidate_takes_any_until_one_names_it),
         cmocka_unit_test(a_ring_follows_if_nothing_goes_backward),
         cmocka_unit_test(numbers_that_only_grow_are_looked_at),
         cmocka_unit_test(incarnations_stay_where_they_are),

@@ -246,6 +246,14 @@ static void assert_text(struct slice got, const char *expected)
     assert_memory_equal(got.data, expected, got.len);
 }
 
+static int list_of(const struct wire_member_status *members, size_t n, struct arena *arena,
+                   struct wire_problem *out)
+{
+    struct wire_status_result status = {.members = members, .n_members = n};
+
+    return trouble_list(&status, arena, out);
+}
+
 static void the_gravest_is_told_first(void **state)
 {
     struct wire_member_status members[] = {member("n1", MEMBER_ALIVE), member("n2", MEMBER_STOPPED),
@@ -256,7 +264,7 @@ static void the_gravest_is_told_first(void **state)
 
     members[0].load = (struct wire_load){.flags = LOAD_NO_SPACE | LOAD_CLOCK, .disk_percent = 86};
     arena_init(&arena, 64u << 10);
-    assert_int_equal(trouble_list(members, ARRAY_LEN(members), &arena, got), 5);
+    assert_int_equal(list_of(members, ARRAY_LEN(members), &arena, got), 5);
     assert_int_equal(got[0].kind, PROBLEM_DOWN);
     assert_int_equal(got[0].member, 4);
     assert_text(got[0].text, "n4 is down for 4 min 10 s: 10.0.0.14:7401 does not answer");
@@ -274,6 +282,29 @@ static void the_gravest_is_told_first(void **state)
     arena_deinit(&arena);
 }
 
+static void a_lost_disk_is_told_from_a_node_that_is_away(void **state)
+{
+    struct wire_member_status members[] = {member("n1", MEMBER_DOWN), member("n2", MEMBER_DOWN),
+                                           member("n3", MEMBER_ALIVE)};
+    struct wire_member_status candidates[] = {member("n4", MEMBER_ALIVE),
+                                              member("n2", MEMBER_ALIVE)};
+    struct wire_status_result status = {
+        .members = members, .n_members = 3, .candidates = candidates, .n_candidates = 2};
+    struct wire_problem got[LIMIT_PROBLEMS_MAX];
+    struct arena arena;
+
+    candidates[1].member.id = (struct wire_id){{0xab, 0xcd, 0xef}};
+    arena_init(&arena, 64u << 10);
+    assert_int_equal(trouble_list(&status, &arena, got), 2);
+    assert_text(got[0].advice, "start quoitd on n1, or mend the network between it and the others");
+    assert_int_equal(got[1].member, 2);
+    assert_text(got[1].advice,
+                "bring back the data directory of n2: the node of that name that is there now (id "
+                "abcdef) has an empty one, so it is another node. It can take the place of the "
+                "lost one in a later version");
+    arena_deinit(&arena);
+}
+
 static void nothing_wrong_is_an_empty_list(void **state)
 {
     struct wire_member_status members[] = {member("n1", MEMBER_ALIVE),
@@ -282,7 +313,7 @@ static void nothing_wrong_is_an_empty_list(void **state)
     struct arena arena;
 
     arena_init(&arena, 64u << 10);
-    assert_int_equal(trouble_list(members, 2, &arena, got), 0);
+    assert_int_equal(list_of(members, 2, &arena, got), 0);
     arena_deinit(&arena);
 }
 
@@ -296,14 +327,14 @@ static void what_has_no_room_is_counted(void **state)
     for (size_t i = 0; i < LIMIT_MEMBERS_MAX; i++)
         members[i] = member("n", MEMBER_DOWN);
     arena_init(&arena, 64u << 10);
-    assert_int_equal(trouble_list(members, LIMIT_PROBLEMS_MAX, &arena, got), LIMIT_PROBLEMS_MAX);
+    assert_int_equal(list_of(members, LIMIT_PROBLEMS_MAX, &arena, got), LIMIT_PROBLEMS_MAX);
     assert_int_equal(got[LIMIT_PROBLEMS_MAX - 1].kind, PROBLEM_DOWN);
-    assert_int_equal(trouble_list(members, LIMIT_MEMBERS_MAX, &arena, got), LIMIT_PROBLEMS_MAX);
+    assert_int_equal(list_of(members, LIMIT_MEMBERS_MAX, &arena, got), LIMIT_PROBLEMS_MAX);
     assert_int_equal(got[LIMIT_PROBLEMS_MAX - 1].kind, PROBLEM_MORE);
     assert_text(got[LIMIT_PROBLEMS_MAX - 1].text, "and 961 more");
     arena_deinit(&arena);
     arena_init(&arena, 600); /* no room for all texts */
-    assert_int_equal(trouble_list(members, LIMIT_MEMBERS_MAX, &arena, got), -ERR_NO_MEMORY);
+    assert_int_equal(list_of(members, LIMIT_MEMBERS_MAX, &arena, got), -ERR_NO_MEMORY);
     arena_deinit(&arena);
     free(members);
 }
@@ -346,6 +377,7 @@ int main(void)
         cmocka_unit_test(a_node_alone_has_all_that_it_can_have),
         cmocka_unit_test(a_text_that_has_no_room_is_cut),
         cmocka_unit_test(the_gravest_is_told_first),
+        cmocka_unit_test(a_lost_disk_is_told_from_a_node_that_is_away),
         cmocka_unit_test(nothing_wrong_is_an_empty_list),
         cmocka_unit_test(what_has_no_room_is_counted),
         cmocka_unit_test(durations_have_two_figures),

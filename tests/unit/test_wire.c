@@ -130,6 +130,24 @@ static void assert_load(const struct wire_load *a, const struct wire_load *b)
     assert_int_equal(a->flags, b->flags);
 }
 
+static void assert_member_statuses(const struct wire_member_status *a,
+                                   const struct wire_member_status *b, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct wire_member_status *m = &a[i], *n = &b[i];
+
+        assert_member(&m->member, &n->member);
+        assert_int_equal(m->state, n->state);
+        assert_true(m->state_ms == n->state_ms && m->heard_ms == n->heard_ms);
+        assert_int_equal(m->voter, n->voter);
+        assert_int_equal(m->n_slots, n->n_slots);
+        assert_int_equal(m->n_joining, n->n_joining);
+        assert_true(m->boot == n->boot);
+        assert_slice(m->software, n->software);
+        assert_load(&m->load, &n->load);
+    }
+}
+
 static void assert_status(const struct wire_status_result *a, const struct wire_status_result *b)
 {
     assert_int_equal(a->verdict, b->verdict);
@@ -144,19 +162,9 @@ static void assert_status(const struct wire_status_result *a, const struct wire_
     assert_int_equal(a->n_no_quorum, b->n_no_quorum);
     assert_int_equal(a->n_no_write, b->n_no_write);
     assert_int_equal(a->n_members, b->n_members);
-    for (size_t i = 0; i < a->n_members; i++) {
-        const struct wire_member_status *m = &a->members[i], *n = &b->members[i];
-
-        assert_member(&m->member, &n->member);
-        assert_int_equal(m->state, n->state);
-        assert_true(m->state_ms == n->state_ms && m->heard_ms == n->heard_ms);
-        assert_int_equal(m->voter, n->voter);
-        assert_int_equal(m->n_slots, n->n_slots);
-        assert_int_equal(m->n_joining, n->n_joining);
-        assert_true(m->boot == n->boot);
-        assert_slice(m->software, n->software);
-        assert_load(&m->load, &n->load);
-    }
+    assert_member_statuses(a->members, b->members, a->n_members);
+    assert_int_equal(a->n_candidates, b->n_candidates);
+    assert_member_statuses(a->candidates, b->candidates, a->n_candidates);
     assert_int_equal(a->n_problems, b->n_problems);
     for (size_t i = 0; i < a->n_problems; i++) {
         assert_int_equal(a->problems[i].kind, b->problems[i].kind);
@@ -242,6 +250,7 @@ static void assert_hello(const struct wire_hello *a, const struct wire_hello *b)
     assert_id(&a->cluster_id, &b->cluster_id);
     assert_true(a->boot == b->boot);
     assert_true(a->start == b->start);
+    assert_int_equal(a->candidate, b->candidate);
     assert_slice(a->name, b->name);
     assert_slice(a->software, b->software);
     assert_int_equal(a->n_workers, b->n_workers);
@@ -272,6 +281,7 @@ static void assert_rumour(const struct wire_rumour *a, const struct wire_rumour 
     assert_int_equal(a->profile->number, b->profile->number);
     assert_member(&a->profile->member, &b->profile->member);
     assert_slice(a->profile->software, b->profile->software);
+    assert_int_equal(a->profile->candidate, b->profile->candidate);
 }
 
 static void assert_gossip(const struct wire_gossip *a, const struct wire_gossip *b)

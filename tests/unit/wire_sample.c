@@ -94,6 +94,7 @@ static const struct wire_status_result *sample_status(bool with_ring)
     static struct wire_status_result status[2];
     static struct wire_member_status members[5];
     static struct wire_problem problems[2];
+    static struct wire_member_status candidates[2];
     static uint64_t records[64], tombstones[64], digests[64];
     const struct wire_ring *ring = ring_once();
 
@@ -113,6 +114,8 @@ static const struct wire_status_result *sample_status(bool with_ring)
         tombstones[i] = i % 5 ? 1 + i : 0;
         digests[i] = i % 5 ? i << 58 | 7 : 0;
     }
+    candidates[0] = (struct wire_member_status){.member = ring->members[1], .state = MEMBER_ALIVE};
+    candidates[1] = members[1];
     problems[0] = (struct wire_problem){PROBLEM_DOWN, 4, SLICE("n4 is down"), SLICE("start it")};
     problems[1] = (struct wire_problem){PROBLEM_MORE, 0, SLICE("and 7 more"), SLICE("")};
     status[with_ring] =
@@ -131,6 +134,8 @@ static const struct wire_status_result *sample_status(bool with_ring)
                                     .n_members = 5,
                                     .problems = problems,
                                     .n_problems = 2,
+                                    .candidates = candidates,
+                                    .n_candidates = with_ring ? 2 : 0,
                                     .ring = with_ring ? ring : NULL,
                                     .vnode_records = with_ring ? records : NULL,
                                     .vnode_tombstones = with_ring ? tombstones : NULL,
@@ -210,7 +215,8 @@ static void sample_gossips(struct wire_peer *out)
                                                .peer_address = SLICE("[::1]:7401"),
                                                .zone = SLICE("zone-a"),
                                                .weight = 2},
-                                    .software = SLICE("quoitd 0.1.0")};
+                                    .software = SLICE("quoitd 0.1.0"),
+                                    .candidate = true};
     rumours[0] = (struct wire_rumour){.id = id_a,
                                       .boot = 9,
                                       .refutation = 2,
@@ -301,6 +307,7 @@ void sample_peers(struct wire_peer out[SAMPLE_PEERS])
                                .cluster_id = id_b,
                                .boot = 1u << 20,
                                .start = 0xfedcba9876543210u,
+                               .candidate = true,
                                .name = SLICE("n1"),
                                .software = SLICE("quoitd 0.1.0"),
                                .n_workers = 4,
