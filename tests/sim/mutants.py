@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Plants mistakes in the core, one at a time, and demands that the simulator finds each.
+"""Plants mistakes in the core, one at a time, and demands that each is found.
 
 Each mutant is one small change of the text of one source file, most of them mistakes that somebody
 made or that the literature reports; those that the simulator itself found are marked. The changed
@@ -11,12 +11,12 @@ a failure: the list has to follow the code.
     mutants.py --texts SOURCE_ROOT                    only that: builds and runs nothing
 
 A mutant must be caught within SEEDS runs of sim, those of PURGE_MUTANTS with --purge; those of
-membership (GOSSIP_MUTANTS) by
-`gossip --check`.
+UNIT_MUTANTS by a unit test; those of membership (GOSSIP_MUTANTS) by `gossip --check`.
 """
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -137,9 +137,7 @@ MUTANTS = [
 ]
 
 
-# What nobody would notice in a small cluster on a good day.
-# Caught with --purge. What the model (tests/spin) found to bring deleted values back, and what the
-# code adds.
+# Caught with --purge. What the model (tests/spin) found to bring deleted values back.
 PURGE_MUTANTS = [
     ("a write below an opened floor is taken", "server/core",
      "e->u.store.floor = floor ? &floor->opened : NULL;", "e->u.store.floor = NULL;"),
@@ -147,6 +145,12 @@ PURGE_MUTANTS = [
      "if (!pu->slots[i].answered)\n            return false;\n    return true;",
      "if (!pu->slots[i].answered && i > 0)\n            return i > pu->entry.n_slots / 2;\n"
      "    return true;"),
+]
+
+# Of the same rules: what the other rules make up for, but for several failures in a row within the
+# time that a late message has. The simulator would be looking for them for days; each has a story
+# among UNIT_TESTS that fails.
+UNIT_MUTANTS = [
     ("a floor is said to be open before it is on disk", "server/core",
      "if (!floor_open(w, msg->replica.partition, msg->u.purge.floor, pending_cookie(w, p), out))\n"
      "            pending_refuse(w, p, ERR_NO_MEMORY, out);\n        return;",
@@ -171,6 +175,9 @@ PURGE_MUTANTS = [
      "return newest->deleted && newest->version.hlc <= a->floor;", "return false;"),
 ]
 
+UNIT_TESTS = ["test_purge", "test_floor", "test_core_values"]
+
+# What nobody would notice in a small cluster on a good day.
 GOSSIP_MUTANTS = [
     ("anybody may take a suspicion back", "server/core",
      "return r->state > n->state;", "return r->state != n->state;"),
@@ -214,7 +221,7 @@ def libraries():
     """What an executable of the simulator is linked with, besides its own objects."""
     archives = ["server/core/libcore.a", "server/base/libbase.a", "storage/libstorage.a",
                 "storage/libstorage_pure.a", "proto/libproto.a", "proto/libquoitpb.a"]
-    names = ["libprotobuf-c", "libmurmurhash", "libisal", "libxxhash", "lmdb"]
+    names = ["libprotobuf-c", "libmurmurhash", "libisal", "libxxhash", "lmdb", "cmocka"]
     flags = subprocess.run(["pkg-config", "--libs"] + names, check=True, stdout=subprocess.PIPE,
                            text=True).stdout.split()
     return archives, flags + ["-lpthread"]
@@ -246,10 +253,10 @@ def build_mutant(source, build, work, program, folder, old, new):
     if done.returncode:
         return ["it does not compile: " + done.stderr.strip().splitlines()[0]]
     archives, flags = libraries()
-    objects = os.path.join(build, f"tests/sim/{program}.p")
+    objects = os.path.join(build, f"tests/{program}.p")
     objects = [os.path.join(objects, name) for name in sorted(os.listdir(objects))
                if name.endswith(".o")]
-    exe = os.path.join(work, program)
+    exe = os.path.join(work, os.path.basename(program))
     sanitize = [word for word in compiler if word.startswith("-fsanitize")]
     done = subprocess.run([compiler[0]] + sanitize + ["-o", exe] + objects + [mutant + ".o"] +
                           ["-Wl,--start-group"] + archives + ["-Wl,--end-group"] + flags,
@@ -263,10 +270,28 @@ ARGUMENTS = {"sim": ["--first", "--quiet", "--seeds", f"1..{SEEDS}"], "gossip": 
 ARGUMENTS["purge"] = ["--purge"] + ARGUMENTS["sim"]
 
 
+def try_unit_tests(source, build, work, folder, old, new):
+    for test in UNIT_TESTS:
+        exe = build_mutant(source, build, work, f"unit/{test}", folder, old, new)
+        if isinstance(exe, list):
+            return False, exe[0]
+        try:
+            run = subprocess.run([exe], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                 timeout=120, check=False)
+        except subprocess.TimeoutExpired:
+            return True, f"{test} does not end"
+        failed = re.search(r"^\[  FAILED  \] (\w+)$", run.stdout, re.M)
+        if run.returncode:
+            return True, f"{test}: {failed.group(1) if failed else 'it crashes'}"
+    return False, f"survived {', '.join(UNIT_TESTS)}"
+
+
 def try_mutant(source, build, program, folder, old, new):
     """Returns (caught, what happened)."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as work:
-        made = "gossip" if program == "gossip" else "sim"
+        made = "sim/gossip" if program == "gossip" else "sim/sim"
+        if program == "unit":
+            return try_unit_tests(source, build, work, folder, old, new)
         exe = build_mutant(source, build, work, made, folder, old, new)
         if isinstance(exe, list):
             return False, exe[0]
@@ -286,7 +311,7 @@ def try_mutant(source, build, program, folder, old, new):
 
 def check_texts(source):
     """Whether each mutant's text occurs once, and each name."""
-    every = MUTANTS + PURGE_MUTANTS + GOSSIP_MUTANTS
+    every = MUTANTS + PURGE_MUTANTS + UNIT_MUTANTS + GOSSIP_MUTANTS
     names = [m[0] for m in every]
     print(f"1..{len(every)}")
     failed = 0
@@ -305,6 +330,7 @@ def main():
         return check_texts(os.path.abspath(sys.argv[2]))
     source, build, names = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), sys.argv[3:]
     every = [("sim",) + m for m in MUTANTS] + [("purge",) + m for m in PURGE_MUTANTS]
+    every += [("unit",) + m for m in UNIT_MUTANTS]
     every += [("gossip",) + m for m in GOSSIP_MUTANTS]
     chosen = [m for m in every if not names or m[1] in names]
     print(f"1..{len(chosen)}", flush=True)

@@ -137,6 +137,8 @@ static void reap(struct cluster *c, uint32_t node)
     struct event durable = {.type = EVENT_DURABLE};
     struct store_done done;
 
+    if (c->hung[node])
+        return;
     store_mem_sync(s, UINT64_MAX);
     while (s->ops->reap(s, 0, &done, 1) == 1) {
         struct event in = {.type = EVENT_STORED, .u.stored = done};
@@ -245,6 +247,13 @@ static void deliver(struct cluster *c, struct cluster_message *m)
     in.u.peer.from = (struct addr){.kind = ADDR_LINK, .node = in.u.peer.node, .link = m->from};
     in.u.peer.msg = &msg;
     cluster_step(c, m->to, &in);
+}
+
+void cluster_sync(struct cluster *c, uint32_t node)
+{
+    c->hung[node] = false;
+    reap(c, node);
+    cluster_settle(c);
 }
 
 bool cluster_deliver(struct cluster *c)

@@ -1,6 +1,7 @@
 /* cluster: three real workers, one per node, over store_mem.
  *
- * Messages are packed, counted, carried at once and in order, and unpacked; syncs come at once;
+ * Messages are packed, counted, carried at once and in order, and unpacked; syncs come at once,
+ * unless the disk hangs;
  * time is moved by hand. What goes wrong in between at random belongs to the simulator; here a test
  * says what does, and sees what must happen, and what it costs.
  *
@@ -70,6 +71,7 @@ struct cluster {
     int refusals[CLUSTER_TYPES]; /* the first error of each type of answer */
     uint64_t n_purges;           /* carried out by a store */
     bool cut[CLUSTER_NODES];     /* nothing goes in or out */
+    bool hung[CLUSTER_NODES];    /* its disk: no sync ends, until cluster_sync */
     enum cluster_fate (*fate)(struct cluster *c, uint32_t from, uint32_t to,
                               const struct wire_peer *msg);
     void (*on_read)(struct cluster *c, uint32_t node, enum effect_type type, uint64_t cookie);
@@ -106,6 +108,8 @@ void cluster_judge_clock(struct cluster *c, uint32_t node, bool right);
 /* ---- time and messages ---- */
 
 void cluster_step(struct cluster *c, uint32_t node, struct event *e);
+/* Its disk works again. */
+void cluster_sync(struct cluster *c, uint32_t node);
 /* Delivers the next message under way; false: there is none. */
 bool cluster_deliver(struct cluster *c);
 /* Delivers what is under way, and what comes of it. */

@@ -188,6 +188,27 @@ static void a_value_below_a_closed_floor_is_not_served(void **state)
 
 /* ---- what lasts ---------------------------------------------------------------------------- */
 
+static void a_floor_is_open_once_that_is_on_disk(void **state)
+{
+    struct wire_peer msg = {.type = PEER_PURGE};
+    uint32_t node;
+    struct round r;
+
+    round_init(&r, 0);
+    round_start(&r);
+    node = round_node(&r, 1);
+    r.c->hung[node] = true;
+    msg.u.purge.step = PURGE_OPEN;
+    msg.u.purge.floor = round_hlc(&r, AGE_MS);
+    cluster_ask(r.c, r.p, 1, &msg);
+    assert_int_equal(r.c->hand.type, 0);
+    assert_true(round_opened(&r, 1) == msg.u.purge.floor); /* it refuses already */
+    cluster_sync(r.c, node);
+    assert_int_equal(r.c->hand.type, PEER_PURGE_REPLY);
+    assert_int_equal(r.c->hand.error, 0);
+    round_deinit(&r);
+}
+
 static void floors_are_there_after_a_restart(void **state)
 {
     uint64_t opened, closed;
@@ -359,6 +380,7 @@ int main(void)
         cmocka_unit_test(what_must_not_be_pushed_is_fetched),
         cmocka_unit_test(a_closed_floor_stands_for_a_tombstone),
         cmocka_unit_test(a_value_below_a_closed_floor_is_not_served),
+        cmocka_unit_test(a_floor_is_open_once_that_is_on_disk),
         cmocka_unit_test(floors_are_there_after_a_restart),
         cmocka_unit_test(a_slot_that_starts_again_counts_anew),
         cmocka_unit_test(a_slot_that_missed_the_end_learns_it_by_comparison),
