@@ -36,8 +36,8 @@
 #include "proto/wire.h"
 
 #define SESSION_ATTEMPTS_MAX 64u /* of one request; back-off makes it unreachable in practice */
-/* A coordinator may see less than its neighbour, and the links of a node that has just come back are
- * not all made: about a quarter of a second with their pauses. */
+/* A coordinator may see less than its neighbour, and the links of a node that has just come back
+ * are not all made: about a quarter of a second with their pauses. */
 #define SESSION_NO_QUORUM_ATTEMPTS 7u
 #define SESSION_BACKOFF_FIRST_MS 4u /* after a refusal */
 #define SESSION_BACKOFF_MAX_MS 250u

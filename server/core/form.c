@@ -25,8 +25,9 @@
  * and SYNCED to all, not only to the leader: so any member can answer DECIDED when the leader is
  * gone, and nodes that were started with different lists or flags find out from each other.
  *
- * Whatever cannot come right by waiting (other lists, equal names or ids, another proposal, a
- * member of another cluster) ends the process with a sentence. Nothing is decided here by a
+ * Whatever cannot come right by waiting (other lists, equal names or ids, another proposal)
+ * ends the process with a sentence; who has promised nothing, and meets a member of a cluster that
+ * there is, goes to join that. Nothing is decided here by a
  * majority or by time: a listed node that never comes keeps the others waiting, and they say so.
  */
 #include "server/core/form_peers.h"

@@ -193,14 +193,15 @@ static void sync_with_one(struct membership *m, struct membership_effects *out)
     out->list[out->n - 1].gossip.digest = table_digest(m);
 }
 
-static bool is_down(const struct node *n)
+/* Candidates that are gone may be gone for good, and are nobody's loss; who comes back dials. */
+static bool is_to_be_revived(const struct node *n)
 {
-    return n->state == MEMBER_DOWN;
+    return n->state == MEMBER_DOWN && n->in_ring;
 }
 
 static void revive_one(struct membership *m, struct membership_effects *out)
 {
-    struct node *n = pick_node(m, is_down, NULL, 0);
+    struct node *n = pick_node(m, is_to_be_revived, NULL, 0);
 
     m->revive_ms = later(m, m->revive_ms, MEMBERSHIP_REVIVE_MS);
     if (n)

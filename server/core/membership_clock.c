@@ -95,7 +95,8 @@ static uint64_t agreed_behind(const struct membership *m, uint32_t n_said)
 
     for (uint32_t i = 0; i < m->n_order; i++) {
         const struct node *n = m->nodes[m->order[i]];
-        uint64_t ahead_ms = node_is_there(n) && is_fresh(m, n) ? n->clock_ahead_ms : 0;
+        uint64_t ahead_ms =
+            n->in_ring && node_is_there(n) && is_fresh(m, n) ? n->clock_ahead_ms : 0;
 
         for (uint32_t j = 0; j < SAID_MAX && ahead_ms > 0; j++) {
             uint64_t other_ms = most_ms[j];
@@ -111,14 +112,15 @@ static uint64_t agreed_behind(const struct membership *m, uint32_t n_said)
 
 void clock_judge(struct membership *m)
 {
-    uint32_t n_there = 0, n_said = 0, n_behind = 0;
+    uint32_t n_others = 0, n_there = 0, n_said = 0, n_behind = 0;
 
     if (m->wall_ms == 0)
         return;
     for (uint32_t i = 0; i < m->n_order; i++) {
         const struct node *n = m->nodes[m->order[i]];
 
-        if (!node_is_there(n))
+        n_others += n->in_ring;
+        if (!n->in_ring || !node_is_there(n))
             continue;
         n_there++;
         n_said += is_fresh(m, n);
@@ -127,6 +129,6 @@ void clock_judge(struct membership *m)
     if (n_said > 0 && n_said >= (n_there < MEMBERSHIP_CLOCK_SAID ? n_there : MEMBERSHIP_CLOCK_SAID))
         decide(m, n_behind * 2 <= n_said, agreed_behind(m, n_said));
     else if (m->clock.verdict != CLOCK_IS_OFF && n_there == 0 &&
-             (m->n_order == 0 || m->now_ms - m->clock.stepped_ms >= MEMBERSHIP_CLOCK_ALONE_MS))
+             (n_others == 0 || m->now_ms - m->clock.stepped_ms >= MEMBERSHIP_CLOCK_ALONE_MS))
         decide(m, true, m->clock.verdict == CLOCK_IS_RIGHT ? m->clock.behind_ms : 0);
 }

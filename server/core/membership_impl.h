@@ -40,6 +40,7 @@ struct node {
     struct blob *profile_bytes;
     struct wire_profile profile; /* in profile_bytes; number 0: none */
     struct wire_load load;
+    bool in_ring;            /* our ring names it, or we have none: it is more than a candidate */
     uint64_t ring_epoch;     /* as it said last */
     uint64_t ring_refused;   /* its ring of this epoch could not be taken: not asked for again */
     uint64_t ring_failed_ms; /* when it last had no good answer; 0: it had, or was not asked */

@@ -191,10 +191,26 @@ void ring_replied(struct membership *m, uint32_t handle, const struct wire_ring 
 
 /* ---- our own ring -------------------------------------------------------------------------- */
 
+static void mark_members(struct membership *m, const struct ring *ring)
+{
+    const struct wire_ring *wire = ring_wire(ring);
+
+    for (uint32_t i = 0; i < LIMIT_NODES_MAX; i++)
+        if (m->nodes[i])
+            m->nodes[i]->in_ring = false;
+    for (size_t i = 0; i < wire->n_members; i++) {
+        struct node *n = table_intern(m, &wire->members[i].id);
+
+        if (n)
+            n->in_ring = true;
+    }
+}
+
 void ring_set(struct membership *m, struct ring *ring)
 {
     bool news = m->ring.held != NULL;
 
+    mark_members(m, ring);
     ring_unref(m->ring.held);
     m->ring.held = ring_ref(ring);
     wait_to_ask(m, 0);

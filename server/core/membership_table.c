@@ -40,6 +40,7 @@ static struct node *node_new(struct membership *m, uint32_t handle, const struct
     n->handle = handle;
     n->n_sent = n->n_profile_sent = SENDS_MAX;
     n->since_ms = m->now_ms;
+    n->in_ring = !m->ring.held;
     list_init(&n->telling);
     list_init(&n->suspects);
     list_init(&n->changed);

@@ -112,18 +112,21 @@ static const struct {
     enum wire_problem_kind kind;
     bool (*is_so)(const struct wire_member_status *m);
     void (*tell)(const struct subject *s, char *text, char *advice);
+    bool of_absence;
 } kinds[] = {
-    {PROBLEM_DOWN, is_down, tell_down},           {PROBLEM_NEVER_CAME, never_came, tell_never_came},
-    {PROBLEM_STOPPED, has_stopped, tell_stopped}, {PROBLEM_NO_SPACE, is_full, tell_full},
-    {PROBLEM_CLOCK, has_bad_clock, tell_clock},
+    {PROBLEM_DOWN, is_down, tell_down, true},
+    {PROBLEM_NEVER_CAME, never_came, tell_never_came, true},
+    {PROBLEM_STOPPED, has_stopped, tell_stopped, true},
+    {PROBLEM_NO_SPACE, is_full, tell_full, false},
+    {PROBLEM_CLOCK, has_bad_clock, tell_clock, false},
 };
 #define N_KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
-/* A member that is away, while a node of its name waits to be added: its disk was lost. */
+/* The node that waits to be added under the name of a member that is away: its disk was lost. */
 static const struct wire_member_status *heir_of(const struct wire_status_result *status,
                                                 const struct wire_member_status *m)
 {
-    for (size_t i = 0; m->state != MEMBER_ALIVE && i < status->n_candidates; i++)
+    for (size_t i = 0; i < status->n_candidates; i++)
         if (slice_equal(status->candidates[i].member.name, m->member.name))
             return &status->candidates[i];
     return NULL;
@@ -167,7 +170,7 @@ static int tell(size_t kind, const struct wire_status_result *status, size_t ind
 
     trouble_duration(m->state_ms, s.since);
     kinds[kind].tell(&s, text, advice);
-    if (heir)
+    if (heir && kinds[kind].of_absence)
         tell_heir(&s, heir, advice);
     *ret = (struct wire_problem){.kind = kinds[kind].kind, .member = (uint32_t)index + 1};
     return keep(arena, text, &ret->text) < 0 || keep(arena, advice, &ret->advice) < 0

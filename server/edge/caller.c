@@ -9,7 +9,9 @@
  *
  * Ids cost nothing, so a control link is no friend for being greeted: once a ring is decided, a
  * node that is not in it gets the answer to one question (which ring that is), and never more than
- * CALLER_STRANGER_MS. Beyond CALLERS_MAX connections are closed unheard, and the log says so.
+ * CALLER_STRANGER_MS. Candidates may stay, but no more of them than LIMIT_CANDIDATES_MAX in the
+ * life of this process: each takes a number for good. Beyond CALLERS_MAX connections are closed
+ * unheard, and the log says so.
  *
  * Checked: the protocol; that it is not this node or a copy of it; that both belong to the same
  * cluster (or, over a control link, to none yet); that a worker's link comes from a member of our
@@ -45,6 +47,19 @@ static int check_start(const struct control *c, const struct wire_hello *hello, 
     if (node == DIRECTORY_NONE)
         return ERR_OVERLOADED;
     return -directory_check_boot(c->node->directory, node, hello->boot, hello->start);
+}
+
+/* Of a node that gossips. *ret_node: its handle. */
+static int check_gossip(const struct control *c, const struct wire_hello *hello, uint32_t *ret_node)
+{
+    struct directory *d = c->node->directory;
+    bool member = ring_member_of(c->ring, &hello->node_id) >= 0;
+
+    if (!member && directory_find(d, &hello->node_id) == DIRECTORY_NONE &&
+        directory_n(d) >= ring_wire(c->ring)->n_members + LIMIT_CANDIDATES_MAX)
+        return ERR_OVERLOADED;
+    *ret_node = directory_intern(d, &hello->node_id);
+    return check_start(c, hello, *ret_node);
 }
 
 /* A worker's link needs a common ring that names both. *ret_node: its handle. */
@@ -91,10 +106,8 @@ static enum conn_verdict recv_hello(struct caller *caller, const struct wire_hel
     bool gossip = gossips(c, hello);
     int error = check_hello(c, hello, &caller->node);
 
-    if (!error && gossip) {
-        caller->node = directory_intern(c->node->directory, &hello->node_id);
-        error = check_start(c, hello, caller->node);
-    }
+    if (!error && gossip)
+        error = check_gossip(c, hello, &caller->node);
     if (error) {
         log_write(&c->node->log, err_retryable(error) ? LOG_DEBUG : LOG_WARN, "refused a node",
                   "node=%s id=%s error=%s", LOG_SLICE(hello->name), LOG_ID(&hello->node_id),

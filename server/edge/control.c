@@ -182,12 +182,12 @@ void control_set_ring(struct control *c, const struct wire_ring *wire)
     bool is_new = wire_id_is_zero(&n->disk.cluster_id);
     if (!named && !is_new && !n->disk.candidate)
         control_die(c, "the ring in %s does not name this node.", n->disk.dir);
+    if (!is_new && !wire_id_equal(&n->disk.cluster_id, &wire->cluster_id))
+        control_die(c, "quoit.json in %s names cluster %s, and the ring in its store cluster %s.",
+                    n->disk.dir, LOG_ID(&n->disk.cluster_id), LOG_ID(&wire->cluster_id));
     if ((is_new || (named && n->disk.candidate)) &&
         disk_set_cluster(&n->disk, &wire->cluster_id, !named, why) < 0)
         control_die(c, "%s.", why);
-    if (!wire_id_equal(&n->disk.cluster_id, &wire->cluster_id))
-        control_die(c, "quoit.json in %s names cluster %s, and the ring in its store cluster %s.",
-                    n->disk.dir, LOG_ID(&n->disk.cluster_id), LOG_ID(&wire->cluster_id));
     ring_unref(c->ring);
     ring_unref(c->decided);
     c->ring = ring;

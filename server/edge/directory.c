@@ -2,7 +2,8 @@
  *
  * The core speaks of nodes by small numbers (server/core/ring.h); this is where they come from. A
  * number is never given back: the set is bounded by the members that rings name during one run of
- * the process, and a linear search over it happens once per link and per ring, never per message.
+ * the process and some candidates (caller.c), and a linear search over it happens once per link and
+ * per ring, never per message.
  *
  * The boot numbers catch an old copy of a data directory: whoever arrives with a lower boot than
  * its node has shown before is not that node any more. A copy of the newest state starts with the
@@ -40,6 +41,14 @@ uint32_t directory_find(struct directory *d, const struct wire_id *id)
     uint32_t node = find(d, id);
     pthread_mutex_unlock(&d->lock);
     return node;
+}
+
+uint32_t directory_n(struct directory *d)
+{
+    pthread_mutex_lock(&d->lock);
+    uint32_t n = d->n;
+    pthread_mutex_unlock(&d->lock);
+    return n;
 }
 
 uint32_t directory_intern(struct directory *d, const struct wire_id *id)

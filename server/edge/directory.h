@@ -27,6 +27,8 @@ void directory_deinit(struct directory *d);
 /* The node's handle, given out if need be; DIRECTORY_NONE when the directory is full. */
 uint32_t directory_intern(struct directory *d, const struct wire_id *id);
 uint32_t directory_find(struct directory *d, const struct wire_id *id);
+/* Handles given out. */
+uint32_t directory_n(struct directory *d);
 /* A node said that these are its boot and its start: 0 (remembered), or -ERR_STALE_BOOT if a higher
  * boot was heard, or this boot of another start. */
 int directory_check_boot(struct directory *d, uint32_t node, uint64_t boot, uint64_t start);

@@ -106,7 +106,24 @@ static void run_effect(struct former *f, const struct form_effect *e)
     }
 }
 
-/* The links are made anew: on these it was said that we form. */
+/* As if nobody had been asked yet: on the links there are it was said that we form. */
+static void forget_peers(struct former *f)
+{
+    for (size_t i = 0; i < f->n; i++) {
+        struct pledge *p = &f->pledges[i];
+
+        p->tried = false;
+        p->refused = 0;
+        p->backoff = (struct backoff){0};
+        if (!p->link)
+            continue;
+        p->link->index = SIZE_MAX;
+        conn_close(&p->link->conn, 0);
+        p->link = NULL;
+        p->phase = PLEDGE_WAITING;
+    }
+}
+
 static void join_instead(struct former *f)
 {
     form_free(f->form);
@@ -114,12 +131,7 @@ static void join_instead(struct former *f)
     f->look_until_ms = UINT64_MAX;
     log_warn(&f->control->node->log, "a listed node belongs to a cluster: joining that",
              "peers=%zu", f->n);
-    for (size_t i = 0; i < f->n; i++) {
-        if (!f->pledges[i].link)
-            continue;
-        f->pledges[i].phase = PLEDGE_DIALLING; /* until it is closed */
-        conn_close(&f->pledges[i].link->conn, 0);
-    }
+    forget_peers(f);
 }
 
 static void step(struct former *f, const struct form_event *event)
@@ -189,8 +201,8 @@ static void check_clusters(struct former *f, const struct pledge *p)
         if (!wire_id_is_zero(&f->pledges[i].foreign) &&
             !wire_id_equal(&f->pledges[i].foreign, &p->foreign))
             control_die(f->control,
-                        "%s belongs to cluster %s, %s to cluster %s: --join must list peers of "
-                        "one cluster.",
+                        "%s belongs to cluster %s, %s to cluster %s: --join and --cluster must "
+                        "list peers of one cluster.",
                         f->pledges[i].text, LOG_ID(&f->pledges[i].foreign), p->text,
                         LOG_ID(&p->foreign));
 }

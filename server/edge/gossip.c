@@ -311,6 +311,9 @@ static void log_refused(struct gossip *g, uint32_t node, const char *why)
 static const char *const state_text[] = {"not heard of yet", "member is there",
                                          "member is suspected to be down", "member is down",
                                          "member has stopped"};
+static const char *const outside_text[] = {"not heard of yet", "candidate is there",
+                                           "candidate is suspected to be down", "candidate is down",
+                                           "candidate has stopped"};
 
 static void tell_workers(struct gossip *g, uint32_t node, enum wire_member_state state)
 {
@@ -341,9 +344,10 @@ static void look_at(struct gossip *g, uint32_t node)
     if (p->state == view.state)
         return;
     p->state = view.state;
-    log_write(&g->control->node->log, view.state == MEMBER_DOWN ? LOG_WARN : LOG_INFO,
-              state_text[view.state], "node=%s id=%s boot=%" PRIu64, LOG_STR(p->name),
-              LOG_ID(&p->id), view.boot);
+    bool member = ring_member_of(g->control->ring, &p->id) >= 0;
+    log_write(&g->control->node->log, member && view.state == MEMBER_DOWN ? LOG_WARN : LOG_INFO,
+              member ? state_text[view.state] : outside_text[view.state],
+              "node=%s id=%s boot=%" PRIu64, LOG_STR(p->name), LOG_ID(&p->id), view.boot);
     tell_workers(g, node, view.state);
 }
 

@@ -7,7 +7,7 @@
 
 #define TRUE_MS 1700000000000u /* the true time when the story begins */
 #define HOUR_MS 3600000
-#define OTHERS_MAX 8u
+#define OTHERS_MAX 9u
 #define ANSWERS_MAX 64u
 #define STEP_MS 10u
 #define SILENT INT64_MIN /* says nothing of its clock */
@@ -310,6 +310,44 @@ static void who_is_behind_learns_by_how_much(void **state)
     tear_down(&rig);
 }
 
+/* This node and the n - 1 next ones; whoever comes besides is a candidate. */
+static void take_ring(struct rig *rig, uint32_t n)
+{
+    struct wire_member members[OTHERS_MAX + 1] = {{.id = id_of(0)}};
+    struct ring_form_input in = {
+        .members = members, .n_members = n, .replicas = n, .cluster_id = {{1}}};
+    static const char *const names[] = {"n0", "n1", "n2", "n3", "n4", "n5", "n6", "n7", "n8"};
+    struct wire_ring wire;
+    struct arena arena;
+    struct ring *ring;
+
+    for (uint32_t i = 0; i < n; i++)
+        members[i] = (struct wire_member){.id = id_of(i), .name = slice_str(names[i]), .weight = 1};
+    arena_init(&arena, WIRE_ARENA_BUDGET_RING);
+    assert_int_equal(ring_form(&in, &arena, &wire), 0);
+    assert_int_equal(ring_new(&wire, NULL, NULL, &ring), 0);
+    feed(rig, (struct membership_event){.type = MEMBERSHIP_RING, .u.ring = ring});
+    ring_unref(ring);
+    arena_deinit(&arena);
+}
+
+static void candidates_say_nothing_that_counts(void **state)
+{
+    for (uint32_t n_members = 1; n_members <= 3; n_members++) {
+        struct rig rig;
+
+        set_up(&rig, n_members - 1);
+        take_ring(&rig, n_members);
+        for (uint32_t i = n_members; i <= 8; i++)
+            rig.others_error_ms[i] = i % 3 ? -HOUR_MS : HOUR_MS;
+        link_all(&rig, 8);
+        pass(&rig, 6000);
+        assert_int_equal(rig.n_judged, 1);
+        assert_true(rig.right && rig.behind_ms == 0);
+        tear_down(&rig);
+    }
+}
+
 static void who_is_alone_is_right_after_a_while(void **state)
 {
     struct rig rig;
@@ -380,6 +418,7 @@ int main(void)
         cmocka_unit_test(late_answers_feign_nothing),
         cmocka_unit_test(the_majority_says_who_is_off),
         cmocka_unit_test(who_is_behind_learns_by_how_much),
+        cmocka_unit_test(candidates_say_nothing_that_counts),
         cmocka_unit_test(who_is_alone_is_right_after_a_while),
         cmocka_unit_test(the_only_member_is_right_at_once),
         cmocka_unit_test(who_does_not_say_is_taken_to_agree),
