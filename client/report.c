@@ -177,7 +177,7 @@ int report_result(const struct cli *cli, const char *what, struct slice key,
                *r->node ? ": " : "", text);
         break;
     case QUOIT_ERR_NOT_READY:
-        report("%s: %s is up and serves no ring yet: %s. Try again in a moment, or see its log.",
+        report("%s: %s is up and serves nothing yet: %s. Try again in a moment, or see its log.",
                head, *r->node ? r->node : "the node", text);
         break;
     default:

@@ -212,7 +212,10 @@ static void answer_refused(struct session *s, uint64_t now_ms, struct session_sl
         slot_fail(s, r, e->code, r->text);
         return;
     }
-    if (repeats == 0 && session_has_other(s, r, now_ms) && r->attempts < s->pool.n_targets)
+    bool other = session_has_other(s, r, now_ms);
+    if (!other) /* else this one would be asked again and again, being all that is up */
+        session_start_others(s, r, now_ms);
+    if (repeats == 0 && other && r->attempts < s->pool.n_targets)
         slot_again(s, r, now_ms, 0);
     else
         slot_again(s, r, now_ms, refusal_pause(s, r));

@@ -35,7 +35,7 @@
     X(NOT_OWNER, 16, true, "the node does not own this slot")                                      \
     X(NOT_YET, 17, true, "the node does not know this version of the ring yet")                    \
     X(CORRUPT, 18, false, "the stored record fails its checksum")                                  \
-    X(NOT_READY, 19, true, "the node is starting and has no ring yet")                             \
+    X(NOT_READY, 19, true, "no ring names the node yet: it starts, or waits to be added")          \
     X(SHUTTING_DOWN, 20, true, "the node is shutting down")                                        \
     X(WRONG_CLUSTER, 21, false, "the node belongs to another cluster")                             \
     X(STALE_BOOT, 22, false, "an older copy of this node's data directory has been started")       \

@@ -455,6 +455,9 @@ void gossip_called(struct gossip *g, struct caller *caller, const struct wire_he
 
     if (!p)
         return;
+    if (!p->name[0])
+        snprintf(p->name, sizeof(p->name), "%.*s", (int)hello->name.len,
+                 (const char *)hello->name.data);
     p->called = caller; /* the last one: the one before is of a process that has gone */
     p->backoff = (struct backoff){0};
     tell_link_up(g, p, hello);

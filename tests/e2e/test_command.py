@@ -711,8 +711,8 @@ def a_node_that_waits_for_its_cluster_is_not_serving(_):
         wait_until("it listens", lambda: b"false" in quoit("ping", "-o", "json", e=n, ok=None).out
                    and b"serving" in quoit("ping", "-o", "json", e=n, ok=None).out)
         equal(quoit("ping", "-o", "json", e=n, ok=UNREACHABLE).json()[0]["serving"], False)
-        has(quoit("-t", "400ms", "get", "k", e=n, ok=UNREACHABLE).err, "serves no ring yet")
-        has(quoit("-t", "400ms", "where", "k", e=n, ok=UNREACHABLE).err, "serves no ring yet")
+        has(quoit("-t", "400ms", "get", "k", e=n, ok=UNREACHABLE).err, "serves nothing yet")
+        has(quoit("-t", "400ms", "where", "k", e=n, ok=UNREACHABLE).err, "serves nothing yet")
     finally:
         n.kill()
 

@@ -231,7 +231,10 @@ def a_node_that_joins_is_seen_and_holds_nothing():
         equal([m["slots"] for m in c.status(0)["candidates"]], [0])
         equal(sorted(m["node"] for m in c.status(new)["nodes"]), ["n0", "n1", "n2"])
         check(re.search(r"^n3 +candidate ", c.quoit(0, "admin", "status").stdout, re.M), "a row")
-        equal(c.quoit(new, "put", "-t", "300ms", "k", "v").returncode == 0, False, "it serves")
+        equal(c.quoit(new, "put", "-t", "300ms", "k", "v").returncode, 5, "it serves")
+        both = ",".join(f"127.0.0.1:{c.clients[i]}" for i in (0, new))
+        for _ in range(3):  # a client that knows it as well is served by the other
+            equal(c.quoit(0, "-e", both, "put", "k", "v").returncode, 0)
         equal(c.quoit(0, "put", "-c", "all", "k", "v").returncode, 0)
         identity = c.identity(new)
         equal(identity["candidate"], True)

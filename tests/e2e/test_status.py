@@ -493,7 +493,7 @@ def a_node_that_waits_for_its_cluster_says_so(_):
     try:
         wait_until("it listens", lambda: "listening" in node.log())
         run = quoit("--timeout", "1s", "admin", "status", e=node, ok=UNREACHABLE)
-        has(run.stderr, "serves no ring yet")
+        has(run.stderr, "serves nothing yet")
         equal(node.http("/healthz")[0], 200)
         equal(node.http("/readyz")[::2], (503, "not ready: the node belongs to no ring yet\n"))
         values = metrics(node)

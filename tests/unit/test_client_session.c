@@ -580,6 +580,31 @@ static void test_not_ready_moves_on_at_once_if_another_node_is_up(void **state)
     end(&t);
 }
 
+/* The only one that is up may have nothing to serve: a node that waits to be added. */
+static void test_a_refusal_connects_to_the_others(void **state)
+{
+    static const int codes[] = {ERR_NOT_READY, ERR_OVERLOADED, ERR_CLOCK, ERR_NO_QUORUM};
+    struct story t;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+        begin(&t, "ab", true, 16);
+        put(&t, "1");
+        EXPECT(&t, "connect b");
+        up(&t, 'b');
+        EXPECT(&t, "send b 1");
+        answer(&t, "1", codes[i]);
+        EXPECT(&t, "connect a");
+        up(&t, 'a');
+        at(&t, t.now + SESSION_OVERLOADED_MS);
+        EXPECT(&t, "send a 1");
+        answer(&t, "1", 0);
+        EXPECT(&t, "1=OK");
+        end(&t);
+    }
+}
+
 /* A rolling restart: nothing is sent to a node that says it goes, until it is back. */
 static void test_a_node_that_shuts_down_is_left_alone_until_it_says_hello_again(void **state)
 {
@@ -1337,6 +1362,7 @@ int main(void)
         cmocka_unit_test(test_a_node_that_shuts_down_is_left_alone_until_it_says_hello_again),
         cmocka_unit_test(
             test_the_only_node_that_shuts_down_is_asked_again_when_it_is_back_or_later),
+        cmocka_unit_test(test_a_refusal_connects_to_the_others),
         cmocka_unit_test(test_final_refusals_end_the_request),
         cmocka_unit_test(test_no_quorum_is_tried_a_few_times_then_reported),
         cmocka_unit_test(test_the_last_refusal_is_the_reason_when_time_runs_out),
