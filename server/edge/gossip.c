@@ -72,14 +72,16 @@ static void tell_link_down(struct gossip *g, const struct gossip_peer *p)
         feed(g, &event);
 }
 
-static void tell_link_up(struct gossip *g, const struct gossip_peer *p,
-                         const struct wire_hello *hello)
+static void tell_link_up(struct gossip *g, struct gossip_peer *p, const struct wire_hello *hello)
 {
     struct membership_event event = {
         .type = MEMBERSHIP_LINK_UP,
         .u.link = {
             .node = p->node, .id = p->id, .boot = hello->boot, .ring_epoch = hello->ring_epoch}};
 
+    if (!p->name[0]) /* for the log; the profile may come later */
+        snprintf(p->name, sizeof(p->name), "%.*s", (int)hello->name.len,
+                 (const char *)hello->name.data);
     feed(g, &event);
 }
 
@@ -341,10 +343,10 @@ static void look_at(struct gossip *g, uint32_t node)
     if (view.profile)
         snprintf(p->name, sizeof(p->name), "%.*s", (int)view.profile->member.name.len,
                  (const char *)view.profile->member.name.data);
-    if (p->state == view.state)
+    bool member = ring_member_of(g->control->ring, &p->id) >= 0;
+    if (p->state == view.state || (!member && !p->name[0])) /* its name comes with its profile */
         return;
     p->state = view.state;
-    bool member = ring_member_of(g->control->ring, &p->id) >= 0;
     log_write(&g->control->node->log, member && view.state == MEMBER_DOWN ? LOG_WARN : LOG_INFO,
               member ? state_text[view.state] : outside_text[view.state],
               "node=%s id=%s boot=%" PRIu64, LOG_STR(p->name), LOG_ID(&p->id), view.boot);
@@ -455,9 +457,6 @@ void gossip_called(struct gossip *g, struct caller *caller, const struct wire_he
 
     if (!p)
         return;
-    if (!p->name[0])
-        snprintf(p->name, sizeof(p->name), "%.*s", (int)hello->name.len,
-                 (const char *)hello->name.data);
     p->called = caller; /* the last one: the one before is of a process that has gone */
     p->backoff = (struct backoff){0};
     tell_link_up(g, p, hello);
