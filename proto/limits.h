@@ -58,6 +58,14 @@
 #define LIMIT_NODES_MAX (LIMIT_MEMBERS_MAX + 64u)
 #define LIMIT_RUMOURS_MAX LIMIT_NODES_MAX
 #define LIMIT_BUCKETS_MAX 256u
+/* One ring, packed, as the register decides about it: the largest that the limits above allow takes
+ * 2.4 MiB (1024 members with the longest names, 16384 partitions of 8 slots), one of 1000
+ * members and 16384 partitions of 3 slots 370 KiB. With its envelope it fits a frame, and with
+ * its ballot a fact of the store (LIMIT_VALUE_BYTES). */
+#define LIMIT_REGISTER_RING_BYTES (4u << 20)
+/* Counters of ballots: a thousand attempts a second reach it in nine thousand years, so one above
+ * it is no counter, and adding one to the highest cannot wrap. */
+#define LIMIT_REGISTER_COUNTER (1ull << 48)
 
 /* Problems told in one status: more than anybody reads before acting on the first. */
 #define LIMIT_PROBLEMS_MAX 64u

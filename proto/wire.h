@@ -382,6 +382,24 @@ struct wire_gossip {
     size_t n_rumours;
 };
 
+/* Orders the attempts of the register: by counter, then node, then boot. */
+struct wire_ballot {
+    uint64_t counter; /* 0: none */
+    struct wire_id node;
+    uint64_t boot;
+};
+
+/* All four messages of the register (peer.proto says which has what). */
+struct wire_register {
+    struct wire_ballot ballot;
+    struct wire_ballot known;    /* PREPARE */
+    struct wire_ballot promised; /* replies: refused for this one */
+    struct wire_ballot accepted; /* PREPARE_REPLY */
+    struct slice ring;           /* PREPARE_REPLY, ACCEPT: packed, not looked into; or empty */
+    size_t n_before;             /* at most LIMIT_VOTERS_MAX */
+    struct wire_id before[LIMIT_VOTERS_MAX];
+};
+
 enum wire_peer_type {
     PEER_NONE,
     PEER_HELLO,
@@ -401,7 +419,11 @@ enum wire_peer_type {
     PEER_PURGE,
     PEER_PURGE_REPLY,
     PEER_RING_ASK,
-    PEER_RING_REPLY
+    PEER_RING_REPLY,
+    PEER_REGISTER_PREPARE,
+    PEER_REGISTER_PREPARE_REPLY,
+    PEER_REGISTER_ACCEPT,
+    PEER_REGISTER_ACCEPT_REPLY
 };
 
 enum wire_purge_step {
@@ -503,6 +525,7 @@ struct wire_peer {
             size_t n_digests;
         } purge_reply;
         const struct wire_ring *ring_reply; /* NULL: there is an error */
+        const struct wire_register *reg;    /* PEER_REGISTER_...; never NULL when unpacked */
     } u;
 };
 

@@ -95,6 +95,21 @@ int pb_write_records(const struct wire_record *records, size_t n, Quoit__Peer__S
 int pb_read_records(Quoit__Peer__ScanRecord *const *pb, size_t n, struct arena *arena,
                     const struct wire_record **ret);
 
+/* wire_register.c. Packing borrows from *parts. 0, -ERR_BAD_REQUEST, -ERR_NO_MEMORY. */
+struct pb_register {
+    union {
+        Quoit__Peer__RegisterPrepare prepare;
+        Quoit__Peer__RegisterPrepareReply prepare_reply;
+        Quoit__Peer__RegisterAccept accept;
+        Quoit__Peer__RegisterAcceptReply accept_reply;
+    } body;
+    Quoit__Peer__Ballot ballot, known, promised, accepted;
+    ProtobufCBinaryData before[LIMIT_VOTERS_MAX];
+};
+int pb_write_register(const struct wire_peer *msg, struct pb_register *parts,
+                      Quoit__Peer__Message *ret);
+int pb_read_register(const Quoit__Peer__Message *pb, struct arena *arena, struct wire_peer *ret);
+
 /* wire_compare.c: between the union of msg and its message. As above. */
 void pb_write_compare(const struct wire_peer *msg, Quoit__Peer__Compare *ret);
 void pb_write_compare_reply(const struct wire_peer *msg, Quoit__Peer__CompareReply *ret);

@@ -39,6 +39,7 @@ struct peer_parts {
     } body;
     Quoit__Member self;
     struct pb_ring ring;
+    struct pb_register reg;
     void *block; /* of records, the ring, rumours */
 };
 
@@ -288,6 +289,11 @@ static int peer_write_body(const struct wire_peer *msg, struct peer_parts *parts
         pb->body_case = QUOIT__PEER__MESSAGE__BODY_RING_REPLY;
         pb->ring_reply = &parts->body.ring_reply;
         return peer_write_ring_reply(msg, parts);
+    case PEER_REGISTER_PREPARE:
+    case PEER_REGISTER_PREPARE_REPLY:
+    case PEER_REGISTER_ACCEPT:
+    case PEER_REGISTER_ACCEPT_REPLY:
+        return pb_write_register(msg, &parts->reg, pb);
     }
     return -ERR_BAD_REQUEST;
 }
@@ -531,6 +537,11 @@ static int peer_read_body(const Quoit__Peer__Message *pb, struct arena *arena,
     case QUOIT__PEER__MESSAGE__BODY_RING_REPLY:
         ret->type = PEER_RING_REPLY;
         return peer_read_ring_reply(pb->ring_reply, arena, ret);
+    case QUOIT__PEER__MESSAGE__BODY_REGISTER_PREPARE:
+    case QUOIT__PEER__MESSAGE__BODY_REGISTER_PREPARE_REPLY:
+    case QUOIT__PEER__MESSAGE__BODY_REGISTER_ACCEPT:
+    case QUOIT__PEER__MESSAGE__BODY_REGISTER_ACCEPT_REPLY:
+        return pb_read_register(pb, arena, ret);
     default:
         return 0;
     }

@@ -153,6 +153,10 @@ static enum conn_verdict on_frame(struct conn *c, struct slice body)
     case PEER_GOSSIP:
     case PEER_RING_ASK:
     case PEER_RING_REPLY:
+    case PEER_REGISTER_PREPARE:
+    case PEER_REGISTER_PREPARE_REPLY:
+    case PEER_REGISTER_ACCEPT:
+    case PEER_REGISTER_ACCEPT_REPLY:
     case PEER_NONE: /* of a future version */
         break;
     }

@@ -239,6 +239,10 @@ static void copy_peer(struct copier *c, struct wire_peer *msg)
     case PEER_GOSSIP:
     case PEER_RING_ASK:
     case PEER_RING_REPLY:
+    case PEER_REGISTER_PREPARE:
+    case PEER_REGISTER_PREPARE_REPLY:
+    case PEER_REGISTER_ACCEPT:
+    case PEER_REGISTER_ACCEPT_REPLY:
         break;
     }
 }

@@ -102,6 +102,11 @@ static void repeated_fields_are_the_known_ones(void **state)
     assert_int_equal(count_repeated(&quoit__peer__purge__descriptor), 1);
     assert_int_equal(count_repeated(&quoit__peer__purge_reply__descriptor), 1);
     assert_int_equal(count_repeated(&quoit__peer__ring_reply__descriptor), 0);
+    assert_int_equal(count_repeated(&quoit__peer__register_prepare__descriptor), 0);
+    assert_int_equal(count_repeated(&quoit__peer__register_prepare_reply__descriptor), 1);
+    assert_int_equal(count_repeated(&quoit__peer__register_accept__descriptor), 1);
+    assert_int_equal(count_repeated(&quoit__peer__register_accept_reply__descriptor), 0);
+    assert_int_equal(count_repeated(&quoit__peer__ballot__descriptor), 0);
 }
 
 struct number {
@@ -155,7 +160,15 @@ static void field_numbers_never_change(void **state)
                    {"put_reply", 13}, {"scan", 14}, {"scan_reply", 15}, {"form", 16},
                    {"gossip", 17}, {"compare", 18}, {"compare_reply", 19}, {"pull", 20},
                    {"pull_reply", 21}, {"purge", 22}, {"purge_reply", 23}, {"ring_ask", 24},
-                   {"ring_reply", 25});
+                   {"ring_reply", 25}, {"register_prepare", 26}, {"register_prepare_reply", 27},
+                   {"register_accept", 28}, {"register_accept_reply", 29});
+    ASSERT_NUMBERS(quoit__peer__ballot__descriptor, {"counter", 1}, {"node", 2}, {"boot", 3});
+    ASSERT_NUMBERS(quoit__peer__register_prepare__descriptor, {"ballot", 1}, {"known", 2});
+    ASSERT_NUMBERS(quoit__peer__register_prepare_reply__descriptor, {"ballot", 1}, {"promised", 2},
+                   {"accepted", 3}, {"ring", 4}, {"before", 5});
+    ASSERT_NUMBERS(quoit__peer__register_accept__descriptor, {"ballot", 1}, {"ring", 2},
+                   {"before", 3});
+    ASSERT_NUMBERS(quoit__peer__register_accept_reply__descriptor, {"ballot", 1}, {"promised", 2});
     ASSERT_NUMBERS(quoit__peer__ring_reply__descriptor, {"ring", 1});
     ASSERT_NUMBERS(quoit__peer__put__descriptor, {"key", 1}, {"state", 2}, {"first_hand", 3},
                    {"source", 4});

@@ -316,6 +316,24 @@ static void assert_pull(const struct wire_peer *a, const struct wire_peer *b)
     }
 }
 
+static void assert_ballot(const struct wire_ballot *a, const struct wire_ballot *b)
+{
+    assert_true(a->counter == b->counter && a->boot == b->boot);
+    assert_id(&a->node, &b->node);
+}
+
+static void assert_register(const struct wire_register *a, const struct wire_register *b)
+{
+    assert_ballot(&a->ballot, &b->ballot);
+    assert_ballot(&a->known, &b->known);
+    assert_ballot(&a->promised, &b->promised);
+    assert_ballot(&a->accepted, &b->accepted);
+    assert_slice(a->ring, b->ring);
+    assert_int_equal(a->n_before, b->n_before);
+    for (size_t i = 0; i < a->n_before; i++)
+        assert_id(&a->before[i], &b->before[i]);
+}
+
 static void assert_peer_body(const struct wire_peer *a, const struct wire_peer *b)
 {
     switch (a->type) {
@@ -405,6 +423,12 @@ static void assert_peer_body(const struct wire_peer *a, const struct wire_peer *
         assert_int_equal(a->u.ring_reply != NULL, b->u.ring_reply != NULL);
         if (a->u.ring_reply)
             assert_ring(a->u.ring_reply, b->u.ring_reply);
+        break;
+    case PEER_REGISTER_PREPARE:
+    case PEER_REGISTER_PREPARE_REPLY:
+    case PEER_REGISTER_ACCEPT:
+    case PEER_REGISTER_ACCEPT_REPLY:
+        assert_register(a->u.reg, b->u.reg);
         break;
     }
 }

@@ -641,6 +641,77 @@ static void rings_told_are_checked(void **state)
     sample_ring_free(ring);
 }
 
+#define REFUSED_REGISTER(kind, change)                                                             \
+    do {                                                                                           \
+        struct wire_register bad = {.ballot = ballot};                                             \
+        struct wire_peer of_bad = {.type = kind, .u.reg = &bad};                                   \
+        change;                                                                                    \
+        assert_int_equal(peer_through_the_wire(&of_bad), -ERR_BAD_REQUEST);                        \
+    } while (0)
+
+static void messages_of_the_register_are_checked(void **state)
+{
+    static const struct wire_ballot ballot = {1, {"n"}, 1}, none = {0};
+    static const struct wire_ballot beyond = {LIMIT_REGISTER_COUNTER + 1, {"n"}, 1};
+    static const struct wire_ballot nobody = {1, {{0}}, 1};
+    struct slice ring = slice_str("ring");
+
+    for (int kind = PEER_REGISTER_PREPARE; kind <= PEER_REGISTER_ACCEPT_REPLY; kind++) {
+        struct wire_register good = {.ballot = ballot, .ring = ring};
+        struct wire_peer of_good = {.type = (enum wire_peer_type)kind, .u.reg = &good};
+
+        good.accepted = kind == PEER_REGISTER_PREPARE_REPLY ? ballot : none;
+        assert_int_equal(peer_through_the_wire(&of_good), 0);
+        REFUSED_REGISTER((enum wire_peer_type)kind, bad.ring = ring; bad.ballot = beyond);
+        REFUSED_REGISTER((enum wire_peer_type)kind, bad.ring = ring; bad.ballot = nobody);
+    }
+    /* without a ballot the body is empty or only the ring, which is no attempt at all */
+    REFUSED_REGISTER(PEER_REGISTER_ACCEPT, bad.ballot = none; bad.ring = ring);
+    REFUSED_REGISTER(PEER_REGISTER_ACCEPT, bad.ballot = ballot); /* accept what? */
+    REFUSED_REGISTER(PEER_REGISTER_PREPARE, bad.known = beyond);
+    REFUSED_REGISTER(PEER_REGISTER_PREPARE, bad.ballot = none; bad.known = ballot);
+    REFUSED_REGISTER(PEER_REGISTER_PREPARE_REPLY, bad.ring = ring); /* of which ballot? */
+    REFUSED_REGISTER(PEER_REGISTER_PREPARE_REPLY, bad.promised = bad.accepted = ballot);
+    REFUSED_REGISTER(PEER_REGISTER_PREPARE_REPLY, bad.accepted = beyond);
+    REFUSED_REGISTER(PEER_REGISTER_PREPARE_REPLY, bad.accepted = ballot; bad.n_before = 1);
+    REFUSED_REGISTER(PEER_REGISTER_ACCEPT_REPLY, bad.promised = beyond);
+}
+
+static void rings_of_the_register_are_bounded(void **state)
+{
+    uint8_t *bytes = calloc(1, LIMIT_REGISTER_RING_BYTES + 1);
+    struct wire_register reg = {.ballot = {1, {"n"}, 1},
+                                .ring = {bytes, LIMIT_REGISTER_RING_BYTES}};
+    struct wire_peer msg = {.type = PEER_REGISTER_ACCEPT, .u.reg = &reg};
+    struct wire_ring *ring = sample_ring(LIMIT_PARTITIONS_MAX, LIMIT_SLOTS_MAX, LIMIT_MEMBERS_MAX);
+    struct buf b = {0};
+
+    assert_non_null(bytes);
+    reg.n_before = LIMIT_VOTERS_MAX;
+    assert_int_equal(peer_through_the_wire(&msg), 0);
+    reg.ring.len++;
+    assert_int_equal(peer_through_the_wire(&msg), -ERR_BAD_REQUEST);
+    reg.n_before++;
+    assert_int_equal(wire_peer_pack(&msg, &b), -ERR_BAD_REQUEST);
+    /* The largest ring fits, with every text and number at its longest. */
+    for (size_t i = 0; i < ring->n_members; i++) {
+        struct wire_member *m = (struct wire_member *)&ring->members[i];
+
+        m->name = m->zone = slice_of(bytes, LIMIT_NAME_BYTES);
+        m->client_address = m->peer_address = slice_of(bytes, LIMIT_ADDRESS_BYTES);
+        m->weight = UINT32_MAX;
+    }
+    for (size_t i = 0; i < (size_t)ring->n_partitions * ring->n_slots; i++)
+        ((uint64_t *)ring->slot_incarnation)[i] = UINT64_MAX;
+    for (size_t i = 0; i < ring->n_partitions; i++)
+        ((uint32_t *)ring->fence)[i] = UINT32_MAX;
+    assert_int_equal(wire_ring_pack(ring, &b), 0);
+    assert_in_range(b.len, 2u << 20, LIMIT_REGISTER_RING_BYTES);
+    buf_deinit(&b);
+    sample_ring_free(ring);
+    free(bytes);
+}
+
 /* What is told on must be right: a profile is of the node that the rumour names. */
 static void rumours_are_checked(void **state)
 {
@@ -975,6 +1046,8 @@ int main(void)
         cmocka_unit_test(peer_states_and_keys_are_checked),
         cmocka_unit_test(forms_are_checked),
         cmocka_unit_test(rings_told_are_checked),
+        cmocka_unit_test(messages_of_the_register_are_checked),
+        cmocka_unit_test(rings_of_the_register_are_bounded),
         cmocka_unit_test(rumours_are_checked),
         cmocka_unit_test(rumours_are_bounded),
         cmocka_unit_test(comparisons_are_checked),

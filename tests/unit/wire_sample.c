@@ -297,6 +297,35 @@ static void sample_purges(struct wire_peer *out)
     out[2].u.purge_reply.n_digests = 3;
 }
 
+static void sample_registers(struct wire_peer *out)
+{
+    static const struct wire_ballot low = {7, {"0123456789abcdef"}, 3};
+    static const struct wire_ballot high = {LIMIT_REGISTER_COUNTER, {"fedcba9876543210"}, 1};
+    static struct wire_register regs[7];
+
+    for (size_t i = 0; i < 7; i++) {
+        regs[i] = (struct wire_register){.ballot = low};
+        out[i].u.reg = &regs[i];
+    }
+    out[0].type = out[1].type = PEER_REGISTER_PREPARE;
+    regs[0].ballot = high;
+    regs[0].known = low;
+    out[2].type = out[3].type = PEER_REGISTER_PREPARE_REPLY;
+    regs[2].promised = high;
+    regs[3].ballot = high;
+    regs[3].accepted = low;
+    regs[3].ring = SLICE("a packed\0ring");
+    regs[3].n_before = 2;
+    regs[3].before[0] = id_a;
+    regs[3].before[1] = id_b;
+    out[4].type = PEER_REGISTER_ACCEPT;
+    regs[4].ring = SLICE("another one");
+    regs[4].n_before = 1;
+    regs[4].before[0] = id_b;
+    out[5].type = out[6].type = PEER_REGISTER_ACCEPT_REPLY;
+    regs[6].promised = high;
+}
+
 void sample_peers(struct wire_peer out[SAMPLE_PEERS])
 {
     struct wire_hello hello = {.protocol = 1,
@@ -367,6 +396,7 @@ void sample_peers(struct wire_peer out[SAMPLE_PEERS])
     sample_compares(&out[21]);
     sample_purges(&out[27]);
     sample_rings(&out[30]);
+    sample_registers(&out[33]);
 }
 
 struct wire_ring *sample_ring(uint32_t n_partitions, uint32_t n_slots, uint32_t n_members)

@@ -8,7 +8,7 @@
 
 #define SAMPLE_REQUESTS 10
 #define SAMPLE_RESPONSES 12
-#define SAMPLE_PEERS 33
+#define SAMPLE_PEERS 40
 
 /* All bytes are static. */
 void sample_requests(struct wire_request out[SAMPLE_REQUESTS]);
