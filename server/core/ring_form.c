@@ -5,13 +5,13 @@
  * weight 0 are in the ring and hold nothing. ring_quota says how many slots each node gets,
  * ring_place where.
  *
- * Voters: as many as an operator would want for the size (1 below three usable members, 3 below
- * five, else 5), chosen from the zones in turn, so that no zone holds a majority when that can be.
+ * Voters: those that voters.h wants.
  *
  * Incarnations are numbered through the table; fence versions start at 1.
  */
 #include "server/core/ring.h"
 #include "server/core/ring_place.h"
+#include "server/core/voters.h"
 
 #include <stdlib.h>
 
@@ -95,29 +95,13 @@ static int list_nodes(struct build *b, const struct ring_form_input *in)
 
 static int choose_voters(struct build *b, struct wire_ring *ring)
 {
-    uint32_t n_nodes = b->place.n_nodes, n = n_nodes < 3 ? 1 : n_nodes < 5 ? 3 : 5, at = 0;
-    uint32_t *voters = arena_alloc(b->out, n * sizeof(uint32_t));
-    uint32_t *in_zone = arena_alloc(&b->scratch, b->place.n_zones * sizeof(uint32_t));
-    bool *chosen = arena_alloc(&b->scratch, n_nodes);
+    uint32_t *voters = arena_alloc(b->out, LIMIT_VOTERS_MAX * sizeof(uint32_t));
+    struct wire_ring of = {.members = b->members, .n_members = b->n_members};
 
-    if (!voters || !in_zone || !chosen)
+    if (!voters)
         return -ERR_NO_MEMORY;
-    memset(in_zone, 0, b->place.n_zones * sizeof(uint32_t));
-    memset(chosen, 0, n_nodes);
-    for (uint32_t k = 0; k < n; k++) {
-        uint32_t best = n_nodes;
-
-        for (uint32_t i = 0; i < n_nodes; i++)
-            if (!chosen[i] && (best == n_nodes || in_zone[b->zone[i]] < in_zone[b->zone[best]]))
-                best = i;
-        chosen[best] = true;
-        in_zone[b->zone[best]]++;
-    }
-    for (uint32_t i = 0; i < n_nodes; i++)
-        if (chosen[i])
-            voters[at++] = b->usable[i];
+    ring->n_voters = voters_wanted(&of, voters);
     ring->voters = voters;
-    ring->n_voters = n;
     return 0;
 }
 
