@@ -11,7 +11,8 @@ a failure: the list has to follow the code.
     mutants.py --texts SOURCE_ROOT                    only that: builds and runs nothing
 
 A mutant must be caught within SEEDS runs of sim, those of PURGE_MUTANTS with --purge; those of
-UNIT_MUTANTS by a unit test; those of membership (GOSSIP_MUTANTS) by `gossip --check`.
+UNIT_MUTANTS by a unit test; those of membership (GOSSIP_MUTANTS) by `gossip --check`; those of the
+register (REGISTER_MUTANTS) within REGISTER_SEEDS runs of registers.
 """
 
 import json
@@ -23,6 +24,7 @@ import sys
 import tempfile
 
 SEEDS = 1500
+REGISTER_SEEDS = 2000
 
 # (name, folder, text that occurs once in the folder's sources, replacement)
 MUTANTS = [
@@ -173,9 +175,22 @@ UNIT_MUTANTS = [
      "heal_fetch(w, blob_slice(p->bytes), p->source - 1);", ";"),
     ("removed tombstones are not covered by the floor of absent answers", "server/core",
      "return newest->deleted && newest->version.hlc <= a->floor;", "return false;"),
+    # of the register: what costs no safety, or is found by one story better than by many seeds
+    ("V4: a new voter is asked together with the others", "server/core",
+     "    if (!newcomer) {\n        send_accepts(r);", "    if (true) {\n        send_accepts(r);"),
+    ("V5: the new voters are not asked", "server/core",
+     "    else if (set_majority(&p->offered->before, &p->answered) &&\n"
+     "             set_majority(&p->offered->voters, &p->answered))",
+     "    else if (set_majority(&p->offered->before, &p->answered))"),
+    ("what waits for the disk is never looked at again", "server/core",
+     "    while (!a->is_writing && a->n_waiting > 0) {", "    while (false) {"),
+    ("an attempt without a majority never ends", "server/core",
+     "    p->due_ms = r->now_ms + REGISTER_ROUND_MS;\n    r->stats.n_rounds++;",
+     "    p->due_ms = UINT64_MAX;\n    r->stats.n_rounds++;"),
 ]
 
-UNIT_TESTS = ["test_purge", "test_floor", "test_core_values"]
+UNIT_TESTS = ["test_purge", "test_floor", "test_core_values", "test_register",
+              "test_register_voters"]
 
 # What nobody would notice in a small cluster on a good day.
 GOSSIP_MUTANTS = [
@@ -194,6 +209,90 @@ GOSSIP_MUTANTS = [
     ("a death is kept to oneself", "server/core",
      "set_state(m, n, MEMBER_DOWN);\n        tell_news(m, n, false);",
      "set_state(m, n, MEMBER_ALIVE);"),
+]
+
+# Caught by the simulator of the register. What its rules are for, one by one (register.h), and the
+# mistakes that its models and the literature tell of.
+REGISTER_MUTANTS = [
+    ("a promise is said before it is on disk", "server/core",
+     "    a->is_writing = true;\n    a->writing = *q;\n    e = register_emit",
+     "    a->is_writing = true;\n    a->writing = *q;\n"
+     "    if (q->type == PEER_REGISTER_PREPARE)\n        answer(r, q);\n    e = register_emit"),
+    ("a ring is said to be accepted before it is on disk", "server/core",
+     "    a->is_writing = true;\n    a->writing = *q;\n    e = register_emit",
+     "    a->is_writing = true;\n    a->writing = *q;\n"
+     "    if (q->type == PEER_REGISTER_ACCEPT)\n        answer(r, q);\n    e = register_emit"),
+    ("a failed write is answered", "server/core",
+     "    if (error == 0) {\n        if (q.type == PEER_REGISTER_PREPARE) {",
+     "    if (error <= 0) {\n        if (q.type == PEER_REGISTER_PREPARE) {"),
+    ("promises are forgotten at a restart", "server/core",
+     "promise.len ? register_promise_unpack(promise, &a->promise) : 0;",
+     "promise.len > 9999 ? register_promise_unpack(promise, &a->promise) : 0;"),
+    ("what was accepted is forgotten at a restart", "server/core",
+     "if (rc == 0 && accepted.len) {", "if (rc == 0 && accepted.len > 99999) {"),
+    ("accepting does not promise", "server/core",
+     "return ballot_compare(&a->accepted, &a->promise) > 0 ? &a->accepted : &a->promise;",
+     "return &a->promise;"),
+    ("lower ballots are accepted", "server/core",
+     "    if (order < 0)\n        refuse(r, q);",
+     "    if (order < 0 && q->type == PEER_REGISTER_PREPARE)\n        refuse(r, q);"),
+    ("a ballot is used again after a restart", "server/core",
+     ".counter = ++r->counter, .node = r->self, .boot = r->boot}",
+     ".counter = ++r->counter, .node = r->self, .boot = 1}"),
+    ("what was accepted is taken for decided", "server/core",
+     "    } else if (read->epoch > p->base->epoch) {\n",
+     "    } else if (read->epoch > p->base->epoch) {\n        settle(r, read);\n        return;\n"),
+    ("after a restart what was accepted is taken for decided", "server/core",
+     "    register_hear(r, &a->promise);\n    register_hear(r, &a->accepted);",
+     "    if (a->value && a->value->epoch > r->decided->epoch) {\n"
+     "        value_unref(r->decided);\n        r->decided = value_ref(a->value);\n    }"),
+    ("the lowest ballot is read", "server/core",
+     "if (ballot_compare(&reg->accepted, &p->best) > 0 && !read_better",
+     "if (reg->accepted.counter && (!p->read || ballot_compare(&reg->accepted, &p->best) < 0) &&"
+     " !read_better"),
+    ("what was read is not looked at", "server/core",
+     "    if (!read && p->base->epoch == 1)\n        read = p->base;",
+     "    read = p->base;"),
+    ("half of the voters are a majority", "server/core",
+     "return set->n - n_lacking(set, answered) > set->n / 2;",
+     "return set->n - n_lacking(set, answered) >= (set->n + 1) / 2;"),
+    ("answers to an earlier attempt promise", "server/core",
+     "if (p->phase != PROPOSER_PREPARING || ballot_compare(&reg->ballot, &p->ballot) != 0 ||",
+     "if (p->phase != PROPOSER_PREPARING ||"),
+    ("answers to an earlier attempt accept", "server/core",
+     "PROPOSER_ACCEPTING) ||\n        ballot_compare(&reg->ballot, &p->ballot) != 0 ||",
+     "PROPOSER_ACCEPTING) ||"),
+    ("V2: what is finished is finished by anybody", "server/core",
+     "if (set_equal(&read->voters, &p->asked) || set_equal(&read->before, &p->asked))",
+     "if (true)"),
+    ("V3: voters are exchanged", "server/core",
+     "    if (set_distance(&held->voters, &next->voters) > 1)\n"
+     "        return \"it changes more than one voter\";\n", ""),
+    ("V4: a change is computed from what was not read", "server/core",
+     "} else if (p->wanted && p->wanted->epoch == read->epoch + 1) {", "} else if (p->wanted) {"),
+    ("V5: the old voters are not asked", "server/core",
+     "    else if (set_majority(&p->offered->before, &p->answered) &&\n"
+     "             set_majority(&p->offered->voters, &p->answered))",
+     "    else if (set_majority(&p->offered->voters, &p->answered))"),
+    ("V5: whoever finishes a change of voters forgets the old ones", "server/core",
+     "    else if (set_majority(&p->offered->before, &p->answered) &&\n",
+     "    else if ((p->offered != p->wanted ||\n"
+     "              set_majority(&p->offered->before, &p->answered)) &&\n"),
+    ("V6: what a voter has accepted it takes for decided", "server/core",
+     "            a->accepted = q.ballot;\n",
+     "            a->accepted = q.ballot;\n            if (q.value->epoch > r->decided->epoch)\n"
+     "                r->decided = value_ref(q.value);\n"),
+    ("what cannot be told is told to have failed", "server/core",
+     "finish(r, p->sent ? REGISTER_UNKNOWN : REGISTER_CONFLICT, value);",
+     "finish(r, REGISTER_CONFLICT, value);"),
+    ("what may come is told not to have been proposed", "server/core",
+     "finish(r, p->sent ? REGISTER_UNKNOWN : REGISTER_NOTHING, NULL);",
+     "finish(r, REGISTER_NOTHING, NULL);"),
+    ("any ring of the epoch is taken for one's own", "server/core",
+     "value_same(value, p->wanted) ? REGISTER_DECIDED : REGISTER_CONFLICT, value);",
+     "REGISTER_DECIDED, value);"),
+    ("a refused proposer does not learn how high it has to go", "server/core",
+     "    register_hear(r, &reg->ballot);\n    register_hear(r, &reg->promised);\n", ""),
 ]
 
 
@@ -266,7 +365,8 @@ def build_mutant(source, build, work, program, folder, old, new):
     return exe
 
 
-ARGUMENTS = {"sim": ["--first", "--quiet", "--seeds", f"1..{SEEDS}"], "gossip": ["--check"]}
+ARGUMENTS = {"sim": ["--first", "--quiet", "--seeds", f"1..{SEEDS}"], "gossip": ["--check"],
+             "registers": ["--seeds", f"1..{REGISTER_SEEDS}"]}
 ARGUMENTS["purge"] = ["--purge"] + ARGUMENTS["sim"]
 
 
@@ -289,7 +389,7 @@ def try_unit_tests(source, build, work, folder, old, new):
 def try_mutant(source, build, program, folder, old, new):
     """Returns (caught, what happened)."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as work:
-        made = "sim/gossip" if program == "gossip" else "sim/sim"
+        made = "sim/sim" if program == "purge" else f"sim/{program}"
         if program == "unit":
             return try_unit_tests(source, build, work, folder, old, new)
         exe = build_mutant(source, build, work, made, folder, old, new)
@@ -311,7 +411,7 @@ def try_mutant(source, build, program, folder, old, new):
 
 def check_texts(source):
     """Whether each mutant's text occurs once, and each name."""
-    every = MUTANTS + PURGE_MUTANTS + UNIT_MUTANTS + GOSSIP_MUTANTS
+    every = MUTANTS + PURGE_MUTANTS + UNIT_MUTANTS + GOSSIP_MUTANTS + REGISTER_MUTANTS
     names = [m[0] for m in every]
     print(f"1..{len(every)}")
     failed = 0
@@ -332,6 +432,7 @@ def main():
     every = [("sim",) + m for m in MUTANTS] + [("purge",) + m for m in PURGE_MUTANTS]
     every += [("unit",) + m for m in UNIT_MUTANTS]
     every += [("gossip",) + m for m in GOSSIP_MUTANTS]
+    every += [("registers",) + m for m in REGISTER_MUTANTS]
     chosen = [m for m in every if not names or m[1] in names]
     print(f"1..{len(chosen)}", flush=True)
     failed = 0
