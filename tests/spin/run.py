@@ -17,6 +17,8 @@ HERE = Path(__file__).resolve().parent
 TIMEOUT_S = 280
 DEPTH = 1_000_000
 SMALL = ["ONEROUND", "READS=1"]
+FOUR = ["NB=4"]
+TWO = ["START=3", "ONE=7", "TWO=11"]
 
 # (what it says, model, switches, whether it holds)
 RUNS = [
@@ -31,6 +33,21 @@ RUNS = [
     ("mistake: absent answers without the floor", "purge", SMALL + ["BUG_NO_READ_FLOOR"], False),
     ("mistake: no freeze, and stale answers are taken", "purge",
      SMALL + ["BUG_NO_FREEZE", "BUG_PULL_STALE"], False),
+    ("voters are added and removed one at a time", "voters", FOUR, True),
+    ("voters are added to two, with rivals, in five attempts", "voters", ["NB=5"] + TWO, True),
+    ("no mistake: only a majority of the old voters decides", "voters",
+     FOUR + ["BUG_OLD_ONLY"], True),
+    ("mistake: two voters change at once", "voters", FOUR + ["BUG_SWAP"], False),
+    ("mistake: two voters change at once, majorities of both", "voters",
+     FOUR + ["BUG_SWAP_JOINT"], False),
+    ("mistake: a ring is written whoever was asked", "voters", FOUR + ["BUG_STALE"], False),
+    ("mistake: a ring is computed from what was not read", "voters", FOUR + ["BUG_CACHE"], False),
+    ("mistake: a majority of the new voters", "voters", FOUR + ["BUG_NEW_ONLY"], False),
+    ("mistake: who finishes a change of voters forgets the old ones", "voters",
+     FOUR + ["BUG_REWRITE"], False),
+    ("mistake: a ring follows one that is not decided", "voters", FOUR + ["BUG_UNDECIDED"], False),
+    ("mistake: a promise is forgotten, or not kept", "voters", FOUR + ["BUG_LOWER"], False),
+    ("mistake: what was accepted first is read", "voters", FOUR + ["BUG_FIRST"], False),
 ]
 
 
