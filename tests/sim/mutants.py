@@ -114,8 +114,6 @@ MUTANTS = [
      "    return order < 0;\n}\n\n/* Of the whole stretch"),
     ("a comparison of a leaf skips its neighbours", "server/core",
      "s->next[s->n_next++] = arc * n + i;", "s->next[s->n_next++] = arc * n + (i & ~1u);"),
-    ("who differs from whoever asks does not ask", "server/core",
-     "    set_differs(w->antientropy, p, !equal);", "    set_differs(w->antientropy, p, false);"),
     ("heals with one answer", "server/core",
      "return h->source ? 1 : h->entry.n_ready / 2 + 1;", "return 1;"),
     ("heals with the first answer, not the newest", "server/core",
