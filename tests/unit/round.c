@@ -35,11 +35,13 @@ static enum cluster_fate fate(struct cluster *c, uint32_t from, uint32_t to,
     return CLUSTER_CARRY;
 }
 
+/* A partition whose primary, which drives its rounds, is slot 0 and on node 0. */
 static void look_up(struct round *r)
 {
     for (r->p = 0;; r->p++) {
         ring_lookup(r->c->ring, r->p, &r->entry);
-        if (r->entry.slots[0].state == SLOT_READY && r->entry.slots[0].node == 0)
+        if (r->entry.slots[0].state == SLOT_READY && r->entry.slots[0].node == 0 &&
+            r->entry.primary == 0)
             return;
     }
 }
