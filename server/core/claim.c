@@ -201,7 +201,7 @@ static int read_table(struct build *b)
     for (uint32_t p = 0; p < (n_old ? in->n_partitions : 0); p++) {
         const uint32_t *row = &in->table[(size_t)p * n_old];
 
-        if (!row_ok(in, row))
+        if (!row_ok(in, row) || (in->present && !row_ok(in, &in->present[(size_t)p * n_old])))
             return -ERR_BAD_REQUEST;
         for (uint32_t s = 0; s < n_old; s++) {
             uint16_t node = row[s] == CLAIM_NONE ? NOBODY : b->node[row[s]];
@@ -218,6 +218,13 @@ static int read_table(struct build *b)
 
 /* ---- slots ------------------------------------------------------------------------------- */
 
+static const uint32_t *present_in(const struct build *b, uint32_t partition)
+{
+    const uint32_t *table = b->in->present ? b->in->present : b->in->table;
+
+    return &table[(size_t)partition * b->in->n_slots];
+}
+
 /* Who left a slot: what the slots of a row are to a newcomer of a zone, the best first. */
 enum vacancy {
     VACANT_GONE_SAME_ZONE,
@@ -232,12 +239,11 @@ static enum vacancy vacancy_of(const struct build *b, uint32_t partition, uint32
                                uint32_t zone)
 {
     const struct claim_input *in = b->in;
-    uint32_t was = CLAIM_NONE;
+    uint32_t was;
 
     if (b->table[(size_t)partition * b->n_slots + slot] != NOBODY)
         return VACANT_NOT;
-    if (slot < b->work.n_old)
-        was = in->table[(size_t)partition * in->n_slots + slot];
+    was = slot < b->work.n_old ? present_in(b, partition)[slot] : CLAIM_NONE;
     if (was == CLAIM_NONE)
         return VACANT_NEVER_HELD;
     if (b->zone[was] == zone)
@@ -273,15 +279,16 @@ static void seat_row(struct build *b, uint32_t partition)
     uint16_t *row = &b->table[(size_t)partition * b->n_slots], newcomers[LIMIT_SLOTS_MAX];
     uint32_t n = 0;
 
-    for (uint32_t s = 0; s < w->n_old; s++) {
-        uint16_t node = w->old[(size_t)partition * w->n_old + s];
+    for (uint32_t k = 0; k < w->cluster.n_seats; k++) {
+        uint32_t s = 0;
 
-        if (node != NOBODY && claim_seats_has(w, partition, node))
-            row[s] = node;
+        while (s < w->n_old && present_in(b, partition)[s] != b->member[seats[k]])
+            s++;
+        if (s < w->n_old)
+            row[s] = seats[k];
+        else
+            newcomers[n++] = seats[k];
     }
-    for (uint32_t s = 0; s < w->cluster.n_seats; s++)
-        if (!claim_seats_had(w, partition, seats[s]))
-            newcomers[n++] = seats[s];
     n = seat_newcomers(b, partition, newcomers, n, VACANT_LIVE_SAME_ZONE);
     n = seat_newcomers(b, partition, newcomers, n, VACANT_NEVER_HELD);
     assert(n == 0);

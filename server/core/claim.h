@@ -31,7 +31,11 @@ struct claim_input {
     /* Today's table: per partition n_slots indices of members, or CLAIM_NONE. */
     const uint32_t *table;   /* [n_partitions * n_slots]; NULL: there is none yet */
     const uint32_t *primary; /* [n_partitions], slots; NULL: none yet */
-    uint32_t n_slots;        /* at most LIMIT_SLOTS_MAX */
+    /* Who is in those slots, if the table names others that are to be treated as if they were there
+     * (a plan's newcomers in the place of the dead); NULL: those of the table. Slots are handed on
+     * from these. */
+    const uint32_t *present;
+    uint32_t n_slots; /* at most LIMIT_SLOTS_MAX */
 };
 
 /* One member, before and after. */

@@ -33,6 +33,7 @@ struct claim_work {
     /* the table in the making (claim_seats.c) */
     uint16_t *row;       /* [n_partitions * n_seats] */
     uint8_t *n_held;     /* per partition: seats filled */
+    uint8_t *n_lost;     /* per partition: nodes that held it before and do not now */
     uint32_t *quota;     /* per node */
     int32_t *surplus;    /* per node: seats held - quota */
     uint32_t *held;      /* partitions that each node holds, node after node ... */

@@ -238,7 +238,7 @@ static void reach_old(struct claim_path *path, uint32_t partition, uint32_t vert
     const struct claim_work *w = path->w;
     const uint16_t *old = &w->old[(size_t)partition * w->n_old];
 
-    for (uint32_t s = 0; s < w->n_old; s++)
+    for (uint32_t s = 0; w->n_lost[partition] > 0 && s < w->n_old; s++)
         if (old[s] != NOBODY && !claim_seats_has(w, partition, old[s]) &&
             w->cluster.cap[w->cluster.zone[old[s]]] > 0 &&
             claim_vertex_zone(w, partition, w->cluster.zone[old[s]]) == vertex)
@@ -411,19 +411,23 @@ static void reach_sources(struct claim_path *path)
     path->n_unfilled = n;
 }
 
-/* Everything that is at one distance, in the order in which it was reached. */
+/* Everything that is at one distance, in the order in which it was reached. Once there is a sink, for
+ * as long again at most. */
 static void visit(struct claim_path *path, int32_t distance)
 {
-    while (path->head[distance] != NONE) {
+    uint32_t limit = UINT32_MAX;
+
+    while (path->head[distance] != NONE && path->n_visited < limit) {
         uint32_t what = pop(path, distance);
 
         if (what & OFFER)
             make_offer(path, what & ~OFFER, distance);
         else if (path->settled[what] == path->search)
             continue;
-        else if (what < path->w->cluster.n_nodes && path->w->surplus[what] < 0)
+        else if (what < path->w->cluster.n_nodes && path->w->surplus[what] < 0) {
             path->sinks[path->n_sinks++] = what;
-        else
+            limit = limit < UINT32_MAX ? limit : 2 * path->n_visited;
+        } else
             settle_vertex(path, what);
     }
 }

@@ -212,6 +212,7 @@ static void take_seat(struct claim_work *w, uint32_t partition, uint32_t seat, u
     count_pairs(w, partition, node, 1);
     row_of(w, partition)[seat] = (uint16_t)node;
     list_partition(w, partition, seat, node);
+    w->n_lost[partition] = (uint8_t)(w->n_lost[partition] - claim_seats_had(w, partition, node));
 }
 
 void claim_seats_add(struct claim_work *w, uint32_t partition, uint32_t node)
@@ -233,6 +234,7 @@ void claim_seats_swap(struct claim_work *w, uint32_t partition, uint32_t from, u
     if (!same_zone)
         leave_zone(w, partition, seat);
     row_of(w, partition)[seat] = NOBODY;
+    w->n_lost[partition] = (uint8_t)(w->n_lost[partition] + claim_seats_had(w, partition, from));
     if (!same_zone)
         enter_zone(w, partition, seat, w->cluster.zone[to]);
     take_seat(w, partition, seat, to);
@@ -269,14 +271,15 @@ int claim_seats_init(struct claim_work *w)
     w->row = claim_alloc(&w->scratch, n_rows, sizeof(uint16_t), 0xff);
     w->place = claim_alloc(&w->scratch, n_rows, sizeof(uint32_t), 0);
     w->n_held = claim_alloc(&w->scratch, c->n_partitions, 1, 0);
+    w->n_lost = claim_alloc(&w->scratch, c->n_partitions, 1, 0);
     w->surplus = claim_alloc(&w->scratch, c->n_nodes, sizeof(int32_t), 0);
     w->n_held_by = claim_alloc(&w->scratch, c->n_nodes, sizeof(uint32_t), 0);
     w->held_at = claim_alloc(&w->scratch, c->n_nodes + 1, sizeof(uint32_t), 0);
     w->pair = claim_alloc(&w->scratch, (size_t)c->n_nodes * c->n_nodes, sizeof(uint16_t), 0);
     w->potential = claim_alloc(&w->scratch, c->n_nodes + (size_t)c->n_partitions * w->n_vertices,
                                sizeof(int32_t), 0);
-    if (!w->row || !w->place || !w->n_held || !w->surplus || !w->n_held_by || !w->held_at ||
-        !w->pair || !w->potential)
+    if (!w->row || !w->place || !w->n_held || !w->n_lost || !w->surplus || !w->n_held_by ||
+        !w->held_at || !w->pair || !w->potential)
         return -ERR_NO_MEMORY;
     for (uint32_t i = 0; i < c->n_nodes; i++) {
         w->held_at[i] = at;
@@ -284,6 +287,8 @@ int claim_seats_init(struct claim_work *w)
         w->surplus[i] = (int32_t)w->before[i] - (int32_t)w->quota[i];
     }
     w->held_at[c->n_nodes] = at;
+    for (size_t k = 0; k < (size_t)c->n_partitions * w->n_old; k++)
+        w->n_lost[k / w->n_old] = (uint8_t)(w->n_lost[k / w->n_old] + (w->old[k] != NOBODY));
     w->held = claim_alloc(&w->scratch, at, sizeof(uint32_t), 0);
     return w->held ? 0 : -ERR_NO_MEMORY;
 }
