@@ -22,6 +22,7 @@
  * A path passes each vertex once, so all that it does is legal together. Each vertex has a
  * *potential* (its distance when it was last reached, less that of the sinks) which makes all prices
  * in the search nonnegative, whole and small: the search is Dijkstra's with one bucket per distance.
+ * Then as many shortest paths as do not meet are walked (claim_walk.c), and it searches again.
  *
  * From (p, zone) an edge leads to nearly every node of the zone. They are not looked at one by one:
  * nodes that are not yet reached are listed by zone and potential, and a vertex makes an *offer* to
@@ -29,50 +30,13 @@
  * looks at each seat and each node a few times, never at all pairs. A zone that has neither a holder
  * in p nor a floor is one with p: the offer goes to the lists of all such zones.
  */
-#include "server/core/claim_impl.h"
+#include "server/core/claim_path_impl.h"
 
 #include "proto/err.h"
 
 #include <assert.h>
 
-#define NONE UINT32_MAX
 #define OFFER 0x80000000u /* in a queue: the vertex makes its next offer */
-
-/* Unreached nodes of one zone and potential, all at one price. */
-struct group {
-    uint32_t zone, first; /* a node, or NONE */
-    int32_t potential;
-    uint32_t next; /* group of the same potential */
-};
-
-struct entry {
-    uint32_t what, next;
-};
-
-struct claim_path {
-    struct claim_work *w;
-    size_t n_vertices;
-    /* per vertex; distance and parent hold if reached is this search's number */
-    int32_t *distance;
-    uint32_t *parent, *reached, *settled, *offered;
-    uint32_t search; /* number of this search */
-    uint32_t *visited, n_visited;
-    uint32_t *sinks, n_sinks;       /* found by this search, all at one distance */
-    uint32_t *walked;               /* per vertex: search whose path went through it */
-    uint32_t *unfilled, n_unfilled; /* partitions with free seats */
-    /* groups: of a zone from the highest potential down, and all of one potential by `next` */
-    uint32_t *order; /* nodes by zone, then falling potential */
-    uint32_t *next;  /* per node: the next of its group */
-    struct group *groups;
-    uint32_t *zone_group;       /* per zone, and one more: its first group */
-    uint32_t *levels, n_levels; /* first group of each potential, falling */
-    int32_t *level_potential;
-    /* the queue: lists of entries, by distance */
-    struct entry *entries;
-    uint32_t n_entries, n_used, unused;
-    uint32_t *head, *tail;
-    int32_t n_buckets;
-};
 
 /* ---- the queue --------------------------------------------------------------------------- */
 
@@ -106,14 +70,15 @@ static uint32_t pop(struct claim_path *path, int32_t distance)
     return path->entries[e].what;
 }
 
-static void reach(struct claim_path *path, uint32_t vertex, int32_t distance, uint32_t parent)
+static void reach(struct claim_path *path, uint32_t vertex, int32_t distance, uint32_t from)
 {
     if (path->settled[vertex] == path->search ||
         (path->reached[vertex] == path->search && path->distance[vertex] <= distance))
         return;
     path->reached[vertex] = path->search;
     path->distance[vertex] = distance;
-    path->parent[vertex] = parent;
+    path->depth[vertex] = from == NONE ? 0 : path->depth[from] + 1;
+    path->tried[vertex] = 0;
     push(path, distance, vertex);
 }
 
@@ -123,12 +88,10 @@ static void reach(struct claim_path *path, uint32_t vertex, int32_t distance, ui
 static void sort_nodes(struct claim_path *path, uint32_t zone)
 {
     const struct claim_cluster *c = &path->w->cluster;
-    const int32_t *potential = path->w->potential;
-
     for (uint32_t i = c->zone_first[zone] + 1; i < c->zone_first[zone + 1]; i++) {
         uint32_t node = path->order[i], k = i;
 
-        for (; k > c->zone_first[zone] && potential[path->order[k - 1]] < potential[node]; k--)
+        for (; k > c->zone_first[zone] && path->key[path->order[k - 1]] < path->key[node]; k--)
             path->order[k] = path->order[k - 1];
         path->order[k] = node;
     }
@@ -146,35 +109,38 @@ static uint32_t group_zone(struct claim_path *path, uint32_t zone, uint32_t n_gr
         path->next[node] = i + 1 < c->zone_first[zone + 1] ? path->order[i + 1] : NONE;
     }
     for (uint32_t i = c->zone_first[zone]; i < c->zone_first[zone + 1]; i++) {
-        int32_t potential = path->w->potential[path->order[i]];
+        int32_t key = path->key[path->order[i]];
 
-        if (n_groups > path->zone_group[zone] && path->groups[n_groups - 1].potential == potential)
+        if (n_groups > path->zone_group[zone] && path->groups[n_groups - 1].key == key)
             continue;
         if (i > c->zone_first[zone])
             path->next[path->order[i - 1]] = NONE;
         path->groups[n_groups++] =
-            (struct group){.zone = zone, .first = path->order[i], .potential = potential};
+            (struct group){.zone = zone, .first = path->order[i], .key = key};
     }
     return n_groups;
 }
 
-/* Groups of one potential in a row, the highest first; in a row by zone. Few potentials exist. */
+/* Groups of one key in a row, the highest first; in a row by zone. Few keys exist. */
 static void sort_levels(struct claim_path *path, uint32_t n_groups)
 {
-    int32_t level = INT32_MAX;
     uint32_t n = 0;
 
     path->n_levels = 0;
     while (n < n_groups) {
-        int32_t below = INT32_MIN;
+        int32_t level = 0;
         uint32_t last = NONE;
+        bool found = false;
 
         for (uint32_t g = 0; g < n_groups; g++)
-            if (path->groups[g].potential < level && path->groups[g].potential > below)
-                below = path->groups[g].potential;
-        level = below;
+            if ((path->n_levels == 0 ||
+                 path->groups[g].key < path->level_key[path->n_levels - 1]) &&
+                (!found || path->groups[g].key > level)) {
+                level = path->groups[g].key;
+                found = true;
+            }
         for (uint32_t g = 0; g < n_groups; g++)
-            if (path->groups[g].potential == level) {
+            if (path->groups[g].key == level) {
                 path->groups[g].next = NONE;
                 if (last == NONE)
                     path->levels[path->n_levels] = g;
@@ -183,11 +149,11 @@ static void sort_levels(struct claim_path *path, uint32_t n_groups)
                 last = g;
                 n++;
             }
-        path->level_potential[path->n_levels++] = level;
+        path->level_key[path->n_levels++] = level;
     }
 }
 
-static void make_groups(struct claim_path *path)
+void claim_path_group(struct claim_path *path)
 {
     uint32_t n_groups = 0;
 
@@ -271,7 +237,7 @@ static void settle_partition(struct claim_path *path, uint32_t partition, uint32
             reach_zone(path, partition, w->cluster.zone[row[s]], vertex + 1 + s);
     reach_old(path, partition, vertex);
     path->offered[vertex] = 0;
-    offer(path, vertex, path->level_potential[0]);
+    offer(path, vertex, path->level_key[0]);
 }
 
 static void settle_zone(struct claim_path *path, uint32_t partition, uint32_t zone, uint32_t vertex)
@@ -284,16 +250,10 @@ static void settle_zone(struct claim_path *path, uint32_t partition, uint32_t zo
         reach(path, up, path->distance[vertex] + w->potential[vertex] - w->potential[up], vertex);
     reach_old(path, partition, vertex);
     path->offered[vertex] = path->zone_group[zone];
-    offer(path, vertex, path->groups[path->offered[vertex]].potential);
+    offer(path, vertex, path->groups[path->offered[vertex]].key);
 }
 
-static uint32_t partition_of(const struct claim_work *w, uint32_t vertex)
-{
-    return (vertex - w->cluster.n_nodes) / w->n_vertices;
-}
-
-/* The zone of a partition's vertex; NONE: it is that of the partition itself. */
-static uint32_t zone_of(const struct claim_work *w, uint32_t vertex)
+uint32_t claim_path_zone(const struct claim_work *w, uint32_t vertex)
 {
     uint32_t n = w->cluster.n_seats, at = vertex - w->cluster.n_nodes;
     uint32_t p = at / w->n_vertices, k = at % w->n_vertices;
@@ -314,17 +274,16 @@ static void settle_vertex(struct claim_path *path, uint32_t vertex)
         settle_node(path, vertex);
         return;
     }
-    zone = zone_of(w, vertex);
+    zone = claim_path_zone(w, vertex);
     if (zone == NONE)
-        settle_partition(path, partition_of(w, vertex), vertex);
+        settle_partition(path, claim_vertex_partition(w, vertex), vertex);
     else
-        settle_zone(path, partition_of(w, vertex), zone, vertex);
+        settle_zone(path, claim_vertex_partition(w, vertex), zone, vertex);
 }
 
-/* The first of the group that does not hold the partition, and could not be there sooner, gets it.
- * Those that are there already leave the list on the way. */
-static bool take_one(struct claim_path *path, struct group *group, uint32_t partition,
-                     uint32_t vertex, int32_t distance)
+/* All of the group get the partition, but for those that hold it, which stay in the list. */
+static void take_group(struct claim_path *path, struct group *group, uint32_t partition,
+                       uint32_t vertex, int32_t distance)
 {
     uint32_t *link = &group->first;
 
@@ -337,55 +296,51 @@ static bool take_one(struct claim_path *path, struct group *group, uint32_t part
             continue;
         }
         *link = path->next[node];
-        if (!there) {
+        if (!there)
             reach(path, node, distance, vertex);
-            return true;
-        }
     }
-    return false;
 }
 
 /* The same in all zones that are one with the partition. */
-static bool take_one_of_level(struct claim_path *path, uint32_t level, uint32_t partition,
-                              uint32_t vertex, int32_t distance)
+static void take_level(struct claim_path *path, uint32_t level, uint32_t partition, uint32_t vertex,
+                       int32_t distance)
 {
     const struct claim_work *w = path->w;
     uint32_t *link = &path->levels[level];
 
     while (*link != NONE) {
         struct group *group = &path->groups[*link];
-        bool taken = w->cluster.cap[group->zone] > 0 &&
-                     claim_vertex_zone(w, partition, group->zone) == vertex &&
-                     take_one(path, group, partition, vertex, distance);
 
+        if (w->cluster.cap[group->zone] > 0 &&
+            claim_vertex_zone(w, partition, group->zone) == vertex)
+            take_group(path, group, partition, vertex, distance);
         if (group->first == NONE)
             *link = group->next;
         else
             link = &group->next;
-        if (taken)
-            return true;
     }
-    return false;
 }
 
-/* One node at a time, and then the others' offers of the same price: so the paths of one search
- * begin at many sources, and many of them can be walked. */
 static void make_offer(struct claim_path *path, uint32_t vertex, int32_t distance)
 {
-    uint32_t p = partition_of(path->w, vertex), zone = zone_of(path->w, vertex);
-    uint32_t k = path->offered[vertex];
-    bool taken = zone == NONE ? take_one_of_level(path, k, p, vertex, distance)
-                              : take_one(path, &path->groups[k], p, vertex, distance);
+    uint32_t p = claim_vertex_partition(path->w, vertex), zone = claim_path_zone(path->w, vertex);
+    uint32_t k = path->offered[vertex]++;
 
-    if (taken) {
-        push(path, distance, OFFER | vertex);
-        return;
+    if (zone == NONE) {
+        take_level(path, k, p, vertex, distance);
+        if (++k < path->n_levels)
+            offer(path, vertex, path->level_key[k]);
+    } else {
+        take_group(path, &path->groups[k], p, vertex, distance);
+        if (++k < path->zone_group[zone + 1])
+            offer(path, vertex, path->groups[k].key);
     }
-    path->offered[vertex] = ++k;
-    if (zone == NONE && k < path->n_levels)
-        offer(path, vertex, path->level_potential[k]);
-    else if (zone != NONE && k < path->zone_group[zone + 1])
-        offer(path, vertex, path->groups[k].potential);
+}
+
+static void reach_source(struct claim_path *path, uint32_t vertex)
+{
+    path->sources[path->n_sources++] = vertex;
+    reach(path, vertex, 0, NONE);
 }
 
 static void reach_sources(struct claim_path *path)
@@ -393,9 +348,10 @@ static void reach_sources(struct claim_path *path)
     const struct claim_work *w = path->w;
     uint32_t n = 0;
 
+    path->n_sources = 0;
     for (uint32_t i = 0; i < w->cluster.n_nodes; i++)
         if (w->surplus[i] > 0)
-            reach(path, i, 0, NONE);
+            reach_source(path, i);
     for (uint32_t k = 0; k < path->n_unfilled; k++) {
         uint32_t p = path->unfilled[k], free = w->cluster.n_seats - w->n_held[p];
 
@@ -404,31 +360,30 @@ static void reach_sources(struct claim_path *path)
         path->unfilled[n++] = p;
         for (uint32_t f = 0; f < w->n_floors; f++)
             if (claim_seats_in_zone(w, p, w->floor_zone[f]) < w->cluster.lo[w->floor_zone[f]])
-                reach(path, claim_vertex_zone(w, p, w->floor_zone[f]), 0, NONE);
+                reach_source(path, claim_vertex_zone(w, p, w->floor_zone[f]));
         if (claim_seats_needed(w, p) < free)
-            reach(path, claim_vertex(w, p), 0, NONE);
+            reach_source(path, claim_vertex(w, p));
     }
     path->n_unfilled = n;
 }
 
-/* Everything that is at one distance, in the order in which it was reached. Once there is a sink, for
- * as long again at most. */
+/* Everything that is at one distance, in the order in which it was reached. Once there is a sink,
+ * nothing farther from a source than that is looked at. */
 static void visit(struct claim_path *path, int32_t distance)
 {
-    uint32_t limit = UINT32_MAX;
+    while (path->head[distance] != NONE) {
+        uint32_t what = pop(path, distance), vertex = what & ~OFFER;
 
-    while (path->head[distance] != NONE && path->n_visited < limit) {
-        uint32_t what = pop(path, distance);
-
-        if (what & OFFER)
-            make_offer(path, what & ~OFFER, distance);
-        else if (path->settled[what] == path->search)
+        if (path->sink != NONE && path->depth[vertex] >= path->depth[path->sink])
             continue;
-        else if (what < path->w->cluster.n_nodes && path->w->surplus[what] < 0) {
-            path->sinks[path->n_sinks++] = what;
-            limit = limit < UINT32_MAX ? limit : 2 * path->n_visited;
-        } else
-            settle_vertex(path, what);
+        if (what & OFFER)
+            make_offer(path, vertex, distance);
+        else if (path->settled[vertex] == path->search)
+            continue;
+        else if (vertex >= path->w->cluster.n_nodes || path->w->surplus[vertex] >= 0)
+            settle_vertex(path, vertex);
+        else if (path->sink == NONE)
+            path->sink = vertex;
     }
 }
 
@@ -436,14 +391,15 @@ static void visit(struct claim_path *path, int32_t distance)
 static bool search(struct claim_path *path)
 {
     path->search++;
-    path->n_visited = path->n_used = path->n_sinks = 0;
-    path->unused = NONE;
+    path->n_visited = path->n_used = 0;
+    path->sink = path->unused = NONE;
     memset(path->head, 0xff, (size_t)path->n_buckets * sizeof(uint32_t));
-    make_groups(path);
+    memcpy(path->key, path->w->potential, path->w->cluster.n_nodes * sizeof(int32_t));
+    claim_path_group(path);
     reach_sources(path);
-    for (int32_t distance = 0; distance < path->n_buckets && path->n_sinks == 0; distance++)
+    for (int32_t distance = 0; distance < path->n_buckets && path->sink == NONE; distance++)
         visit(path, distance);
-    return path->n_sinks > 0;
+    return path->sink != NONE;
 }
 
 /* ---- what a search leads to -------------------------------------------------------------- */
@@ -451,7 +407,7 @@ static bool search(struct claim_path *path)
 /* Potentials become distances; only what is nearer than the sinks need be touched. */
 static void set_potentials(struct claim_path *path)
 {
-    int32_t limit = path->distance[path->sinks[0]];
+    int32_t limit = path->distance[path->sink];
 
     for (uint32_t k = 0; k < path->n_visited; k++) {
         uint32_t vertex = path->visited[k];
@@ -461,59 +417,13 @@ static void set_potentials(struct claim_path *path)
     }
 }
 
-/* No path of this search was here before, except at its source, if that has more to give. */
-static bool is_clear(const struct claim_path *path, uint32_t sink)
-{
-    uint32_t vertex = sink;
-
-    for (; path->parent[vertex] != NONE; vertex = path->parent[vertex])
-        if (path->walked[vertex] == path->search)
-            return false;
-    return vertex < path->w->cluster.n_nodes ? path->w->surplus[vertex] > 0
-                                             : path->walked[vertex] != path->search;
-}
-
-/* Every node on the path hands a seat to the one behind it. From the end: room is made before it is
- * used. */
-static void walk(struct claim_path *path, uint32_t sink)
-{
-    struct claim_work *w = path->w;
-    uint32_t to = sink, vertex = sink;
-
-    w->surplus[sink]++;
-    while (path->parent[vertex] != NONE) {
-        uint32_t p = partition_of(w, path->parent[vertex]);
-
-        for (to = vertex; path->parent[vertex] != NONE;) {
-            path->walked[vertex] = path->search;
-            vertex = path->parent[vertex];
-            if (vertex < w->cluster.n_nodes)
-                break;
-        }
-        if (vertex < w->cluster.n_nodes)
-            claim_seats_swap(w, p, vertex, to);
-        else
-            claim_seats_add(w, p, to);
-    }
-    path->walked[vertex] = path->search;
-    if (vertex < w->cluster.n_nodes)
-        w->surplus[vertex]--;
-}
-
-static void walk_all(struct claim_path *path)
-{
-    for (uint32_t k = 0; k < path->n_sinks; k++)
-        if (is_clear(path, path->sinks[k]))
-            walk(path, path->sinks[k]);
-}
-
 void claim_path_free(struct claim_path *path)
 {
     while (search(path)) {
         set_potentials(path);
-        if (path->distance[path->sinks[0]] > 0)
+        if (path->distance[path->sink] > 0)
             return;
-        walk_all(path);
+        claim_path_walk(path);
     }
 }
 
@@ -521,7 +431,7 @@ void claim_path_all(struct claim_path *path)
 {
     while (search(path)) {
         set_potentials(path);
-        walk_all(path);
+        claim_path_walk(path);
     }
     /* A legal table exists whatever the quotas are, so a path did as long as one lacked a seat. */
     for (uint32_t i = 0; i < path->w->cluster.n_nodes; i++)
@@ -530,35 +440,45 @@ void claim_path_all(struct claim_path *path)
 
 /* ---- making ------------------------------------------------------------------------------ */
 
+static uint32_t *numbers(struct arena *a, size_t n)
+{
+    return claim_alloc(a, n, sizeof(uint32_t), 0);
+}
+
 static bool alloc_vertices(struct claim_path *path, struct arena *a)
 {
     size_t n = path->n_vertices;
 
     path->distance = claim_alloc(a, n, sizeof(int32_t), 0);
-    path->parent = claim_alloc(a, n, sizeof(uint32_t), 0);
-    path->reached = claim_alloc(a, n, sizeof(uint32_t), 0);
-    path->settled = claim_alloc(a, n, sizeof(uint32_t), 0);
-    path->offered = claim_alloc(a, n, sizeof(uint32_t), 0);
-    path->visited = claim_alloc(a, n, sizeof(uint32_t), 0);
-    path->walked = claim_alloc(a, n, sizeof(uint32_t), 0);
-    return path->distance && path->parent && path->reached && path->settled && path->offered &&
-           path->visited && path->walked;
+    path->depth = numbers(a, n);
+    path->reached = numbers(a, n);
+    path->settled = numbers(a, n);
+    path->offered = numbers(a, n);
+    path->tried = numbers(a, n);
+    path->closed = numbers(a, n);
+    path->visited = numbers(a, n);
+    path->sources = numbers(a, n);
+    path->stack = numbers(a, n);
+    path->used = numbers(a, path->w->cluster.n_partitions);
+    return path->distance && path->depth && path->reached && path->settled && path->offered &&
+           path->tried && path->closed && path->visited && path->sources && path->stack &&
+           path->used;
 }
 
 static bool alloc_groups(struct claim_path *path, struct arena *a)
 {
     const struct claim_cluster *c = &path->w->cluster;
 
-    path->order = claim_alloc(a, c->n_nodes, sizeof(uint32_t), 0);
-    path->next = claim_alloc(a, c->n_nodes, sizeof(uint32_t), 0);
+    path->key = claim_alloc(a, c->n_nodes, sizeof(int32_t), 0);
+    path->order = numbers(a, c->n_nodes);
+    path->next = numbers(a, c->n_nodes);
     path->groups = claim_alloc(a, c->n_nodes, sizeof(struct group), 0);
-    path->zone_group = claim_alloc(a, c->n_zones + 1, sizeof(uint32_t), 0);
-    path->levels = claim_alloc(a, c->n_nodes, sizeof(uint32_t), 0);
-    path->level_potential = claim_alloc(a, c->n_nodes, sizeof(int32_t), 0);
-    path->unfilled = claim_alloc(a, c->n_partitions, sizeof(uint32_t), 0);
-    path->sinks = claim_alloc(a, c->n_nodes, sizeof(uint32_t), 0);
-    return path->order && path->next && path->groups && path->zone_group && path->levels &&
-           path->level_potential && path->unfilled && path->sinks;
+    path->zone_group = numbers(a, c->n_zones + 1);
+    path->levels = numbers(a, c->n_nodes);
+    path->level_key = claim_alloc(a, c->n_nodes, sizeof(int32_t), 0);
+    path->unfilled = numbers(a, c->n_partitions);
+    return path->key && path->order && path->next && path->groups && path->zone_group &&
+           path->levels && path->level_key && path->unfilled;
 }
 
 /* Of each edge one entry at a time, and of each vertex one offer. */

@@ -14,7 +14,7 @@
 #include <stdio.h>
 
 #define SLOTS_MAX LIMIT_SLOTS_MAX
-#define PARTITIONS_MAX 64u
+#define PARTITIONS_MAX 256u
 
 static uint32_t transitions = 10000;
 static uint64_t seed = 20260;
@@ -23,7 +23,7 @@ struct life {
     struct test_random random;
     struct wire_member members[EXACT_MEMBERS];
     char zones[EXACT_MEMBERS][16];
-    uint32_t n, n_zones, q, replicas, n_slots, next_id;
+    uint32_t n, n_most, n_zones, q, replicas, n_slots, next_id;
     bool weights;
     uint32_t table[PARTITIONS_MAX * SLOTS_MAX], primary[PARTITIONS_MAX];
     bool formed;
@@ -126,7 +126,7 @@ static void change(struct life *l)
                 damage(l);
         break;
     default:
-        if (l->n < 12)
+        if (l->n < l->n_most)
             add_member(l);
         break;
     }
@@ -141,6 +141,7 @@ static void begin_life(struct life *l, uint64_t random)
     l->q = below(l, 2) ? 16 : 32;
     l->replicas = replicas[below(l, ARRAY_LEN(replicas))];
     l->n_zones = 1 + below(l, 4);
+    l->n_most = 12;
     l->weights = below(l, 5) < 2;
     for (uint32_t k = 1 + below(l, 7); k > 0; k--)
         add_member(l);
@@ -229,7 +230,7 @@ static void step(struct life *l)
     arena_deinit(&arena);
 }
 
-static void as_few_slots_move_as_can_be(void **state)
+static void no_more_slots_move_than_must(void **state)
 {
     (void)state;
     for (uint64_t k = 0; sums.n < transitions; k++) {
@@ -249,6 +250,28 @@ static void as_few_slots_move_as_can_be(void **state)
                   (unsigned long long)sums.moved, (unsigned long long)sums.exact,
                   (unsigned long long)(100 * sums.at_bound / sums.n),
                   (unsigned long long)sums.bound);
+}
+
+static void nor_in_larger_clusters(void **state)
+{
+    int n_lives = test_is_quick() ? 2 : 10;
+
+    (void)state;
+    for (int k = 0; k < n_lives; k++) {
+        struct life l;
+
+        begin_life(&l, seed + 2000000 + (uint64_t)k);
+        l.q = PARTITIONS_MAX;
+        l.n_most = EXACT_MEMBERS;
+        while (l.n < 16)
+            add_member(&l);
+        step(&l);
+        for (int i = 0; i < 4; i++) {
+            for (uint32_t n = 1 + below(&l, 4); n > 0; n--)
+                change(&l);
+            step(&l);
+        }
+    }
 }
 
 /* The flow itself against all tables there are. */
@@ -296,7 +319,8 @@ static void the_flow_agrees_with_trying_all_tables(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(as_few_slots_move_as_can_be),
+        cmocka_unit_test(no_more_slots_move_than_must),
+        cmocka_unit_test(nor_in_larger_clusters),
         cmocka_unit_test(the_flow_agrees_with_trying_all_tables),
     };
 
