@@ -196,15 +196,17 @@ static void unlist_partition(struct claim_work *w, uint32_t partition, uint32_t 
             w->place[(size_t)last * w->cluster.n_seats + s] = at;
 }
 
+/* The first seat of the node; there is one. */
 static uint32_t seat_of(const struct claim_work *w, uint32_t partition, uint32_t node)
 {
     const uint16_t *row = row_of(w, partition);
+    uint32_t s = 0;
 
-    for (uint32_t s = 0; s < w->cluster.n_seats; s++)
-        if (row[s] == node)
-            return s;
-    assert(!"no seat");
-    return 0;
+    while (row[s] != node) {
+        s++;
+        assert(s < w->cluster.n_seats);
+    }
+    return s;
 }
 
 static void take_seat(struct claim_work *w, uint32_t partition, uint32_t seat, uint32_t node)
