@@ -1,8 +1,8 @@
 /* claim: the table of slots, computed anew from the one of today ("flow claim").
  *
- * A table that is a function of the member list alone is simple and pays for it: some nodes get half
- * as much again as others, and a death moves nearly twice of what was lost. Here the old table is an
- * input, and the new one is the nearest that is fair:
+ * A table that is a function of the member list alone is simple and pays for it: some nodes get
+ * half as much again as others, and a death moves nearly twice of what was lost. Here the old table
+ * is an input, and the new one is the nearest that is fair:
  *
  *   spread   how many replicas of one partition each zone may and must have    claim_quota.c
  *   quota    how many seats each node gets: shares by weight, rounded          claim_quota.c
@@ -251,7 +251,7 @@ static enum vacancy vacancy_of(const struct build *b, uint32_t partition, uint32
     return in->members[was].weight == 0 ? VACANT_GONE : VACANT_LIVE;
 }
 
-/* Seats the newcomers of a row that find a vacancy no worse than `worst`; the others stay listed. */
+/* Seats the newcomers of a row that find a vacancy no worse than `worst`; lists the others. */
 static uint32_t seat_newcomers(struct build *b, uint32_t partition, uint16_t *nodes, uint32_t n,
                                enum vacancy worst)
 {
@@ -360,7 +360,7 @@ static uint32_t count_broken(const struct claim_work *w, const uint16_t *table, 
 }
 
 /* What each node would have if all were in one zone. */
-static int count_free(struct build *b, uint32_t *quota)
+static int count_without_zones(struct build *b, uint32_t *quota)
 {
     const struct claim_cluster *c = &b->work.cluster;
     uint32_t *one = claim_alloc(&b->work.scratch, c->n_nodes, sizeof(uint32_t), 0);
@@ -383,14 +383,14 @@ static int fill_shares(struct build *b, struct claim *ret)
     struct claim_work *w = &b->work;
     uint32_t *quota = claim_alloc(&w->scratch, w->cluster.n_nodes, sizeof(uint32_t), 0);
 
-    if (!quota || count_free(b, quota) < 0)
+    if (!quota || count_without_zones(b, quota) < 0)
         return -ERR_NO_MEMORY;
     for (uint32_t i = 0; i < w->cluster.n_nodes; i++) {
         struct claim_share *share = &ret->shares[b->member[i]];
         uint32_t after = w->n_held_by[i], permille;
 
         share->slots_after = after;
-        share->slots_free = quota[i];
+        share->slots_without_zones = quota[i];
         ret->lower_bound += w->quota[i] > w->before[i] ? w->quota[i] - w->before[i] : 0;
         if (after <= quota[i] + 1) /* what rounding does */
             continue;
@@ -469,7 +469,7 @@ static int begin(struct build *b)
 static int build(struct build *b)
 {
     struct claim_work *w = &b->work;
-    struct claim_path *path;
+    struct claim_path *path = NULL;
     int r = begin(b);
 
     if (r == 0)
@@ -481,7 +481,7 @@ static int build(struct build *b)
     if (r < 0)
         return r;
     claim_deal_keep(w);
-    claim_path_free(path);
+    claim_path_costless(path);
     r = claim_deal(w);
     if (r < 0)
         return r;

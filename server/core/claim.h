@@ -42,7 +42,7 @@ struct claim_input {
 struct claim_share {
     uint32_t slots_before, slots_after;
     uint32_t primaries_before, primaries_after;
-    uint32_t slots_free; /* what it would have if there were no zones */
+    uint32_t slots_without_zones; /* what it would have if there were no zones */
 };
 
 struct claim {

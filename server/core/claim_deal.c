@@ -13,8 +13,8 @@
  * behind could not be placed at the end, when the same partition would have to seat it twice.
  *
  * Each seat that fill or move gives away is a shortest augmenting path of length one, so what is
- * left for claim_path.c starts from an optimal position, and the whole is minimal (claim_path.c says
- * why that holds whatever is chosen here).
+ * left for claim_path.c starts from an optimal position, and the whole is minimal (claim_path.c
+ * says why that holds whatever is chosen here).
  */
 #include "server/core/claim_impl.h"
 

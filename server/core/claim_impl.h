@@ -1,8 +1,8 @@
 /* claim_impl: what the parts of claim share. Private to claim*.c.
  *
- * In here a *node* is a usable member: a number 0 .. n_nodes - 1, zone by zone, by id inside a zone.
- * A *seat* is one of the n_seats places of a partition's row; which slot it becomes is decided last.
- * An unfilled seat is NOBODY.
+ * In here a *node* is a usable member: a number 0 .. n_nodes - 1, zone by zone, by id inside a
+ * zone. A *seat* is one of the n_seats places of a partition's row; which slot it becomes is
+ * decided last. An unfilled seat is NOBODY.
  */
 #ifndef QUOIT_CORE_CLAIM_IMPL_H
 #define QUOIT_CORE_CLAIM_IMPL_H
@@ -87,8 +87,8 @@ bool claim_seats_may_swap(const struct claim_work *w, uint32_t partition, uint32
                           uint32_t to);
 void claim_seats_add(struct claim_work *w, uint32_t partition, uint32_t node);
 void claim_seats_swap(struct claim_work *w, uint32_t partition, uint32_t from, uint32_t to);
-/* Vertices of a partition: itself, and that of a zone (the partition's own if the zone has neither a
- * holder nor a floor). */
+/* Vertices of a partition: itself, and that of a zone (the partition's own if the zone has neither
+ * a holder nor a floor). */
 uint32_t claim_vertex(const struct claim_work *w, uint32_t partition);
 uint32_t claim_vertex_zone(const struct claim_work *w, uint32_t partition, uint32_t zone);
 
@@ -105,15 +105,15 @@ int claim_deal(struct claim_work *w);
 struct claim_path;
 
 int claim_path_new(struct claim_work *w, struct claim_path **ret); /* lives in scratch */
-/* Moves along paths that cost nothing, until there is none; then direct moves are shortest paths.*/
-void claim_path_free(struct claim_path *path);
+/* Moves along paths that cost nothing, until there is none; then a direct move is a shortest path. */
+void claim_path_costless(struct claim_path *path);
 /* Moves along shortest paths until every node has its quota. */
 void claim_path_all(struct claim_path *path);
 
 /* ---- claim_roles.c: primaries ------------------------------------------------------------- */
 
-/* table: n_slots nodes or NOBODY per partition; primary: nodes, NOBODY where there is none yet; both
- * are read and primary is filled. 0, -ERR_NO_MEMORY. */
+/* table: n_slots nodes or NOBODY per partition; primary: nodes, NOBODY where there is none yet;
+ * both are read and primary is filled. 0, -ERR_NO_MEMORY. */
 int claim_roles(const struct claim_cluster *c, const uint16_t *table, uint32_t n_slots,
                 struct arena *scratch, uint16_t *primary);
 

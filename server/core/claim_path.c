@@ -7,10 +7,10 @@
  * where n_seats units leave each p, and the price of node holding p is 0 if it held p before and 1
  * if p must be copied to it. The cheapest flow is the table with the fewest moves. It is found by
  * successive shortest paths, starting from those who stay (claim_deal.c): that costs nothing, so it
- * is the cheapest flow for what it delivers, and each path that is shortest leaves it so, until each
- * node has its quota. Sources are nodes above their quota and partitions with free seats; sinks are
- * nodes below. That a path exists is McNaughton's wrap-around rule: nodes listed zone by zone and
- * wrapped around the partitions on quota[i] consecutive cells make a legal table.
+ * is the cheapest flow for what it delivers, and each path that is shortest leaves it so, until
+ * each node has its quota. Sources are nodes above their quota and partitions with free seats;
+ * sinks are nodes below. That a path exists is McNaughton's wrap-around rule: nodes listed zone by
+ * zone and wrapped around the partitions on quota[i] consecutive cells make a legal table.
  *
  * In the residual network a unit goes backward and forward through partitions:
  *
@@ -20,15 +20,16 @@
  *     (p, zone) -> b                 b gets p: 0 if it had p before, else 1
  *
  * A path passes each vertex once, so all that it does is legal together. Each vertex has a
- * *potential* (its distance when it was last reached, less that of the sinks) which makes all prices
- * in the search nonnegative, whole and small: the search is Dijkstra's with one bucket per distance.
- * Then as many shortest paths as do not meet are walked (claim_walk.c), and it searches again.
+ * *potential* (its distance when it was last reached, less that of the sinks) which makes all
+ * prices in the search nonnegative, whole and small: the search is Dijkstra's with one bucket per
+ * distance. Then as many shortest paths as do not meet are walked (claim_walk.c), and it searches
+ * again.
  *
  * From (p, zone) an edge leads to nearly every node of the zone. They are not looked at one by one:
  * nodes that are not yet reached are listed by zone and potential, and a vertex makes an *offer* to
  * a whole list, to be taken up when its distance comes; who takes it leaves the list. So a search
- * looks at each seat and each node a few times, never at all pairs. A zone that has neither a holder
- * in p nor a floor is one with p: the offer goes to the lists of all such zones.
+ * looks at each seat and each node a few times, never at all pairs. A zone that has neither a
+ * holder in p nor a floor is one with p: the offer goes to the lists of all such zones.
  */
 #include "server/core/claim_path_impl.h"
 
@@ -417,7 +418,7 @@ static void set_potentials(struct claim_path *path)
     }
 }
 
-void claim_path_free(struct claim_path *path)
+void claim_path_costless(struct claim_path *path)
 {
     while (search(path)) {
         set_potentials(path);

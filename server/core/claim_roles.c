@@ -3,8 +3,8 @@
  * A node's share of primaries is its weight's part of the partitions, from the floor to the ceiling
  * of that. What is minimised is, first, how far all nodes together are from there, and then the
  * greatest load for its weight, the second greatest and so on: so that what the rows do not let be
- * even is spread, and rounding favours the strong. Both grow convexly with a node's load, and then a
- * choice is the best possible as soon as no single path of hand-overs makes it better (path
+ * even is spread, and rounding favours the strong. Both grow convexly with a node's load, and then
+ * a choice is the best possible as soon as no single path of hand-overs makes it better (path
  * elimination of optimal semi-matchings).
  *
  * A primary that still holds its partition stays; the others go to the holder with the least load
@@ -156,9 +156,9 @@ static void begin(struct roles *r, uint32_t start)
     r->queue[0] = start;
 }
 
-/* Breadth first over "holds what the other is primary of". Returns the first node met that can spare
- * a role and still have its floor, else the one that `start` gains most from, or NONE: then all of
- * the queue is closed. */
+/* Breadth first over "holds what the other is primary of". Returns the first node met that can
+ * spare a role and still have its floor, else the one that `start` gains most from, or NONE: then
+ * all of the queue is closed. */
 static uint32_t search_back(struct roles *r, uint32_t start)
 {
     uint32_t head = 0, tail = 1, best = NONE;

@@ -9,8 +9,8 @@
  * all zones that are below their floor. The two legality checks keep that.
  *
  * The potentials of claim_path.c belong to vertices that change with a row: a zone without a floor
- * has a vertex of its own only while it has a holder here (that of its lowest seat), and is one with
- * its partition's vertex otherwise. So seats hand potentials on as they change hands.
+ * has a vertex of its own only while it has a holder here (that of its lowest seat), and is one
+ * with its partition's vertex otherwise. So seats hand potentials on as they change hands.
  */
 #include "server/core/claim_impl.h"
 

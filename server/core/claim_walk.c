@@ -1,11 +1,12 @@
 /* claim_walk: the shortest paths that a search has found, as many as do not meet.
  *
  * A search leaves for each vertex its distance from the sources and its depth, the number of edges.
- * Edges that cost nothing by the new potentials and lead one deeper make a layered graph of shortest
- * paths. Here they are walked depth first, as in Dinic's algorithm: an edge that led nowhere is not
- * tried again, a vertex with no edge left is closed, and so one search serves for many paths at the
- * price of about one more look at each edge. A partition that was part of a path is left alone until
- * the next search, because its row is another one now; nodes may be on many paths.
+ * Edges that cost nothing by the new potentials and lead one deeper make a layered graph of
+ * shortest paths. Here they are walked depth first, as in Dinic's algorithm: an edge that led
+ * nowhere is not tried again, a vertex with no edge left is closed, and so one search serves for
+ * many paths at the price of about one more look at each edge. A partition that was part of a path
+ * is left alone until the next search, because its row is another one now; nodes may be on many
+ * paths.
  *
  * The nodes that get a partition are again in lists, by zone and depth, from which closed ones go.
  */

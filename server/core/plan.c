@@ -4,9 +4,9 @@
  *   steps    which slots change, in which order, and whether they can   plan_steps.c
  *   checks   what the whole comes to: zones and disks                   here
  *
- * Disks. What comes in is written before what goes out is dropped, so a node needs room for all that
- * comes in beside what it has. Most plans have the fewest steps that their shares allow, and then no
- * node both gives and takes, so that this is exact and the order of steps does not matter.
+ * Disks. What comes in is written before what goes out is dropped, so a node needs room for all
+ * that comes in beside what it has. Most plans have the fewest steps that their shares allow, and
+ * then no node both gives and takes, so that this is exact and the order of steps does not matter.
  */
 #include "server/core/plan_impl.h"
 

@@ -1,8 +1,8 @@
 /* plan: from the ring of today to the one an operator wishes, one slot at a time.
  *
  * A pure function of values. It says which slots change hands and in which order, what that means
- * for each node, and why it should not be done, if so. Nothing is changed by a plan; whoever commits
- * it makes a job of its steps.
+ * for each node, and why it should not be done, if so. Nothing is changed by a plan; whoever
+ * commits it makes a job of its steps.
  *
  * Steps. Each is one slot of one partition:
  *
@@ -13,8 +13,8 @@
  * They are in the order in which they should begin: partitions with the fewest live replicas first,
  * then drains, then the rest; of one partition one at a time, in the order of the list. After each
  * step the partition's replicas are on distinct nodes, and each zone has a number of them between
- * that of today and that at the end, so a plan may be stopped anywhere. When all steps are done, the
- * switches of primaries come, which cost nothing.
+ * that of today and that at the end, so a plan may be stopped anywhere. When all steps are done,
+ * the switches of primaries come, which cost nothing.
  *
  * Refusals are a list of reasons, each with the member and the figure that it is about. A plan with
  * refusals is complete all the same, so that it can be shown, except where what was asked for makes
@@ -89,8 +89,9 @@ struct plan_switch {
 struct plan_share {
     bool joins, leaves, up;
     uint32_t slots_before, slots_after, primaries_before, primaries_after;
-    uint32_t slots_free; /* what it would have by weight if there were no zones; 0: leaves */
-    uint32_t in, out;    /* copies that it reads and that are read from it */
+    uint32_t
+        slots_without_zones; /* what it would have by weight if there were no zones; 0: leaves */
+    uint32_t in, out;        /* copies that it reads and that are read from it */
     uint64_t bytes_before, bytes_after, bytes_in, bytes_out;
     uint64_t disk_used_bytes, disk_bytes;
     uint64_t disk_peak_bytes; /* used and all that comes in: what goes out is dropped later */

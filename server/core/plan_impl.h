@@ -12,8 +12,8 @@ struct plan_work {
     struct arena *arena, scratch;
     struct plan plan;
     bool *dead; /* per member: down and to leave, so its slots are replaced and not moved */
-    /* Tables of n_slots (the plan's) columns, of members or PLAN_NONE: today's, the one to come, and
-     * the one in which the steps so far have been done. And the primary slots in them. */
+    /* Tables of n_slots (the plan's) columns, of members or PLAN_NONE: today's, the one to come,
+     * and the one in which the steps so far have been done. And the primary slots in them. */
     uint32_t *before, *after, *now;
     uint32_t *primary_before, *primary_after, *primary_now;
 };

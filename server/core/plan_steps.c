@@ -10,11 +10,11 @@
  *   3. the rest, scattered over the partitions, so that no node is the target of many in a row.
  *
  * Then the list is gone through as if it were done, one step at a time. That finds out what cannot
- * be: a node on either side that is down, or a partition in which too few others are up to fence and
- * copy (REPLACE: a quorum of those that stay; GROW: all), or that would be without a quorum while
- * its slot changes hands, though it would not be if all were up. It also deals out the sources of
- * copies whose own is lost, to the holder that reads least, and the role of primary, which leaves a
- * slot before it changes and goes to its final place when all is done.
+ * be: a node on either side that is down, or a partition in which too few others are up to fence
+ * and copy (REPLACE: a quorum of those that stay; GROW: all), or that would be without a quorum
+ * while its slot changes hands, though it would not be if all were up. It also deals out the
+ * sources of copies whose own is lost, to the holder that reads least, and the role of primary,
+ * which leaves a slot before it changes and goes to its final place when all is done.
  */
 #include "server/core/plan_impl.h"
 

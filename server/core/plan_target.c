@@ -1,12 +1,14 @@
 /* plan_target: the wished members, and the table that they should have.
  *
- * First the changes are put to the members: each names one, none is named twice. Who leaves stays in
- * the list with weight 0, because its slots must go somewhere and its zone still counts on the way.
+ * First the changes are put to the members: each names one, none is named twice. Who leaves stays
+ * in the list with weight 0, because its slots must go somewhere and its zone still counts on the
+ * way.
  *
  * Then the table. A newcomer that replaces a dead node takes exactly its slots. If nothing else is
- * asked for that is all: whoever replaces a broken machine wants as little as possible to happen, at
- * that moment most of all, and what it leaves unbalanced is told. With any other change, and with
- * none at all, the table is claimed anew (claim.h), from the one in which the replaced are replaced.
+ * asked for that is all: whoever replaces a broken machine wants as little as possible to happen,
+ * at that moment most of all, and what it leaves unbalanced is told. With any other change, and
+ * with none at all, the table is claimed anew (claim.h), from the one in which the replaced are
+ * replaced.
  */
 #include "server/core/plan_impl.h"
 
@@ -248,7 +250,7 @@ static uint32_t *read_ring(struct plan_work *w)
     return table;
 }
 
-/* Newcomers in the places of those that they replace. True if there is any other change, or none. */
+/* Newcomers in the places of those that they replace. True: there is another change, or none. */
 static bool replace_in(struct plan_work *w, uint32_t *table, uint32_t n_columns)
 {
     size_t n_flat = (size_t)w->ring->n_partitions * n_columns;
@@ -292,7 +294,7 @@ static void take_figures(struct plan_work *w, const struct claim *claim, bool cl
     plan->violations_after = claimed ? claim->violations : claim->violations_before;
     plan->left_moves = claimed ? 0 : claim->moved;
     for (size_t i = 0; i < plan->n_members; i++)
-        plan->shares[i].slots_free = claim->shares[i].slots_free;
+        plan->shares[i].slots_without_zones = claim->shares[i].slots_without_zones;
 }
 
 static int count_violations_now(struct plan_work *w)

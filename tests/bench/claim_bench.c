@@ -2,9 +2,9 @@
  *
  *   claim_bench [ROUNDS]
  *
- * CPU time of one thread in milliseconds, the least of the rounds (3), with slots moved and the lower
- * bound in the same line; at the end the most memory that the process ever had. "any" is the worst
- * of some changes at once: a third of the weights, a new zone, and nodes that come and go.
+ * CPU time of one thread in milliseconds, the least of the rounds (3), with slots moved and the
+ * lower bound in the same line; at the end the most memory that the process ever had. "any" is the
+ * worst of some changes at once: a third of the weights, a new zone, and nodes that come and go.
  */
 #include "server/core/claim.h"
 

@@ -1,6 +1,6 @@
-/* test_claim: what a claim promises, for clusters as they are in life: balance, few moves, zones, and
- * the same table whoever computes it. tests/model/test_claim.c compares small ones with the exact
- * minimum; here are the large ones, and the goals that were set for them.
+/* test_claim: what a claim promises, for clusters as they are in life: balance, few moves, zones,
+ * and the same table whoever computes it. tests/model/test_claim.c compares small ones with the
+ * exact minimum; here are the large ones, and the goals that were set for them.
  */
 #include "server/core/claim.h"
 #include "tests/unit/test.h"
@@ -398,7 +398,7 @@ static void the_price_of_zones_is_told(void **state)
     claim(c);
     /* alone in its zone: a replica of everything, where a tenth of three would be fair */
     assert_int_equal(c->claim.shares[8].slots_after, 1024);
-    assert_in_range(c->claim.shares[8].slots_free, 307, 308);
+    assert_in_range(c->claim.shares[8].slots_without_zones, 307, 308);
     assert_in_range(c->claim.zone_cost_permille, 3300, 3400);
     assert_true(c->claim.zone_cost_member == 8 || c->claim.zone_cost_member == 9);
     drop(c);
@@ -732,13 +732,9 @@ static void a_small_arena_is_an_error_and_leaves_the_result_alone(void **state)
 /* Seven replicas on as many members as there may be, in zones of every size. */
 static void the_largest_cluster_fits(void **state)
 {
-    struct cluster *c = make(LIMIT_PARTITIONS_MAX, LIMIT_REPLICAS_MAX);
+    struct cluster *c = make(test_is_quick() ? 1024 : LIMIT_PARTITIONS_MAX, LIMIT_REPLICAS_MAX);
 
     (void)state;
-    if (test_is_quick()) {
-        drop(c);
-        skip();
-    }
     for (uint32_t i = 0; i < LIMIT_MEMBERS_MAX; i++)
         add(c, 1, i % 32 * (i % 17), 1 + i % 5);
     claim(c);
