@@ -29,10 +29,14 @@ static uint32_t seats_at(const struct exact *e, uint32_t level)
     return n;
 }
 
+/* With CLAIM_LOOSE another rule: two zones at least, where there are two. */
 static void make_rule(struct exact *e)
 {
     uint32_t level = 0;
 
+#ifdef CLAIM_LOOSE
+    level = e->n_seats > 1 ? e->n_seats - 1 : 1;
+#endif
     while (seats_at(e, level) < e->n_seats)
         level++;
     for (uint32_t z = 0; z < e->n_zones; z++)
@@ -40,7 +44,9 @@ static void make_rule(struct exact *e)
     for (uint32_t z = 0; z < e->n_zones; z++) {
         uint32_t others = seats_at(e, level) - e->cap[z];
 
+#ifndef CLAIM_LOOSE
         e->lo[z] = level ? min_u32(zone_nodes(e, z), level - 1) : 0;
+#endif
         if (e->n_seats > others && e->lo[z] < e->n_seats - others)
             e->lo[z] = e->n_seats - others;
     }

@@ -610,6 +610,26 @@ static void a_newcomer_in_the_wrong_zone_is_refused(void **state)
     stage_free(st);
 }
 
+/* The ring has grown before there were zones. */
+static void
+a_zone_rule_that_is_broken_today_does_not_keep_the_dead_from_being_replaced(void **state)
+{
+    struct stage *st = stage_new(64, 3, 4, 1);
+    const struct plan *plan;
+
+    (void)state;
+    st->members[2].zone = slice_str("z1");
+    st->members[3].zone = slice_str("z2");
+    publish(st);
+    set_down(st, 3);
+    replace(st, 3, 2, 1);
+    plan = make_good(st);
+    assert_int_equal(plan->violations_before, 32); /* rows of 0, 1 and one of the others */
+    assert_int_equal(plan->violations_after, 32);
+    finish(st);
+    stage_free(st);
+}
+
 static void a_replacement_beside_other_changes_is_balanced_with_them(void **state)
 {
     struct stage *st = stage_new(256, 3, 9, 3);
@@ -1074,6 +1094,8 @@ int main(void)
         cmocka_unit_test(a_newcomer_gets_the_slots_of_the_dead_and_no_others),
         cmocka_unit_test(what_a_smaller_newcomer_leaves_unbalanced_is_told),
         cmocka_unit_test(a_newcomer_in_the_wrong_zone_is_refused),
+        cmocka_unit_test(
+            a_zone_rule_that_is_broken_today_does_not_keep_the_dead_from_being_replaced),
         cmocka_unit_test(a_replacement_beside_other_changes_is_balanced_with_them),
         cmocka_unit_test(what_lacks_a_replica_comes_first_then_drains_then_the_rest),
         cmocka_unit_test(partitions_with_fewer_live_replicas_come_first),
