@@ -2,7 +2,7 @@
  * and the same table whoever computes it. tests/model/test_claim.c compares small ones with the
  * exact minimum; here are the large ones, and the goals that were set for them.
  */
-#include "server/core/claim.h"
+#include "server/core/claim_impl.h"
 #include "tests/unit/test.h"
 
 #include <stdio.h>
@@ -196,6 +196,34 @@ static void primaries_are_even_where_zones_keep_slots_from_being_so(void **state
     assert_in_range(c->claim.shares[0].slots_after, 204, 205);
     assert_in_range(c->claim.shares[9].slots_after, 512, 512);
     drop(c);
+}
+
+/* Rows that no claim makes: one node holds two partitions, one the next two and the last ones. */
+static void rows_that_cannot_be_even_are_as_even_as_can_be(void **state)
+{
+    uint32_t weight[5] = {1, 1, 1, 1, 1}, load[5] = {0};
+    struct claim_cluster c = {.n_partitions = 64, .n_seats = 2, .n_nodes = 5, .weight = weight};
+    uint16_t table[64 * 2], primary[64];
+    struct arena arena;
+
+    (void)state;
+    for (uint16_t p = 0; p < 64; p++) {
+        table[p * 2] = p < 2 ? 0 : p < 4 || p >= 60 ? 1 : 2;
+        table[p * 2 + 1] = p < 60 ? 3 : 4;
+        primary[p] = 3;
+    }
+    arena_init(&arena, 1u << 20);
+    assert_int_equal(claim_roles(&c, table, 2, &arena, primary), 0);
+    for (uint32_t p = 0; p < 64; p++) {
+        assert_true(primary[p] == table[p * 2] || primary[p] == table[p * 2 + 1]);
+        load[primary[p]]++;
+    }
+    /* a fifth of 64 would be fair */
+    assert_int_equal(load[0], 2);
+    assert_int_equal(load[1] + load[4], 6);
+    assert_int_equal(load[2], 28);
+    assert_int_equal(load[3], 28);
+    arena_deinit(&arena);
 }
 
 /* ---- moves ------------------------------------------------------------------------------- */
@@ -772,6 +800,7 @@ int main(void)
         cmocka_unit_test(thousand_nodes_are_even),
         cmocka_unit_test(loads_follow_weights_and_their_changes),
         cmocka_unit_test(primaries_are_even_where_zones_keep_slots_from_being_so),
+        cmocka_unit_test(rows_that_cannot_be_even_are_as_even_as_can_be),
         cmocka_unit_test(two_hundred_joins_and_deaths_move_what_they_must),
         cmocka_unit_test(a_newcomer_gets_what_a_dead_node_had),
         cmocka_unit_test(zones_keep_how_they_were_rounded),
