@@ -105,7 +105,7 @@ int claim_deal(struct claim_work *w);
 struct claim_path;
 
 int claim_path_new(struct claim_work *w, struct claim_path **ret); /* lives in scratch */
-/* Moves along paths that cost nothing, until there is none; then a direct move is a shortest path. */
+/* Moves along paths that cost nothing, until there is none; then a direct move is shortest. */
 void claim_path_costless(struct claim_path *path);
 /* Moves along shortest paths until every node has its quota. */
 void claim_path_all(struct claim_path *path);
