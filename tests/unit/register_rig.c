@@ -69,16 +69,7 @@ void next_ring(const struct buf *ring, uint32_t partition, const char *voters, s
 
 /* ---- the rig ------------------------------------------------------------------------------- */
 
-__attribute__((format(printf, 2, 3))) static void note(struct rig *rig, const char *fmt, ...)
-{
-    size_t len = strlen(rig->trace);
-    va_list args;
-
-    va_start(args, fmt);
-    vsnprintf(rig->trace + len, sizeof(rig->trace) - len, fmt, args);
-    va_end(args);
-    assert_true(strlen(rig->trace) + 1 < sizeof(rig->trace));
-}
+#define note(rig, ...) test_note((rig)->trace, sizeof((rig)->trace), __VA_ARGS__)
 
 void expect(struct rig *rig, const char *what)
 {

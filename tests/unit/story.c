@@ -13,19 +13,9 @@ static const char *const outcome_names[] = {"none", "stored", "duplicate", "supe
 
 /* ---- writing down -------------------------------------------------------------------------- */
 
-__attribute__((format(printf, 2, 3))) static void note(struct story *s, const char *format, ...)
-{
-    size_t len = strlen(s->lines);
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(s->lines + len, sizeof s->lines - len, format, args);
-    va_end(args);
-    len = strlen(s->lines);
-    assert_true(len + 2 < sizeof s->lines);
-    s->lines[len] = '\n';
-    s->lines[len + 1] = '\0';
-}
+/* A line. */
+#define note(s, format, ...)                                                                       \
+    test_note((s)->lines, sizeof((s)->lines), format "\n" __VA_OPT__(, ) __VA_ARGS__)
 
 static const char *value_text(const struct state *state)
 {

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,6 +36,29 @@ static inline bool test_is_quick(void)
     const char *s = getenv("QUOIT_TEST_QUICK");
 
     return s && *s && strcmp(s, "0") != 0;
+}
+
+/* Appends to a text of so many bytes: what was done, to be compared with what was to be done. */
+__attribute__((format(printf, 3, 4))) static inline void test_note(char *text, size_t size,
+                                                                   const char *fmt, ...)
+{
+    size_t len = strlen(text);
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(text + len, size - len, fmt, args);
+    va_end(args);
+    assert_true(strlen(text) + 1 < size);
+}
+
+/* FNV-1a, word by word: the golden numbers of tables. */
+#define TEST_FNV 0xcbf29ce484222325u
+
+static inline uint64_t test_fnv(uint64_t h, const uint32_t *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ p[i]) * 0x100000001b3u;
+    return h;
 }
 
 /* 0 .. n - 1; n > 0. */

@@ -33,16 +33,7 @@ static uint32_t intern(void *ctx, const struct wire_id *id)
     return id->b[1];
 }
 
-__attribute__((format(printf, 2, 3))) static void note(struct rig *rig, const char *fmt, ...)
-{
-    size_t len = strlen(rig->trace);
-    va_list args;
-
-    va_start(args, fmt);
-    vsnprintf(rig->trace + len, sizeof(rig->trace) - len, fmt, args);
-    va_end(args);
-    assert_true(strlen(rig->trace) + 1 < sizeof(rig->trace));
-}
+#define note(rig, ...) test_note((rig)->trace, sizeof((rig)->trace), __VA_ARGS__)
 
 static void collect(struct rig *rig, const struct membership_effects *fx)
 {

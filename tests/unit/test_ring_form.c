@@ -3,13 +3,7 @@
 #include "server/core/ring.h"
 
 #include "server/base/prng.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
+#include "tests/unit/test.h"
 
 #define MEMBERS 40u
 
@@ -352,13 +346,6 @@ static void the_order_of_members_does_not_matter(void **state)
     drop(&a);
 }
 
-static uint64_t fnv(uint64_t h, const uint32_t *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ p[i]) * 0x100000001b3u;
-    return h;
-}
-
 /* The table is part of the contract between nodes of different builds: these numbers may only
  * change together with CLAIM_VERSION. */
 static void golden_tables(void **state)
@@ -383,14 +370,14 @@ static void golden_tables(void **state)
     }
     for (size_t k = 0; k < sizeof(golden) / sizeof(golden[0]); k++) {
         struct cluster c;
-        uint64_t h = 0xcbf29ce484222325u;
+        uint64_t h = TEST_FNV;
 
         make(&c, golden[k].n, golden[k].replicas, golden[k].q, golden[k].weighted ? weights : NULL,
              golden[k].zoned ? zones : NULL, 77);
         form(&c);
-        h = fnv(h, c.ring.slot_member, (size_t)c.ring.n_partitions * c.ring.n_slots);
-        h = fnv(h, c.ring.primary, c.ring.n_partitions);
-        h = fnv(h, c.ring.voters, c.ring.n_voters);
+        h = test_fnv(h, c.ring.slot_member, (size_t)c.ring.n_partitions * c.ring.n_slots);
+        h = test_fnv(h, c.ring.primary, c.ring.n_partitions);
+        h = test_fnv(h, c.ring.voters, c.ring.n_voters);
         assert_int_equal(h, golden[k].hash);
         drop(&c);
     }
